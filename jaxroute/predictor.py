@@ -1,0 +1,55 @@
+"""The predictor: prompts in, an estimate of every model's quality out, before any model runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from flax import nnx
+import jax
+
+from jaxroute.encoders import Encoder
+from jaxroute.features import FeatureConfig, prompt_features
+from jaxroute.heads import Head, argmax_level, expected_level
+
+KINDS = {"expected": expected_level, "argmax": argmax_level}
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """`values` is `(queries, models)` in [0, 1]; `cut` counts prompts that were longer than the encoder reads."""
+
+    values: Float[np.ndarray, "queries models"]
+    cut: int
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A frozen encoder, how its states become features, and the trained head."""
+
+    encoder: Encoder
+    features: FeatureConfig
+    head: Head
+    models: list[str]
+    levels: int
+
+    def estimate(self, prompts: list[str], *, kind: str = "expected", cache: bool = True) -> Estimates:
+        """Estimated quality of every model on every prompt.
+
+        `kind` is `expected` (the mean over the levels) or `argmax` (the likeliest level, as Routoo publishes). Raises
+        `PromptError` for an empty batch or an empty prompt.
+        """
+        features = prompt_features(self.encoder, prompts, self.features, cache=cache)
+        return Estimates(values=head_estimates(self.head, features.values, kind=kind), cut=features.cut)
+
+
+def head_estimates(
+    head: Head, features: Float[np.ndarray, "queries features"], *, kind: str = "expected"
+) -> Float[np.ndarray, "queries models"]:
+    """The head's estimates in float64, for features that are at hand."""
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r} must be one of {', '.join(KINDS)}")
+    graph, state = nnx.split(head)
+    logits = jax.jit(lambda state, features: nnx.merge(graph, state)(features))(state, features)
+    return np.asarray(KINDS[kind](logits), np.float64)

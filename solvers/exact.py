@@ -1,0 +1,191 @@
+"""Proved optimal assignments: OR-Tools CP-SAT on what the Lagrangian proof leaves open.
+
+At a price with bound L, an assignment of value V loses L - V in all: the slacks of its choices plus the price of what it
+leaves of the budget. So a choice whose slack alone exceeds L - V cannot be part of anything better than V and is
+eliminated (Kellerer, Pferschy & Pisinger 2004, "Knapsack Problems", section 11.4: reduction by upper bounds). A query
+with one choice left is fixed; the others, the core, are an integer programme in CP-SAT.
+
+CP-SAT computes in integers. Floored costs, a ceiled budget and ceiled values admit every true assignment, so their
+optimum bounds the true one; its solution is checked in exact arithmetic, and only if it breaks the true budget is the
+opposite rounding (ceiled costs, floored budget) solved as well.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from ortools.sat.python import cp_model
+
+from solvers.lagrangian import PROVED, dual_bound, fill, search, slack
+from solvers.problem import Assignment, Problem, ProblemError, assignment
+
+LARGEST_SUM = 2**52
+"""Integer sums stay below this: far from CP-SAT's overflow at 2^62, and exact in float64."""
+SMALL_CORE = 60
+"""Queries of the first, small core, whose solution tightens the lower bound before the elimination."""
+
+
+def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0, workers: int = 0) -> Assignment:
+    """The best assignment, `optimal` when that is proved to within `relative_gap` and rounding.
+
+    Out of time it returns the best one found, `feasible`, with its proved gap. `workers` = 0 uses all cores. Raises
+    `ProblemError` for limits that make no sense.
+    """
+    if not max_seconds > 0 or not relative_gap >= 0:
+        raise ProblemError(f"max_seconds={max_seconds} must be > 0 and relative_gap={relative_gap} >= 0")
+    started = time.perf_counter()
+    dual = search(problem)
+    bound, best = dual.bound, fill(problem, dual.choice, dual.price)
+    losses = slack(problem, dual.price)
+
+    def value_of(choice: Int[np.ndarray, " queries"]) -> float:
+        return problem.totals(choice)[0]
+
+    def proved() -> bool:
+        return bound - value_of(best) <= max(PROVED, relative_gap) * max(1.0, abs(bound))
+
+    # The slacks and the bound must belong to the same price.
+    ceiling = dual_bound(problem, dual.price)
+    for size in (SMALL_CORE, None):
+        left = max_seconds - (time.perf_counter() - started)
+        if proved() or left <= 0:
+            break
+        open_choices = losses <= (ceiling - value_of(best)) * (1 + 1e-9) + PROVED
+        open_choices &= ~_dominated(problem)
+        open_choices[np.arange(len(best)), best] = True
+        undecided = open_choices.sum(axis=1) > 1
+        core = undecided if size is None else _easiest(undecided, open_choices, losses, size)
+        whole = core.sum() == undecided.sum()
+        answer = _solve_core(problem, open_choices, core, best, relative_gap, left if whole else left / 4, workers)
+        if answer.choice is not None and value_of(answer.choice) > value_of(best):
+            best = fill(problem, answer.choice, dual.price)
+        # A part of the core says nothing about the rest; the whole of it bounds everything better than `best`.
+        if whole:
+            bound = min(bound, max(answer.bound, value_of(best)))
+            break
+    return assignment(
+        problem,
+        best,
+        bound=bound,
+        multiplier=dual.price,
+        status="optimal" if proved() else "feasible",
+        seconds=time.perf_counter() - started,
+        solver="exact",
+    )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    choice: Int[np.ndarray, " queries"] | None
+    """None where nothing was found in time."""
+    bound: float
+
+
+def _dominated(problem: Problem) -> Bool[np.ndarray, "queries choices"]:
+    """Choices for which the same query has another, no dearer, that is worth at least as much."""
+    value, cost = problem.choices
+    order = np.lexsort((-value, np.where(np.isneginf(value), np.inf, cost)), axis=1)
+    ordered = np.take_along_axis(value, order, axis=1)
+    before = np.maximum.accumulate(ordered, axis=1)[:, :-1]
+    dominated = np.zeros_like(value, bool)
+    np.put_along_axis(dominated, order[:, 1:], ordered[:, 1:] <= before, axis=1)
+    return dominated
+
+
+def _easiest(
+    undecided: Bool[np.ndarray, " queries"],
+    open_choices: Bool[np.ndarray, "queries choices"],
+    losses: Float[np.ndarray, "queries choices"],
+    size: int,
+) -> Bool[np.ndarray, " queries"]:
+    """Of the undecided queries the `size` whose second choice loses least."""
+    if undecided.sum() <= size:
+        return undecided
+    second = np.where(undecided, np.partition(np.where(open_choices, losses, np.inf), 1, axis=1)[:, 1], np.inf)
+    easiest = np.zeros_like(undecided)
+    easiest[np.argsort(second, kind="stable")[:size]] = True
+    return easiest
+
+
+def _solve_core(
+    problem: Problem,
+    open_choices: Bool[np.ndarray, "queries choices"],
+    core: Bool[np.ndarray, " queries"],
+    incumbent: Int[np.ndarray, " queries"],
+    relative_gap: float,
+    seconds: float,
+    workers: int,
+) -> _Answer:
+    """The best assignment that differs from `incumbent` in the core only, by CP-SAT, and a bound on all of these."""
+    value, cost = problem.choices
+    if not core.any():
+        return _Answer(choice=incumbent, bound=problem.totals(incumbent)[0])
+    rows = np.flatnonzero(core)
+    fixed = np.flatnonzero(~core)
+    fixed_value = math.fsum(value[fixed, incumbent[fixed]])
+    fixed_cost = math.fsum(cost[fixed, incumbent[fixed]])
+    cells = [(row, column) for row in rows for column in np.flatnonzero(open_choices[row])]
+    positions = {row: [] for row in rows}
+    for position, (row, _) in enumerate(cells):
+        positions[row].append(position)
+    cell_rows, cell_columns = np.array(cells).T
+    values, costs = value[cell_rows, cell_columns], cost[cell_rows, cell_columns]
+    # Only differences within a query matter; taking the least away leaves smaller integers.
+    least_value = {row: min(values[positions[row]]) for row in rows}
+    least_cost = {row: min(costs[positions[row]]) for row in rows}
+    base_value = math.fsum(least_value.values())
+    base_cost = math.fsum(least_cost.values())
+    values = values - np.array([least_value[row] for row in cell_rows])
+    costs = costs - np.array([least_cost[row] for row in cell_rows])
+    budget = problem.spendable_usd - fixed_cost - base_cost
+    value_unit = _unit(values, len(rows))
+    cost_unit = _unit(np.append(costs, max(budget, 0.0)), len(rows))
+
+    def solve(weights: list[int], limit: int) -> tuple[Int[np.ndarray, " queries"] | None, float]:
+        model = cp_model.CpModel()
+        picks = [model.new_bool_var("") for _ in cells]
+        for row in rows:
+            model.add_exactly_one(picks[position] for position in positions[row])
+        model.add(cp_model.LinearExpr.weighted_sum(picks, weights) <= limit)
+        model.maximize(cp_model.LinearExpr.weighted_sum(picks, [math.ceil(one / value_unit) for one in values]))
+        for (row, column), pick in zip(cells, picks, strict=True):
+            model.add_hint(pick, bool(incumbent[row] == column))
+        solver = cp_model.CpSolver()
+        solver.parameters.max_time_in_seconds = seconds
+        solver.parameters.num_workers = workers
+        solver.parameters.random_seed = 0
+        solver.parameters.relative_gap_limit = relative_gap
+        status = solver.solve(model)
+        if status == cp_model.MODEL_INVALID:
+            raise RuntimeError(f"CP-SAT refused the core: {model.validate()}")
+        if status == cp_model.INFEASIBLE:
+            return None, -math.inf
+        # Ceiled values and the rounding of base and differences only ever raise the bound.
+        above = fixed_value + base_value + solver.best_objective_bound * value_unit
+        above += np.finfo(np.float64).eps * 8 * (abs(fixed_value) + abs(base_value) + abs(above))
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return None, above
+        choice = incumbent.copy()
+        for (row, column), pick in zip(cells, picks, strict=True):
+            if solver.boolean_value(pick):
+                choice[row] = column
+        return choice, above
+
+    # What is left for the core is a difference of sums, and wrong by their rounding.
+    doubt = math.ceil(4 * np.finfo(np.float64).eps * problem.spendable_usd / cost_unit) + 1
+    choice, above = solve([math.floor(one / cost_unit) for one in costs], math.ceil(budget / cost_unit) + doubt)
+    if choice is not None and not problem.fits(problem.totals(choice)[1]):
+        choice, _ = solve([math.ceil(one / cost_unit) for one in costs], math.floor(budget / cost_unit) - doubt)
+        if choice is not None and not problem.fits(problem.totals(choice)[1]):
+            choice = None
+    return _Answer(choice=choice, bound=above)
+
+
+def _unit(numbers: Float[np.ndarray, " cells"], rows: int) -> float:
+    """The size of 1 in integers: the finest power of two with which `rows` numbers sum to less than LARGEST_SUM."""
+    largest = float(numbers.max(initial=0.0))
+    return 2.0 ** (math.ceil(math.log2(largest or 1.0)) - math.floor(math.log2(LARGEST_SUM / (rows + 1))))
