@@ -1,0 +1,35 @@
+"""jaxroute decides, before any model is called, which language model answers which prompt."""
+
+from jaxroute.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from jaxroute.errors import (
+    CheckpointError,
+    EncoderError,
+    JaxrouteError,
+    PromptError,
+    SourceError,
+    TableError,
+)
+from jaxroute.predictor import Predictor
+from jaxroute.router import Router
+from jaxroute.sources import load_source
+from jaxroute.table import RoutingTable, join
+from jaxroute.training import TrainConfig, train
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "EncoderError",
+    "JaxrouteError",
+    "Predictor",
+    "PromptError",
+    "Router",
+    "RoutingTable",
+    "SourceError",
+    "TableError",
+    "TrainConfig",
+    "join",
+    "load_checkpoint",
+    "load_source",
+    "save_checkpoint",
+    "train",
+]

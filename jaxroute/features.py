@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -57,45 +57,55 @@ class Features:
     cut: int
 
 
-def prompt_features(encoder: Encoder, prompts: list[str], config: FeatureConfig, *, cache: bool = True) -> Features:
+def prompt_features(encoder: Encoder, prompts: list[str], config: FeatureConfig) -> Features:
     """Encode `prompts`, reading from and adding to the cache; equal prompts are encoded once, the order is kept.
 
     An interrupted run goes on where it stopped. Raises `PromptError` for an empty batch or an empty prompt, and
     `EncoderError` for a layer that the encoder does not have.
     """
+    return prompt_features_of_all(encoder, prompts, [config])[0]
+
+
+def prompt_features_of_all(encoder: Encoder, prompts: list[str], configs: Sequence[FeatureConfig]) -> list[Features]:
+    """The same for several layers or poolings in one pass; they must cut prompts alike."""
     check_prompts(prompts)
-    if max(config.layers) > encoder.config.layers:
-        raise EncoderError(f"layers={config.layers}: encoder {encoder.name!r} has {encoder.config.layers} layers")
+    highest = max(max(config.layers) for config in configs)
+    if highest > encoder.config.layers:
+        raise EncoderError(f"layer {highest} was asked for; encoder {encoder.name!r} has {encoder.config.layers} layers")
+    if len({(config.max_tokens, config.truncation_side) for config in configs}) > 1:
+        raise EncoderError("several feature configurations need the same max_tokens and truncation_side for one pass")
     distinct = list(dict.fromkeys(prompts))
-    with closing(FeatureCache(encoder, config, on_disk=cache)) as store:
-        known = store.read(distinct)
-        missing = [prompt for prompt in distinct if prompt not in known]
-        limits = {"max_tokens": config.max_tokens, "truncation_side": config.truncation_side}
+    token_ids, cut = encoder.tokenize(
+        distinct, max_tokens=configs[0].max_tokens, truncation_side=configs[0].truncation_side
+    )
+    taps = tuple(dict.fromkeys((layer, config.pooling) for config in configs for layer in config.layers))
+    with ExitStack() as stack:
+        caches = [stack.enter_context(closing(FeatureCache(encoder, config))) for config in configs]
+        known = [cache.read(distinct) for cache in caches]
+        missing = [row for row, prompt in enumerate(distinct) if not all(prompt in found for found in known)]
         if missing:
-            token_ids, _ = encoder.tokenize(missing, **limits)
-            runs = encode(
-                encoder.decoder, token_ids, layers=config.layers, pooling=config.pooling, description="encoding prompts"
-            )
-            for positions, pooled in runs:
-                fresh = {
-                    missing[position]: vector.ravel() for position, vector in zip(positions, pooled, strict=True)
-                }
-                store.add(fresh)
-                known.update(fresh)
-    _, cut = encoder.tokenize(prompts, **limits)
-    return Features(values=np.stack([known[prompt] for prompt in prompts]), cut=cut)
+            for positions, pooled in encode(encoder.decoder, [token_ids[row] for row in missing], taps=taps):
+                for config, cache, found in zip(configs, caches, known, strict=True):
+                    columns = [taps.index((layer, config.pooling)) for layer in config.layers]
+                    fresh = {
+                        distinct[missing[position]]: states[columns].ravel()
+                        for position, states in zip(positions, pooled, strict=True)
+                    }
+                    cache.add(fresh)
+                    found.update(fresh)
+    times = Counter(prompts)
+    cut = sum(times[distinct[row]] for row in cut)
+    return [Features(values=np.stack([found[prompt] for prompt in prompts]), cut=cut) for found in known]
 
 
 class FeatureCache:
     """One SQLite file per encoder and configuration, one row per prompt; safe to kill and to share."""
 
-    def __init__(self, encoder: Encoder, config: FeatureConfig, *, on_disk: bool):
-        path: Path | str = ":memory:"
-        if on_disk:
-            described = json.dumps([encoder.identity, encoder.dtype, asdict(config)], sort_keys=True)
-            name = hashlib.sha256(described.encode()).hexdigest()[:24]
-            path = cache_folder() / "features" / f"{name}.sqlite"
-            path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, encoder: Encoder, config: FeatureConfig):
+        described = json.dumps([encoder.identity, encoder.dtype, asdict(config)], sort_keys=True)
+        name = hashlib.sha256(described.encode()).hexdigest()[:24]
+        path = cache_folder() / "features" / f"{name}.sqlite"
+        path.parent.mkdir(parents=True, exist_ok=True)
         self.database = sqlite3.connect(path, timeout=60.0)
         self.database.execute("create table if not exists features (prompt blob primary key, vector blob) without rowid")
 

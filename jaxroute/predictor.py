@@ -34,13 +34,13 @@ class Predictor:
     models: list[str]
     levels: int
 
-    def estimate(self, prompts: list[str], *, kind: str = "expected", cache: bool = True) -> Estimates:
+    def estimate(self, prompts: list[str], *, kind: str = "expected") -> Estimates:
         """Estimated quality of every model on every prompt.
 
         `kind` is `expected` (the mean over the levels) or `argmax` (the likeliest level, as Routoo publishes). Raises
         `PromptError` for an empty batch or an empty prompt.
         """
-        features = prompt_features(self.encoder, prompts, self.features, cache=cache)
+        features = prompt_features(self.encoder, prompts, self.features)
         return Estimates(values=head_estimates(self.head, features.values, kind=kind), cut=features.cut)
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxroute.errors import TableError
+from jaxroute.table import RoutingTable
 
 TOKENS_PER_PRICE = 1_000_000
+DEFAULT_OUTPUT_TOKENS = 256.0
+"""Expected length of an answer where nothing is known of it."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,98 @@ def priced(prices: PriceList, models: Iterable[str]) -> list[Price]:
     if missing:
         raise TableError(f"no price for {', '.join(missing)}; the list has: {', '.join(prices) or 'nothing'}")
     return [prices[model] for model in models]
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """What is known, before any model runs, of what its answers will cost."""
+
+    models: list[str]
+    mean_cost_usd: list[float]
+    """Dollars per query, each model's mean over its outcomes."""
+    prices: PriceList | None = None
+    """Dollars per million tokens; None where only whole costs are known."""
+    output_tokens: list[float] | None = None
+    """Each model's mean over its outcomes; None where they were not counted."""
+
+    def __post_init__(self) -> None:
+        if self.prices is not None:
+            priced(self.prices, self.models)
+
+    def expected_cost_usd(
+        self, prompt_tokens: Int[np.ndarray, " queries"], *, output_tokens: float | None = None
+    ) -> tuple[Float[np.ndarray, "queries models"], str]:
+        """Dollars for every model to answer every prompt, and the assumption in words.
+
+        Prompt tokens at the input price and expected output tokens at the output price, where there are prices; else
+        each model's mean cost. `output_tokens` replaces the expectation of every model.
+        """
+        if self.prices is None:
+            cost = np.tile(np.array(self.mean_cost_usd), (len(prompt_tokens), 1))
+            return cost, "every answer of a model costs that model's mean over its training outcomes"
+        if output_tokens is not None:
+            expected, words = np.full(len(self.models), float(output_tokens)), f"{output_tokens:g} tokens"
+        elif self.output_tokens is not None:
+            expected, words = np.array(self.output_tokens), "each model's mean number of tokens in training"
+        else:
+            expected = np.full(len(self.models), DEFAULT_OUTPUT_TOKENS)
+            words = f"{DEFAULT_OUTPUT_TOKENS:g} tokens (the training outcomes hold no counts; change it with output_tokens)"
+        cost = token_cost_usd(self.prices, self.models, np.asarray(prompt_tokens)[:, None], expected)
+        return cost, f"prompt tokens, as the encoder counts them, at the input price; an answer of {words} at the output price"
+
+    def select(self, models: list[str]) -> Pricing:
+        """The same for some of the models, in the given order."""
+        columns = [self.models.index(model) for model in models]
+        return Pricing(
+            models=models,
+            mean_cost_usd=[self.mean_cost_usd[column] for column in columns],
+            prices=self.prices,
+            output_tokens=None if self.output_tokens is None else [self.output_tokens[column] for column in columns],
+        )
+
+
+def table_pricing(table: RoutingTable, prices: PriceList | None) -> Pricing:
+    """What the outcomes of `table`, with a price list or without, say about costs."""
+    run = ~np.isnan(table.quality)
+    tokens = None
+    if table.output_tokens is not None and (np.isfinite(table.output_tokens) & run).any(axis=0).all():
+        tokens = np.nanmean(np.where(run, table.output_tokens, np.nan), axis=0).tolist()
+    return Pricing(
+        models=table.models,
+        mean_cost_usd=np.nanmean(np.where(run, table.cost_usd, np.nan), axis=0).tolist(),
+        prices=None if prices is None else dict(zip(table.models, priced(prices, table.models), strict=True)),
+        output_tokens=tokens,
+    )
+
+
+def load_prices(path: Path) -> dict[str, Price]:
+    """Read `{"model": {"input": 0.2, "output": 0.6}, ...}`, dollars per million tokens; lists all that is wrong."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TableError(f"{path} cannot be read as a price list: {error}") from error
+    if not isinstance(content, dict) or not content:
+        raise TableError(f'{path} is not a price list: expected {{"model": {{"input": 0.2, "output": 0.6}}, ...}}')
+    prices, problems = {}, []
+    for model, entry in content.items():
+        numbers = [entry.get(name) for name in ("input", "output")] if isinstance(entry, dict) else []
+        if set(entry) != {"input", "output"} if isinstance(entry, dict) else True:
+            problems.append(f"{model}: {entry!r} needs exactly input and output")
+        elif any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
+            problems.append(f"{model}: {entry!r} must hold numbers")
+        else:
+            try:
+                prices[model] = Price(*map(float, numbers))
+            except TableError as error:
+                problems.append(f"{model}: {error}")
+    if problems:
+        raise TableError(f"{path}: " + "; ".join(problems))
+    return prices
+
+
+def price_entries(prices: PriceList) -> dict[str, dict[str, float]]:
+    """The price list as `load_prices` reads it."""
+    return {model: asdict(price) for model, price in prices.items()}
 
 
 def _both(value: float) -> Price:

@@ -20,8 +20,8 @@ DISPATCH_THREADS = 2
 
 
 def encode(
-    decoder: Decoder, token_ids: list[np.ndarray], *, layers: tuple[int, ...], pooling: str, description: str
-) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "batch layers hidden"]]]:
+    decoder: Decoder, token_ids: list[np.ndarray], *, taps: tuple[tuple[int, str], ...]
+) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "batch taps hidden"]]]:
     """Yield (positions in `token_ids`, pooled hidden states) for batches of similar length, with a progress bar.
 
     Short prompts come first. A caller who keeps what has been yielded can go on where it stopped.
@@ -30,7 +30,7 @@ def encode(
 
     @jax.jit
     def run(state, tokens, lengths):
-        return nnx.merge(graph, state)(tokens, lengths, layers=layers, pooling=pooling)
+        return nnx.merge(graph, state)(tokens, lengths, taps=taps)
 
     def launch(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         tokens, lengths = pad([token_ids[position] for position in positions])
@@ -40,7 +40,7 @@ def encode(
     total = sum(len(ids) for ids in token_ids)
     with (
         ThreadPoolExecutor(DISPATCH_THREADS) as pool,
-        tqdm(total=total, desc=description, unit=" tokens", unit_scale=True, delay=1) as bar,
+        tqdm(total=total, desc="encoding prompts", unit=" tokens", unit_scale=True, delay=1) as bar,
     ):
         for positions, pooled in pool.map(launch, batches):
             bar.update(sum(len(token_ids[position]) for position in positions))

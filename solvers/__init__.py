@@ -2,19 +2,23 @@
 
 from solvers.exact import exact
 from solvers.greedy import greedy_ratio
-from solvers.lagrangian import lagrangian
+from solvers.lagrangian import at_price, lagrangian
 from solvers.problem import Assignment, InfeasibleBudget, InfeasibleProblem, Problem, ProblemError
+from solvers.solve import SOLVERS, solve
 from solvers.universe import Universe, build_universe
 
 __all__ = [
+    "SOLVERS",
     "Assignment",
     "InfeasibleBudget",
     "InfeasibleProblem",
     "Problem",
     "ProblemError",
     "Universe",
+    "at_price",
     "build_universe",
     "exact",
     "greedy_ratio",
     "lagrangian",
+    "solve",
 ]

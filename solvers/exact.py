@@ -1,4 +1,4 @@
-"""Proved optimal assignments: OR-Tools CP-SAT on what the Lagrangian proof leaves open.
+"""Proved optimal assignments: OR-Tools CP-SAT on what the Lagrangian proof and a small dynamic programme leave open.
 
 At a price with bound L, an assignment of value V loses L - V in all: the slacks of its choices plus the price of what it
 leaves of the budget. So a choice whose slack alone exceeds L - V cannot be part of anything better than V and is
@@ -20,11 +20,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from ortools.sat.python import cp_model
 
+from solvers.core import search_core
 from solvers.lagrangian import PROVED, dual_bound, fill, search, slack
 from solvers.problem import Assignment, Problem, ProblemError, assignment
 
 LARGEST_SUM = 2**52
 """Integer sums stay below this: far from CP-SAT's overflow at 2^62, and exact in float64."""
+MOST_KINDS = 64
+"""Up to so many different costs are counted one by one."""
 SMALL_CORE = 60
 """Queries of the first, small core, whose solution tightens the lower bound before the elimination."""
 
@@ -46,7 +49,13 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
         return problem.totals(choice)[0]
 
     def proved() -> bool:
-        return bound - value_of(best) <= max(PROVED, relative_gap) * max(1.0, abs(bound))
+        return bound - value_of(best) <= max(2 * PROVED, relative_gap) * max(1.0, abs(bound))
+
+    if not proved():
+        searched = search_core(problem, dual.price, best)
+        best = fill(problem, searched.choice, dual.price)
+        if searched.complete:
+            bound = min(bound, value_of(best) + PROVED * max(1.0, abs(value_of(best))))
 
     # The slacks and the bound must belong to the same price.
     ceiling = dual_bound(problem, dual.price)
@@ -136,22 +145,25 @@ def _solve_core(
     values, costs = value[cell_rows, cell_columns], cost[cell_rows, cell_columns]
     # Only differences within a query matter; taking the least away leaves smaller integers.
     least_value = {row: min(values[positions[row]]) for row in rows}
-    least_cost = {row: min(costs[positions[row]]) for row in rows}
     base_value = math.fsum(least_value.values())
-    base_cost = math.fsum(least_cost.values())
     values = values - np.array([least_value[row] for row in cell_rows])
-    costs = costs - np.array([least_cost[row] for row in cell_rows])
-    budget = problem.spendable_usd - fixed_cost - base_cost
     value_unit = _unit(values, len(rows))
-    cost_unit = _unit(np.append(costs, max(budget, 0.0)), len(rows))
+    gains = [math.ceil(one / value_unit) for one in values]
+    # What is left for the core is a difference of sums, and wrong by their rounding.
+    budget = problem.spendable_usd - fixed_cost
+    doubt = 4 * np.finfo(np.float64).eps * problem.spendable_usd
+    grid = _decimal_unit(costs, budget)
+    cost_unit = grid or _unit(np.append(costs, max(budget, 0.0)), len(rows))
 
     def solve(weights: list[int], limit: int) -> tuple[Int[np.ndarray, " queries"] | None, float]:
         model = cp_model.CpModel()
         picks = [model.new_bool_var("") for _ in cells]
+        least = {row: min(weights[position] for position in positions[row]) for row in rows}
+        weights = [weight - least[row] for (row, _), weight in zip(cells, weights, strict=True)]
         for row in rows:
             model.add_exactly_one(picks[position] for position in positions[row])
-        model.add(cp_model.LinearExpr.weighted_sum(picks, weights) <= limit)
-        model.maximize(cp_model.LinearExpr.weighted_sum(picks, [math.ceil(one / value_unit) for one in values]))
+        _add_budget(model, picks, weights, limit - sum(least.values()))
+        model.maximize(cp_model.LinearExpr.weighted_sum(picks, gains))
         for (row, column), pick in zip(cells, picks, strict=True):
             model.add_hint(pick, bool(incumbent[row] == column))
         solver = cp_model.CpSolver()
@@ -175,14 +187,47 @@ def _solve_core(
                 choice[row] = column
         return choice, above
 
-    # What is left for the core is a difference of sums, and wrong by their rounding.
-    doubt = math.ceil(4 * np.finfo(np.float64).eps * problem.spendable_usd / cost_unit) + 1
-    choice, above = solve([math.floor(one / cost_unit) for one in costs], math.ceil(budget / cost_unit) + doubt)
+    weights = [round(one / cost_unit) if grid else math.floor(one / cost_unit) for one in costs]
+    # On a decimal grid a sum is a whole number of units, so what exceeds the last whole one by rounding cannot be spent.
+    limit = math.floor((budget + doubt) / cost_unit + 1e-6) if grid else math.ceil((budget + doubt) / cost_unit) + 1
+    choice, above = solve(weights, limit)
     if choice is not None and not problem.fits(problem.totals(choice)[1]):
-        choice, _ = solve([math.ceil(one / cost_unit) for one in costs], math.floor(budget / cost_unit) - doubt)
+        choice, _ = solve([math.ceil(one / cost_unit) for one in costs], math.floor((budget - doubt) / cost_unit) - 1)
         if choice is not None and not problem.fits(problem.totals(choice)[1]):
             choice = None
     return _Answer(choice=choice, bound=above)
+
+
+def _add_budget(model: cp_model.CpModel, picks: list, weights: list[int], limit: int) -> None:
+    """sum weights * picks <= limit; where few weights occur, through how often each does.
+
+    With one cost per model the counts are a small integer knapsack of their own, on whose rounding CP-SAT can cut;
+    without them it enumerates assignments that differ in nothing but which query is which.
+    """
+    kinds = sorted(set(weights) - {0})
+    if len(kinds) > MOST_KINDS:
+        model.add(cp_model.LinearExpr.weighted_sum(picks, weights) <= limit)
+        return
+    counts = []
+    for kind in kinds:
+        same = [pick for pick, weight in zip(picks, weights, strict=True) if weight == kind]
+        count = model.new_int_var(0, len(same), "")
+        model.add(count == cp_model.LinearExpr.sum(same))
+        counts.append(count)
+    divisor = math.gcd(*kinds) if kinds else 1
+    model.add(cp_model.LinearExpr.weighted_sum(counts, [kind // divisor for kind in kinds]) <= limit // divisor)
+
+
+def _decimal_unit(costs: Float[np.ndarray, " cells"], budget: float) -> float | None:
+    """The power of ten of which all costs are whole multiples, as prices are; None if there is none or it is too fine."""
+    for digits in range(13):
+        unit = 10.0**-digits
+        whole = np.rint(costs / unit)
+        if max(float(whole.sum()), budget / unit) >= LARGEST_SUM:
+            return None
+        if np.array_equal(whole / 10.0**digits, costs):
+            return unit
+    return None
 
 
 def _unit(numbers: Float[np.ndarray, " cells"], rows: int) -> float:

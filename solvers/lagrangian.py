@@ -13,13 +13,14 @@ cheaper side leaves of the budget then buys the upgrades that lose least against
 from __future__ import annotations
 
 import math
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from solvers.problem import BUDGET_TOLERANCE, Assignment, Problem, assignment, best_of
+from solvers.problem import BUDGET_TOLERANCE, Assignment, Problem, ProblemError, assignment, best_of
 
 MOST_STEPS = 200
 PROVED = 1e-12
@@ -41,6 +42,35 @@ def lagrangian(problem: Problem) -> Assignment:
         status="optimal" if closed else "feasible",
         seconds=time.perf_counter() - started,
         solver="lagrangian",
+    )
+
+
+def at_price(
+    value: Float[np.ndarray, "queries models"],
+    cost_usd: Float[np.ndarray, "queries models"] | Float[np.ndarray, " models"],
+    price: float,
+    *,
+    available: Bool[np.ndarray, "queries models"] | None = None,
+) -> Assignment:
+    """Every query on its own to the model with the most value - price * cost: no budget, no look at the other queries.
+
+    It is the best assignment for the budget that it happens to need. Raises `ProblemError` for bad input.
+    """
+    if not (math.isfinite(price) and price >= 0):
+        raise ProblemError(f"price={price!r} must be finite and >= 0, in value per dollar")
+    started = time.perf_counter()
+    roomy = Problem(value, cost_usd, sys.float_info.max / 2, available=available)
+    values, costs = roomy.choices
+    choice = best_of(values - price * costs, -costs)
+    problem = replace(roomy, budget_usd=roomy.totals(choice)[1])
+    return assignment(
+        problem,
+        choice,
+        bound=dual_bound(problem, price),
+        multiplier=price,
+        status="optimal",
+        seconds=time.perf_counter() - started,
+        solver="at_price",
     )
 
 

@@ -57,15 +57,15 @@ class Decoder(nnx.Module):
         tokens: Int[Array, "batch length"],
         lengths: Int[Array, " batch"],
         *,
-        layers: tuple[int, ...],
-        pooling: str,
-    ) -> Float[Array, "batch layers hidden"]:
-        """Pooled hidden states after each of `layers` (1 = after the first layer; the last one includes the final norm).
+        taps: tuple[tuple[int, str], ...],
+    ) -> Float[Array, "batch taps hidden"]:
+        """Pooled hidden states at each of `taps`: (layer, pooling), layers counted from 1, pooling `mean` or `last`.
 
-        `tokens` is padded on the right; attention is causal, so padding cannot reach a real token, and pooling reads
-        the first `lengths` positions only: the mean over them, or the last of them.
+        The last layer's states include the final norm. Layers above the highest tap are not computed. `tokens` is padded
+        on the right; attention is causal, so padding cannot reach a real token, and pooling reads the first `lengths`
+        positions only: the mean over them, or the last of them.
         """
-        depth = max(layers)
+        depth = max(layer for layer, _ in taps)
         graph, stacked = nnx.split(self.layers)
         stacked = jax.tree.map(lambda leaf: leaf[:depth], stacked)
         hidden = self.embedding[...][tokens]
@@ -73,13 +73,13 @@ class Decoder(nnx.Module):
 
         def layer(hidden, parameters):
             hidden = nnx.merge(graph, parameters)(hidden, rotation)
-            return hidden, pool(hidden, lengths, pooling)
+            return hidden, pool(hidden, lengths)
 
         hidden, pooled = jax.lax.scan(layer, hidden, stacked)
         if depth == self.config.layers:
             final = rms_norm(hidden, self.norm[...], self.config.norm_epsilon)
-            pooled = pooled.at[-1].set(pool(final, lengths, pooling))
-        return pooled[jnp.array(layers) - 1].swapaxes(0, 1)
+            pooled = pooled.at[-1].set(pool(final, lengths))
+        return jnp.stack([pooled[layer - 1, POOLINGS.index(pooling)] for layer, pooling in taps], axis=1)
 
 
 class Layer(nnx.Module):
@@ -139,13 +139,13 @@ def rotate(heads: Float[Array, "batch length heads size"], rotation: tuple[Array
 
 
 def pool(
-    hidden: Float[Array, "batch length hidden"], lengths: Int[Array, " batch"], pooling: str
-) -> Float[Array, "batch hidden"]:
-    """The mean over the real tokens, or the last real token, in float32."""
-    if pooling == "last":
-        return jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0].astype(jnp.float32)
+    hidden: Float[Array, "batch length hidden"], lengths: Int[Array, " batch"]
+) -> Float[Array, "poolings batch hidden"]:
+    """In the order of POOLINGS, in float32: the mean over the real tokens, and the last real token."""
     real = (jnp.arange(hidden.shape[1]) < lengths[:, None])[..., None]
-    return jnp.sum(jnp.where(real, hidden.astype(jnp.float32), 0.0), axis=1) / lengths[:, None]
+    mean = jnp.sum(jnp.where(real, hidden.astype(jnp.float32), 0.0), axis=1) / lengths[:, None]
+    last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0].astype(jnp.float32)
+    return jnp.stack([mean, last])
 
 
 def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:

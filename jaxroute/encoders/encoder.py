@@ -57,15 +57,15 @@ class Encoder:
 
     def tokenize(
         self, prompts: list[str], *, max_tokens: int | None = None, truncation_side: str = "left"
-    ) -> tuple[list[np.ndarray], int]:
-        """Token ids of every prompt, cut to `max_tokens` (at most the context length), and how many were cut."""
+    ) -> tuple[list[np.ndarray], list[int]]:
+        """Token ids of every prompt, cut to `max_tokens` (at most the context length), and the positions of those cut."""
         check_prompts(prompts)
         limit = min(max_tokens or self.config.context_length, self.config.context_length)
         tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
         tokenizer.no_padding()
         tokenizer.no_truncation()
         encoded = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch(prompts)]
-        cut = sum(len(ids) > limit for ids in encoded)
+        cut = [position for position, ids in enumerate(encoded) if len(ids) > limit]
         return [ids[-limit:] if truncation_side == "left" else ids[:limit] for ids in encoded], cut
 
 

@@ -52,42 +52,42 @@ MODELS: dict[str, SimulatedModel] = {
 # Per domain: the mean length of an answer in tokens, and one template per level. Slots are drawn from WORDS; a
 # {number} has as many digits as the level, plus one.
 DOMAINS: dict[str, tuple[int, tuple[str, str, str, str]]] = {
-    "arithmetic": (20, ("What is {number} plus {number}?", "What is {number} times {number}?", "What is the remainder of {number} times {number} divided by {number}?",
+    "arithmetic": (70, ("What is {number} plus {number}?", "What is {number} times {number}?", "What is the remainder of {number} times {number} divided by {number}?",
         "Find the last two digits of {number} to the power of {number}, times {number}.")),
-    "algebra": (80, ("Solve for x: x + {number} = {number}.", "Solve for x: {number} x - {number} = {number}.", "Find all roots of x^2 - {number} x + {number} = 0.",
+    "algebra": (100, ("Solve for x: x + {number} = {number}.", "Solve for x: {number} x - {number} = {number}.", "Find all roots of x^2 - {number} x + {number} = 0.",
         "Prove that x^3 + {number} x = {number} has one real root and bound it.")),
-    "programming": (220, ("Write a {language} function that adds two numbers.",
+    "programming": (150, ("Write a {language} function that adds two numbers.",
         "Write a {language} function that reverses a list of {thing}s.",
         "Implement a thread-safe cache of {thing}s with eviction in {language}.",
         "Write a lock-free concurrent {structure} of {thing}s in {language} and argue that it is linearisable.")),
-    "databases": (120, ("Select all rows of the table {thing}s in SQL.", "Count {thing}s per customer in SQL.",
+    "databases": (110, ("Select all rows of the table {thing}s in SQL.", "Count {thing}s per customer in SQL.",
         "Write SQL for the median price of {thing}s per month with window functions.",
         "Rewrite a recursive SQL query over {thing} hierarchies so that it uses an index and detects cycles.")),
-    "geography": (15, ("On which continent is {country}?", "What is the capital of {country}?",
+    "geography": (60, ("On which continent is {country}?", "What is the capital of {country}?",
         "Which rivers cross the border between {country} and {country}?",
         "Compare the river basins, elevation and rainfall of {country} and {country} at {number} metres.")),
-    "history": (90, ("In which century was the {event}?", "Who led the {event} in {country}?",
+    "history": (100, ("In which century was the {event}?", "Who led the {event} in {country}?",
         "Explain two economic causes of the {event} in {country}.",
         "Weigh the historiography of the {event} in {country}: which primary sources contradict each other?")),
     "physics": (110, ("What is the unit of {quantity}?", "A {thing} of {number} kg moves at {number} m/s. What is its momentum?",
         "A {thing} of {number} kg slides {number} m down a rough slope. Find its {quantity}.",
         "Derive the {quantity} of a relativistic {thing} of {number} kg in a rotating frame.")),
-    "chemistry": (70, ("What is the symbol of {element}?", "How many electrons has an atom of {element}?",
+    "chemistry": (90, ("What is the symbol of {element}?", "How many electrons has an atom of {element}?",
         "Balance the reaction of {element} with {number} mol of sulfuric acid.",
         "Predict the splitting of the d orbitals and the spectrum of an octahedral {element} complex.")),
-    "medicine": (130, ("What does a {specialist} treat?", "Name a common symptom of {disease}.",
+    "medicine": (120, ("What does a {specialist} treat?", "Name a common symptom of {disease}.",
         "Which drug is first-line for {disease} in pregnancy?",
         "A patient with {disease} and renal failure worsens overnight. What does the {specialist} do next?")),
-    "law": (160, ("What is a {contract}?", "Is a spoken {contract} binding?",
+    "law": (130, ("What is a {contract}?", "Is a spoken {contract} binding?",
         "May a tenant in {country} withdraw from a {contract} after {number} days?",
         "Advise on conflict of laws where a {contract} made in {country} is breached in {country}.")),
-    "translation": (25, ("Translate 'hello' into {tongue}.", "Translate 'the {thing} is red' into {tongue}.",
+    "translation": (60, ("Translate 'hello' into {tongue}.", "Translate 'the {thing} is red' into {tongue}.",
         "Translate 'had I known, I would have sold the {thing}' into {tongue}.",
         "Translate a sonnet about a {thing} into {tongue}, keeping metre and rhyme.")),
-    "cooking": (140, ("How long do I boil {food}?", "How do I make a soup of {food}?",
+    "cooking": (110, ("How long do I boil {food}?", "How do I make a soup of {food}?",
         "Plan a dinner of {food} and {food} for {number} guests.",
         "Design a tasting menu around {food} without gluten, with wine and timing for {number} guests.")),
-    "creative writing": (260, ("Write a sentence about a {thing}.", "Write a limerick about a {thing}.",
+    "creative writing": (150, ("Write a sentence about a {thing}.", "Write a limerick about a {thing}.",
         "Write a short story in which a {thing} is not what it seems.",
         "Write a villanelle in which a {thing} and a {specialist} trade places in every stanza.")),
 }
@@ -128,7 +128,7 @@ def load_simulated(path: object = None, *, queries: int = 1500, seed: int = 0) -
     difficulty = np.array(LEVELS)[levels] + generator.normal(0.0, RESIDUAL, queries)
     ability = np.array([[model.ability + model.skills.get(domain, 0.0) for model in models] for domain in domains])
     chance = 1.0 / (1.0 + np.exp(-SLOPE * (ability - difficulty[:, None])))
-    answer = np.array([DOMAINS[domain][0] for domain in domains]) * (1.0 + 0.4 * levels)
+    answer = np.array([DOMAINS[domain][0] for domain in domains]) * (1.0 + 0.15 * levels)
     verbosity = np.array([model.verbosity for model in models])
     output = np.ceil(answer[:, None] * verbosity * generator.lognormal(0.0, 0.25, chance.shape))
     # About 1.4 tokens per word and mark, as byte-pair vocabularies have for English.

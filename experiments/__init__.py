@@ -1,0 +1,1 @@
+"""One question per file: run it, read a table, see a figure."""

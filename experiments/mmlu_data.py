@@ -1,0 +1,52 @@
+"""The nine-model MMLU pool: RouterDC's seven small models joined with RouteLLM's Mixtral and GPT-4 Turbo."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxroute import RoutingTable, SourceError, join, load_source
+from jaxroute.table import text_key
+
+MIXTRAL = "mistralai/Mixtral-8x7B-Instruct-v0.1"
+GPT4 = "gpt-4-1106-preview"
+VARIABLE = "JAXROUTE_DATA"
+
+
+@dataclass(frozen=True)
+class MmluPool:
+    """Training and test part, and in words what was dropped on the way."""
+
+    train: RoutingTable
+    test: RoutingTable
+    notes: list[str]
+
+
+def load_mmlu_pool(folder: Path | None = None) -> MmluPool:
+    """Join the published files below `folder` (default: the environment variable JAXROUTE_DATA) on the question's text.
+
+    A RouterDC grade above 0 counts as correct, which is the scale of RouteLLM's outcomes. Questions of the training part
+    are dropped from the test part. Raises `SourceError` where the data is not there.
+    """
+    if folder is None:
+        if not os.environ.get(VARIABLE):
+            raise SourceError(
+                f"{VARIABLE} is not set: point it at a folder with routellm/mmlu and routerdc (see the README)"
+            )
+        folder = Path(os.environ[VARIABLE])
+    routellm = load_source("routellm-mmlu", folder / "routellm" / "mmlu")
+    parts, notes = {}, []
+    for part in ("train", "test"):
+        graded = load_source("routerdc", folder / "routerdc" / f"mmlu_{part}.json", binary=True)
+        joined = join(graded, routellm)
+        parts[part] = joined.table
+        notes.append(
+            f"{part}: {len(graded)} questions, {joined.matched} joined, {joined.unmatched} not found in RouteLLM's, "
+            f"{joined.repeated} repeats, {joined.conflicting} dropped for conflicting outcomes"
+        )
+    trained = {text_key(prompt) for prompt in parts["train"].prompts}
+    fresh = [text_key(prompt) not in trained for prompt in parts["test"].prompts]
+    notes.append(f"test: {len(fresh) - sum(fresh)} dropped because they stand in the training part too")
+    test = parts["test"].select([row for row, kept in enumerate(fresh) if kept])
+    return MmluPool(train=parts["train"], test=test, notes=notes)

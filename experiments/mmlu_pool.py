@@ -1,0 +1,353 @@
+"""How much does routing gain on the nine-model MMLU pool, the setting of Routoo's Table 1?"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+from tqdm.auto import tqdm
+
+from experiments.mmlu_data import GPT4, MIXTRAL, load_mmlu_pool
+from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, save_checkpoint
+from jaxroute.encoders import load_encoder
+from jaxroute.evaluation import (
+    Curve,
+    Interval,
+    aiq,
+    apgr,
+    bootstrap_weights,
+    cost_quality_curve,
+    curve_measure,
+    hull_quality,
+    least_cost,
+    log_loss,
+    oracle_estimates,
+    outcome,
+    paired_interval,
+    prompt_length_estimates,
+    random_estimates,
+    single_models,
+)
+from jaxroute.features import FeatureConfig, prompt_features_of_all
+from jaxroute.files import write_json
+from jaxroute.heads import Head
+from jaxroute.plots import cost_quality_figure
+from jaxroute.predictor import Predictor, head_estimates
+from jaxroute.prices import ROUTOO_TABLE_1, table_pricing
+from jaxroute.training import TrainingReport, train_head
+from solvers import Problem, at_price, exact, greedy_ratio, lagrangian
+
+UNIT = "dollars per million tokens"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train on RouterDC's training part, assign its test part, compare with the zero router."""
+
+    output: Path = Path("runs/mmlu_pool")
+    """Folder for result.json, the figures and the checkpoint."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The router's own training."""
+    paper: TrainConfig = field(
+        default_factory=lambda: TrainConfig(features=FeatureConfig(layers=(30,), pooling="last"), head="difference")
+    )
+    """The paper's recipe: last token of the last layer, difference head."""
+    resamples: int = 1000
+    """Bootstrap resamples of the test questions."""
+    shuffles: int = 20
+    """Shuffles of the estimates across queries, for the null beside AIQ."""
+    seed: int = 0
+    """Of bootstrap, shuffles and the random router."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A head with its estimates of the test questions."""
+
+    head: Head
+    report: TrainingReport
+    estimates: Float[np.ndarray, "queries models"]
+    """Expected level."""
+    argmax: Float[np.ndarray, "queries models"]
+    """Likeliest level, 0 or 1."""
+
+
+def main(config: Config) -> dict[str, float | str]:
+    """Run it; returns what is also written to result.json."""
+    print(f"results go to {config.output}/")
+    pool = load_mmlu_pool()
+    print("\n".join(pool.notes))
+    print(f"\n{pool.test}\n")
+    weights = bootstrap_weights(len(pool.test), resamples=config.resamples, seed=config.seed)
+    recipes = {
+        "router": config.train,
+        "difference head": replace(config.train, head="difference"),
+        "paper": config.paper,
+    }
+    trained = train_all(pool.train, pool.test, recipes)
+    router = trained["router"]
+    for name, one in trained.items():
+        print(f"{name}\n  " + str(one.report).replace("\n", "\n  "))
+        print(f"  log-loss on the test part {log_loss(pool.test.quality, one.estimates):.4f}\n")
+    result: dict[str, float | str] = {
+        "train_questions": len(pool.train),
+        "test_questions": len(pool.test),
+        "held_out_log_loss": router.report.held_out_loss,
+        "log_loss": log_loss(pool.test.quality, router.estimates),
+        "log_loss_difference_head": log_loss(pool.test.quality, trained["difference head"].estimates),
+        "log_loss_paper": log_loss(pool.test.quality, trained["paper"].estimates),
+    }
+    _save(config, pool.train, router)
+    for name, models in {
+        "mixed": pool.test.models,
+        "open": [model for model in pool.test.models if model != GPT4],
+    }.items():
+        columns = [pool.test.models.index(model) for model in models]
+        part = {
+            key: Trained(one.head, one.report, one.estimates[:, columns], one.argmax[:, columns])
+            for key, one in trained.items()
+        }
+        result |= evaluate_pool(
+            name, pool.test.select(models=models), pool.train.select(models=models), part, weights, config
+        )
+    result |= pair(pool.test, router, weights)
+    result |= price_chosen_out_of_fold(pool.train, pool.test, router)
+    write_json(config.output / "result.json", result)
+    print(f"\nwritten to {config.output}/: result.json, mixed.png, open.png, checkpoint/")
+    return result
+
+
+def train_all(train: RoutingTable, test: RoutingTable, recipes: dict[str, TrainConfig]) -> dict[str, Trained]:
+    """Encode both parts once for all recipes, then train each and estimate the test part."""
+    encoder = load_encoder(next(iter(recipes.values())).encoder)
+    configs = list(dict.fromkeys(recipe.features for recipe in recipes.values()))
+    features = prompt_features_of_all(encoder, train.prompts + test.prompts, configs)
+    trained = {}
+    for name, recipe in recipes.items():
+        values = features[configs.index(recipe.features)].values
+        head, report = train_head(values[: len(train)], train, recipe)
+        unseen = values[len(train) :]
+        trained[name] = Trained(
+            head, report, head_estimates(head, unseen), head_estimates(head, unseen, kind="argmax")
+        )
+    return trained
+
+
+def evaluate_pool(
+    name: str,
+    test: RoutingTable,
+    train: RoutingTable,
+    trained: dict[str, Trained],
+    weights: Float[np.ndarray, "resamples queries"],
+    config: Config,
+) -> dict[str, float | str]:
+    """Routoo's Table 1 for one pool, every number beside its difference from the zero router."""
+    singles = single_models(test)
+    cost = singles.means()[0]
+    low, high = cost.min(), cost.max()
+    router = trained["router"].estimates
+    curves = {
+        "router": cost_quality_curve(test, router, progress=f"{name} pool, router"),
+        "difference head": cost_quality_curve(test, trained["difference head"].estimates, progress="difference head"),
+        "paper's recipe, exact prices": cost_quality_curve(test, trained["paper"].estimates, progress="paper's features"),
+        "paper's recipe, argmax and greedy": cost_quality_curve(
+            test, trained["paper"].argmax, solver=partial(greedy_ratio, reserve=False), progress="paper's recipe"
+        ),
+        "prompt length": cost_quality_curve(test, prompt_length_estimates(test, train), progress="prompt length"),
+        "random": cost_quality_curve(test, random_estimates(test, train, seed=config.seed), progress="random"),
+        "oracle": cost_quality_curve(test, oracle_estimates(test), progress="oracle"),
+    }
+    area = partial(aiq, low=low, high=high)
+
+    def gain(curve: Curve, base: Curve = singles) -> Interval:
+        return paired_interval(
+            curve_measure(lambda c, q, c0, q0: area(c, q) - area(c0, q0), [curve, base]), weights
+        )
+
+    print(f"\n{name} pool: {len(test.models)} models, {len(test):,} questions")
+    print(f"{'':<46} {'accuracy':>8} {'57-mean':>8} {'usd/M':>7}  difference from the zero router, points")
+    for column, model in enumerate(test.models):
+        quality = test.quality[:, column]
+        print(f"{model:<46} {100 * quality.mean():>8.1f} {100 * subject_mean(test, quality):>8.1f} {cost[column]:>7.2f}")
+    result: dict[str, float | str] = {}
+    for label, key, budget in budgets(test):
+        assigned = lagrangian(Problem(router, cost, budget * len(test)))
+        real = outcome(test, assigned)
+        found = Curve(real.quality[None], real.cost_usd[None])
+        difference = paired_interval(
+            curve_measure(
+                lambda c, q, c0, q0, budget=budget: float(q[0] - hull_quality(c0, q0, budget)), [found, singles]
+            ),
+            weights,
+        )
+        print(
+            f"{'router ' + label:<46} {100 * real.mean_quality:>8.1f} {100 * subject_mean(test, real.quality):>8.1f} "
+            f"{real.mean_cost_usd:>7.2f}  {difference}"
+        )
+        result |= _named(f"{name}_gain_at_{key}", difference)
+        result[f"{name}_accuracy_at_{key}"] = real.mean_quality
+        compare_solvers(router, cost, budget * len(test))
+    for model, key in ((MIXTRAL, "mixtral"), (GPT4, "gpt4")):
+        if model in test.models:
+            result |= _least_cost_row(name, key, model, test, curves["router"], singles, weights)
+
+    print(f"{'AIQ over the shared range of costs':<46} {'AIQ':>8} {'':>8} {'':>7}  difference from the zero router, points")
+    result[f"{name}_aiq_zero_router"] = area(*singles.means())
+    print(f"{'zero router':<46} {100 * area(*singles.means()):>8.1f}")
+    for label, curve in curves.items():
+        difference = gain(curve)
+        print(f"{label:<46} {100 * area(*curve.means()):>8.1f} {'':>8} {'':>7}  {difference}")
+        key = "" if label == "router" else "_" + label.replace("'s", "").replace(",", "").replace(" ", "_")
+        result[f"{name}_aiq{key}"] = area(*curve.means())
+        result |= _named(f"{name}_aiq_gain{key}", difference)
+    for label in ("paper's recipe, exact prices", "paper's recipe, argmax and greedy"):
+        over = gain(curves["router"], curves[label])
+        print(f"{'router over the ' + label:<46} {'':>8} {'':>8} {'':>7}  {over}")
+        result |= _named(f"{name}_aiq_gain_over_{label.replace(chr(39) + 's', '').replace(',', '').replace(' ', '_')}", over)
+    result[f"{name}_aiq_code_convention"] = area(*curves["router"].means(), convention="code")
+
+    null = shuffled_gains(test, router, area, config)
+    print(f"{'router, estimates shuffled across queries':<46} {'':>25}  {100 * null.mean():+.1f} mean, "
+          f"{100 * np.quantile(null, 0.95):+.1f} 95th percentile of {len(null)} shuffles")
+    result[f"{name}_aiq_gain_shuffled"] = float(null.mean())
+    result[f"{name}_aiq_gain_shuffled_95"] = float(np.quantile(null, 0.95))
+    shown = {label: curves[label] for label in ("router", "difference head", "prompt length", "random", "oracle")}
+    cost_quality_figure(
+        config.output / f"{name}.png", test, shown, title=f"MMLU, {name} pool: {len(test):,} unseen questions", unit=UNIT
+    )
+    return result
+
+
+def budgets(test: RoutingTable) -> list[tuple[str, str, float]]:
+    """Where Routoo's Table 1 looks: label, key, dollars per million tokens."""
+    mixtral, gpt4 = ROUTOO_TABLE_1[MIXTRAL].mean, ROUTOO_TABLE_1[GPT4].mean
+    places = [("at Mixtral's cost", "mixtral_cost", mixtral)]
+    if GPT4 in test.models:
+        places += [
+            ("at half of GPT-4's cost", "half_cost", gpt4 / 2),
+            ("at three quarters of GPT-4's cost", "three_quarters_cost", gpt4 * 3 / 4),
+        ]
+    return places
+
+
+def compare_solvers(estimates: np.ndarray, cost: np.ndarray, budget: float) -> None:
+    """Greedy, Lagrangian and exact on the same estimates; raises if they contradict each other."""
+    problem = Problem(estimates, cost, budget)
+    found = [greedy_ratio(problem), lagrangian(problem), exact(problem)]
+    for one in found:
+        print(
+            f"    {one.solver:<42} estimated {100 * one.value / len(estimates):>6.2f}, gap {one.relative_gap:.1e}, "
+            f"{one.seconds:.2f} s, {one.status}"
+        )
+        if not problem.fits(one.cost_usd) or not found[0].value <= found[2].value <= one.bound:
+            raise RuntimeError(f"solvers contradict each other: {[str(each) for each in found]}")
+
+
+def shuffled_gains(
+    test: RoutingTable, estimates: np.ndarray, area, config: Config
+) -> Float[np.ndarray, " shuffles"]:
+    """AIQ gains of estimates that belong to other queries: what the hull alone makes of noise."""
+    generator = np.random.default_rng(config.seed)
+    zero = area(*single_models(test).means())
+    shuffles = tqdm(range(config.shuffles), desc="shuffled null", unit=" shuffles", delay=1)
+    return np.array(
+        [area(*cost_quality_curve(test, generator.permutation(estimates)).means()) - zero for _ in shuffles]
+    )
+
+
+def pair(test: RoutingTable, router: Trained, weights: np.ndarray) -> dict[str, float | str]:
+    """RouteLLM's measure for Mixtral and GPT-4."""
+    weak, strong = test.models.index(MIXTRAL), test.models.index(GPT4)
+    score = router.estimates[:, strong] - router.estimates[:, weak]
+    qualities = test.quality[:, weak], test.quality[:, strong]
+
+    def resampled(draws):
+        if draws is None:
+            return apgr(*qualities, score)
+        rows = [np.repeat(np.arange(len(test)), np.rint(draw * len(test)).astype(int)) for draw in draws]
+        return np.array([apgr(qualities[0][row], qualities[1][row], score[row]) for row in rows])
+
+    interval = paired_interval(resampled, weights)
+    length = apgr(*qualities, np.array([len(prompt) for prompt in test.prompts], float))
+    print(
+        f"\nMixtral / GPT-4: APGR {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}); "
+        f"by prompt length {length:.3f}; random 0.500"
+    )
+    return _named("pair_apgr", interval) | {"pair_apgr_prompt_length": length}
+
+
+def price_chosen_out_of_fold(train: RoutingTable, test: RoutingTable, router: Trained) -> dict[str, float | str]:
+    """What a user gets who fixes the price on held-out training estimates and routes every new prompt on its own."""
+    cost = single_models(test).means()[0]
+    result: dict[str, float | str] = {}
+    print("\nprice fixed on held-out training estimates, then applied to each test question on its own (mixed pool)")
+    for label, key, budget in budgets(test):
+        price = lagrangian(Problem(router.report.held_out_estimates, cost, budget * len(train))).multiplier
+        real = outcome(test, at_price(router.estimates, cost, price))
+        zero = float(hull_quality(*single_models(test).means(), real.mean_cost_usd))
+        print(
+            f"{label:<46} {100 * real.mean_quality:>8.1f} at {real.mean_cost_usd:.2f} usd/M (aimed at {budget:.2f}); "
+            f"zero router at that cost {100 * zero:.1f}"
+        )
+        result |= {f"priced_accuracy_at_{key}": real.mean_quality, f"priced_cost_at_{key}": real.mean_cost_usd}
+    return result
+
+
+def subject_mean(table: RoutingTable, quality: Float[np.ndarray, " queries"]) -> float:
+    """The mean over subjects of the accuracy within each, as Routoo averages."""
+    names = np.array(table.domains)
+    return float(np.mean([quality[names == name].mean() for name in np.unique(names)]))
+
+
+def _least_cost_row(
+    name: str, key: str, model: str, test: RoutingTable, router: Curve, singles: Curve, weights: np.ndarray
+) -> dict[str, float | str]:
+    column = test.models.index(model)
+
+    def saving(c, q, c0, q0):
+        return least_cost(c, q, q0[column]) - least_cost(c0, q0, q0[column])
+
+    reached = least_cost(*router.means(), singles.means()[1][column])
+    label = f"router, least cost that matches {model.split('/')[-1][:12]}"
+    if not np.isfinite(reached):
+        print(f"{label:<46} {100 * singles.means()[1][column]:>8.1f} {'':>8} {'never':>7}")
+        return {f"{name}_least_cost_{key}": "never"}
+    measure = curve_measure(saving, [router, singles])
+    resampled = measure(weights)
+    # Infinite where a resample's router never gets there; interpolating between infinities would give NaN.
+    low, high = np.quantile(resampled, 0.025, method="lower"), np.quantile(resampled, 0.975, method="higher")
+    zero = least_cost(*singles.means(), singles.means()[1][column])
+    print(
+        f"{label:<46} {100 * singles.means()[1][column]:>8.1f} {'':>8} {reached:>7.2f}  "
+        f"{reached - zero:+.2f} usd/M ({low:+.2f} to {high:+.2f})"
+    )
+    return {f"{name}_least_cost_{key}": reached, f"{name}_least_cost_{key}_saving": zero - reached}
+
+
+def _save(config: Config, train: RoutingTable, router: Trained) -> None:
+    predictor = Predictor(
+        encoder=load_encoder(config.train.encoder),
+        features=config.train.features,
+        head=router.head,
+        models=train.models,
+        levels=config.train.levels,
+    )
+    about = {"trained_on": train.name, "held_out_log_loss": router.report.held_out_loss}
+    pricing = table_pricing(train, ROUTOO_TABLE_1)
+    save_checkpoint(config.output / "checkpoint", Checkpoint(predictor=predictor, pricing=pricing, about=about))
+
+
+def _named(name: str, interval: Interval) -> dict[str, float | str]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config))
+    except JaxrouteError as error:
+        sys.exit(f"error: {error}")

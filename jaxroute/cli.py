@@ -1,0 +1,200 @@
+"""The command line: `jaxroute demo | train | route | sources`, made from the configurations."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from jaxroute import demo
+from jaxroute.checkpoint import Checkpoint, save_checkpoint
+from jaxroute.errors import JaxrouteError, PromptError, SourceError, TableError
+from jaxroute.evaluation import known_cost_usd
+from jaxroute.prices import ROUTOO_TABLE_1, PriceList, load_prices, table_pricing
+from jaxroute.router import Router, write_assignment
+from jaxroute.sources import SCHEMA, SOURCES, load_source
+from jaxroute.sources.fetch import PUBLISHED, fetch
+from jaxroute.sources.simulated import simulated_prices
+from jaxroute.training import TrainConfig, check_trainable, train
+from solvers import SOLVERS, ProblemError
+
+BAD_INPUT = 2
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a predictor on a table of outcomes and write a checkpoint."""
+
+    output: Path
+    """Folder of the checkpoint; what stands there is replaced when the new one is whole."""
+    table: Path | None = None
+    """Your own outcomes: .csv, .jsonl or .parquet in the schema that `jaxroute sources` prints."""
+    source: str | None = None
+    """Instead of --table: a published format, see `jaxroute sources`."""
+    path: Path | None = None
+    """Where the source's files lie."""
+    prices: Path | None = None
+    """JSON, {"model": {"input": 0.2, "output": 0.6}} in dollars per million tokens. Default: the source's own list; for a
+    table without one, an answer is taken to cost its model's mean."""
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class Route:
+    """Assign every prompt of a file to a model within a budget, with a proof of how near to the best."""
+
+    checkpoint: Path
+    """Folder that `jaxroute train` or `jaxroute demo` wrote."""
+    prompts: Path
+    """JSON lines with a field "prompt" each (further fields are kept), or plain text with a prompt per line (.txt)."""
+    budget_usd: float
+    """Dollars for all prompts together."""
+    output: Path = Path("assignment.jsonl")
+    """One JSON line per prompt: model, estimated quality, expected cost."""
+    solver: Literal["auto", "lagrangian", "exact", "greedy_ratio"] = "lagrangian"
+    """How to assign."""
+    models: tuple[str, ...] | None = None
+    """Only these models of the checkpoint; default: all."""
+    prices: Path | None = None
+    """A price list in place of the checkpoint's."""
+    output_tokens: float | None = None
+    """Expected tokens of an answer, of every model; default: what training saw."""
+    encoder: str | None = None
+    """Where the encoder lies now, if it has moved."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """List the sources of outcomes and the schema of your own, or fetch published files."""
+
+    action: Annotated[Literal["list", "fetch"], tyro.conf.Positional] = "list"
+    """`list`, or `fetch NAME`."""
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """The source to fetch."""
+    output: Path = Path("data")
+    """Folder to fetch into."""
+    mirror: str | None = None
+    """Another base address that serves the same files under the same paths."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; bad input ends with a message and exit status 2, and nothing is written."""
+    tyro.extras.subcommand_cli_from_dict(
+        {"demo": _demo, "train": _train, "route": _route, "sources": _sources},
+        args=arguments,
+        prog="jaxroute",
+        description="Assign every prompt to a language model so that total quality is highest within a budget.",
+    )
+
+
+def run() -> None:
+    """The console script."""
+    try:
+        main()
+    except (JaxrouteError, ProblemError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+
+
+def _demo(config: Annotated[demo.DemoConfig, tyro.conf.arg(name="")]) -> None:
+    """The whole line on a simulated pool, in a few minutes and without any download."""
+    demo.main(config)
+
+
+def _train(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
+    """Train a predictor on a table of outcomes and write a checkpoint."""
+    if (config.table is None) == (config.source is None):
+        raise SourceError(f"table={config.table} and source={config.source}: give exactly one of them")
+    source, path = ("table", config.table) if config.table else (config.source, config.path)
+    table = load_source(source, path)
+    check_trainable(table, config.config)
+    prices: PriceList | None = load_prices(config.prices) if config.prices else _own_prices(source)
+    pricing = table_pricing(table, prices)
+    print(table)
+    predictor, report = train(table, config.config)
+    print(report)
+    about = {"trained_on": table.name, "queries": len(table), "held_out_log_loss": report.held_out_loss}
+    about["training"] = asdict(config.config)
+    save_checkpoint(config.output, Checkpoint(predictor=predictor, pricing=pricing, about=about))
+    mean = ", ".join(f"{model} {cost:.3g}" for model, cost in zip(table.models, known_cost_usd(table), strict=True))
+    print(f"mean cost in dollars per query: {mean}\ncheckpoint written to {config.output}/")
+
+
+def _route(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
+    """Assign every prompt of a file to a model within a budget."""
+    rows = read_prompts(config.prompts)
+    prices = load_prices(config.prices) if config.prices else None
+    router = Router.load(config.checkpoint, encoder=config.encoder)
+    routed = router.route_in_full(
+        [row["prompt"] for row in rows],
+        budget_usd=config.budget_usd,
+        solver=config.solver,
+        models=config.models,
+        prices=prices,
+        output_tokens=config.output_tokens,
+    )
+    write_assignment(
+        config.output, rows, routed.models, routed.assignment, routed.estimates, routed.cost_usd
+    )
+    if routed.cut:
+        print(f"{routed.cut} prompts were longer than the encoder reads and were cut for the estimate")
+    print(f"expected cost: {routed.assumption}")
+    print(routed.assignment)
+    for column, model in enumerate(routed.models):
+        print(f"  {model:<46} {(routed.assignment.choice == column).sum():>7,} prompts")
+    print(f"written to {config.output}")
+
+
+def _sources(config: Annotated[Sources, tyro.conf.arg(name="")]) -> None:
+    """List the sources of outcomes and the schema of your own, or fetch published files."""
+    if config.action == "fetch":
+        if config.name is None:
+            raise SourceError(f"fetch needs the name of a source; known are {', '.join(PUBLISHED)}")
+        folder = fetch(config.name, config.output, mirror=config.mirror)
+        print(f"{config.name} is in {folder}/")
+        return
+    for name, source in SOURCES.items():
+        fetchable = f"\n    fetch: jaxroute sources fetch {name}" if name in PUBLISHED else ""
+        print(f"{name}\n    holds: {source.holds}\n    from:  {source.origin}\n    path:  {source.path}{fetchable}")
+    print(f"\nschema of `table`\n{SCHEMA}")
+
+
+def read_prompts(path: Path) -> list[dict]:
+    """Rows with at least a prompt; raises `PromptError` listing every line that has none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"prompts={str(path)!r} cannot be read: {error}") from error
+    if path.suffix == ".txt":
+        rows = [{"prompt": line} for line in lines if line.strip()]
+    else:
+        rows, wrong = [], []
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                row = None
+            if isinstance(row, dict) and isinstance(row.get("prompt"), str) and row["prompt"].strip():
+                rows.append(row)
+            else:
+                wrong.append(str(number))
+        if wrong:
+            shown = ", ".join(wrong[:20]) + (", ..." if len(wrong) > 20 else "")
+            raise PromptError(f'prompts={str(path)!r}: no JSON object with a text "prompt" on line {shown}')
+    if not rows:
+        raise PromptError(f"prompts={str(path)!r} holds no prompt")
+    return rows
+
+
+def _own_prices(source: str) -> PriceList | None:
+    """The list that a source's costs were made with, where there is one."""
+    if source == "simulated":
+        return simulated_prices()
+    return ROUTOO_TABLE_1 if source in ("routellm-mmlu", "routellm-gsm8k", "routerdc") else None
