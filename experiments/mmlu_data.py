@@ -31,9 +31,7 @@ def load_mmlu_pool(folder: Path | None = None) -> MmluPool:
     """
     if folder is None:
         if not os.environ.get(VARIABLE):
-            raise SourceError(
-                f"{VARIABLE} is not set: point it at a folder with routellm/mmlu and routerdc (see the README)"
-            )
+            raise SourceError(f"{VARIABLE} is not set: point it at a folder with routellm/mmlu and routerdc (see the README)")
         folder = Path(os.environ[VARIABLE])
     routellm = load_source("routellm-mmlu", folder / "routellm" / "mmlu")
     parts, notes = {}, []

@@ -112,9 +112,7 @@ def main(config: Config) -> dict[str, float | str]:
             key: Trained(one.head, one.report, one.estimates[:, columns], one.argmax[:, columns])
             for key, one in trained.items()
         }
-        result |= evaluate_pool(
-            name, pool.test.select(models=models), pool.train.select(models=models), part, weights, config
-        )
+        result |= evaluate_pool(name, pool.test.select(models=models), pool.train.select(models=models), part, weights, config)
     result |= pair(pool.test, router, weights)
     result |= price_chosen_out_of_fold(pool.train, pool.test, router)
     write_json(config.output / "result.json", result)
@@ -132,9 +130,7 @@ def train_all(train: RoutingTable, test: RoutingTable, recipes: dict[str, TrainC
         values = features[configs.index(recipe.features)].values
         head, report = train_head(values[: len(train)], train, recipe)
         unseen = values[len(train) :]
-        trained[name] = Trained(
-            head, report, head_estimates(head, unseen), head_estimates(head, unseen, kind="argmax")
-        )
+        trained[name] = Trained(head, report, head_estimates(head, unseen), head_estimates(head, unseen, kind="argmax"))
     return trained
 
 
@@ -165,9 +161,7 @@ def evaluate_pool(
     area = partial(aiq, low=low, high=high)
 
     def gain(curve: Curve, base: Curve = singles) -> Interval:
-        return paired_interval(
-            curve_measure(lambda c, q, c0, q0: area(c, q) - area(c0, q0), [curve, base]), weights
-        )
+        return paired_interval(curve_measure(lambda c, q, c0, q0: area(c, q) - area(c0, q0), [curve, base]), weights)
 
     print(f"\n{name} pool: {len(test.models)} models, {len(test):,} questions")
     print(f"{'':<46} {'accuracy':>8} {'57-mean':>8} {'usd/M':>7}  difference from the zero router, points")
@@ -180,9 +174,7 @@ def evaluate_pool(
         real = outcome(test, assigned)
         found = Curve(real.quality[None], real.cost_usd[None])
         difference = paired_interval(
-            curve_measure(
-                lambda c, q, c0, q0, budget=budget: float(q[0] - hull_quality(c0, q0, budget)), [found, singles]
-            ),
+            curve_measure(lambda c, q, c0, q0, budget=budget: float(q[0] - hull_quality(c0, q0, budget)), [found, singles]),
             weights,
         )
         print(
@@ -212,13 +204,19 @@ def evaluate_pool(
     result[f"{name}_aiq_code_convention"] = area(*curves["router"].means(), convention="code")
 
     null = shuffled_gains(test, router, area, config)
-    print(f"{'router, estimates shuffled across queries':<46} {'':>25}  {100 * null.mean():+.1f} mean, "
-          f"{100 * np.quantile(null, 0.95):+.1f} 95th percentile of {len(null)} shuffles")
+    print(
+        f"{'router, estimates shuffled across queries':<46} {'':>25}  {100 * null.mean():+.1f} mean, "
+        f"{100 * np.quantile(null, 0.95):+.1f} 95th percentile of {len(null)} shuffles"
+    )
     result[f"{name}_aiq_gain_shuffled"] = float(null.mean())
     result[f"{name}_aiq_gain_shuffled_95"] = float(np.quantile(null, 0.95))
     shown = {label: curves[label] for label in ("router", "difference head", "prompt length", "random", "oracle")}
     cost_quality_figure(
-        config.output / f"{name}.png", test, shown, title=f"MMLU, {name} pool: {len(test):,} unseen questions", unit=UNIT
+        config.output / f"{name}.png",
+        test,
+        shown,
+        title=f"MMLU, {name} pool: {len(test):,} unseen questions",
+        unit=UNIT,
     )
     return result
 
@@ -248,16 +246,12 @@ def compare_solvers(estimates: np.ndarray, cost: np.ndarray, budget: float) -> N
             raise RuntimeError(f"solvers contradict each other: {[str(each) for each in found]}")
 
 
-def shuffled_gains(
-    test: RoutingTable, estimates: np.ndarray, area, config: Config
-) -> Float[np.ndarray, " shuffles"]:
+def shuffled_gains(test: RoutingTable, estimates: np.ndarray, area, config: Config) -> Float[np.ndarray, " shuffles"]:
     """AIQ gains of estimates that belong to other queries: what the hull alone makes of noise."""
     generator = np.random.default_rng(config.seed)
     zero = area(*single_models(test).means())
     shuffles = tqdm(range(config.shuffles), desc="shuffled null", unit=" shuffles", delay=1)
-    return np.array(
-        [area(*cost_quality_curve(test, generator.permutation(estimates)).means()) - zero for _ in shuffles]
-    )
+    return np.array([area(*cost_quality_curve(test, generator.permutation(estimates)).means()) - zero for _ in shuffles])
 
 
 def pair(test: RoutingTable, router: Trained, weights: np.ndarray) -> dict[str, float | str]:

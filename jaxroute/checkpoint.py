@@ -1,7 +1,7 @@
 """Checkpoints: everything that routing needs, save the encoder, which is named and known by its content hash.
 
-    DIR/config.json    models, levels, prices, encoder and its hash, features, training configuration, held-out loss
-    DIR/head/          the head's parameters, written by orbax
+DIR/config.json    models, levels, prices, encoder and its hash, features, training configuration, held-out loss
+DIR/head/          the head's parameters, written by orbax
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkp
     try:
         with orbax.checkpoint.StandardCheckpointer() as checkpointer:
             stored = checkpointer.restore((folder / "head").resolve(), _like(wanted))
-    except Exception as error:  # noqa: BLE001 - orbax raises many kinds for a damaged folder; each means "not whole"
+    except Exception as error:
         raise CheckpointError(f"checkpoint={str(folder)!r}: head/ does not hold the head of config.json: {error}") from error
     nnx.update(head, nnx.State(stored) if not isinstance(stored, dict) else stored)
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(nnx.to_pure_dict(nnx.state(head)))):

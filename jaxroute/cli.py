@@ -13,7 +13,7 @@ import tyro
 
 from jaxroute import demo
 from jaxroute.checkpoint import Checkpoint, save_checkpoint
-from jaxroute.errors import JaxrouteError, PromptError, SourceError, TableError
+from jaxroute.errors import JaxrouteError, PromptError, SourceError
 from jaxroute.evaluation import known_cost_usd
 from jaxroute.prices import ROUTOO_TABLE_1, PriceList, load_prices, table_pricing
 from jaxroute.router import Router, write_assignment
@@ -21,7 +21,7 @@ from jaxroute.sources import SCHEMA, SOURCES, load_source
 from jaxroute.sources.fetch import PUBLISHED, fetch
 from jaxroute.sources.simulated import simulated_prices
 from jaxroute.training import TrainConfig, check_trainable, train
-from solvers import SOLVERS, ProblemError
+from solvers import ProblemError
 
 BAD_INPUT = 2
 
@@ -110,7 +110,7 @@ def _train(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     """Train a predictor on a table of outcomes and write a checkpoint."""
     if (config.table is None) == (config.source is None):
         raise SourceError(f"table={config.table} and source={config.source}: give exactly one of them")
-    source, path = ("table", config.table) if config.table else (config.source, config.path)
+    source, path = (config.source, config.path) if config.source else ("table", config.table)
     table = load_source(source, path)
     check_trainable(table, config.config)
     prices: PriceList | None = load_prices(config.prices) if config.prices else _own_prices(source)
@@ -138,9 +138,7 @@ def _route(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
         prices=prices,
         output_tokens=config.output_tokens,
     )
-    write_assignment(
-        config.output, rows, routed.models, routed.assignment, routed.estimates, routed.cost_usd
-    )
+    write_assignment(config.output, rows, routed.models, routed.assignment, routed.estimates, routed.cost_usd)
     if routed.cut:
         print(f"{routed.cut} prompts were longer than the encoder reads and were cut for the estimate")
     print(f"expected cost: {routed.assumption}")

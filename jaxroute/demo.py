@@ -125,7 +125,7 @@ def _print_tables(
     print(f"\n{'':<34} {'quality':>8} {'usd/' + str(PER):>9} {'expected':>9} {'proved gap':>11} {'seconds':>8}")
     for model, money, quality in zip(test.models, *singles, strict=True):
         print(f"always {model:<27} {quality:>8.3f} {PER * money:>9.3f}")
-    assigned = None
+    assigned: Assignment = lagrangian(Problem(estimates, cost, most))
     for share in config.budgets:
         budget = least + share * (most - least)
         per_query = budget / len(test)

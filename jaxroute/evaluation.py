@@ -128,11 +128,11 @@ def hull(
 
 
 def hull_quality(
-    cost: Float[np.ndarray, " points"], quality: Float[np.ndarray, " points"], at: Float[np.ndarray, "..."]
+    cost: Float[np.ndarray, " points"], quality: Float[np.ndarray, " points"], at: Float[np.ndarray, "..."] | float
 ) -> Float[np.ndarray, "..."]:
     """The hull at some costs, extended to the null router (no cost, no quality) on the left and flat to the right."""
     corners = hull(np.append(cost, 0.0), np.append(quality, 0.0))
-    return np.interp(at, *corners)
+    return np.asarray(np.interp(at, *corners))
 
 
 def least_cost(cost: Float[np.ndarray, " points"], quality: Float[np.ndarray, " points"], wanted: float) -> float:

@@ -75,9 +75,7 @@ def prompt_features_of_all(encoder: Encoder, prompts: list[str], configs: Sequen
     if len({(config.max_tokens, config.truncation_side) for config in configs}) > 1:
         raise EncoderError("several feature configurations need the same max_tokens and truncation_side for one pass")
     distinct = list(dict.fromkeys(prompts))
-    token_ids, cut = encoder.tokenize(
-        distinct, max_tokens=configs[0].max_tokens, truncation_side=configs[0].truncation_side
-    )
+    token_ids, cut = encoder.tokenize(distinct, max_tokens=configs[0].max_tokens, truncation_side=configs[0].truncation_side)
     taps = tuple(dict.fromkeys((layer, config.pooling) for config in configs for layer in config.layers))
     with ExitStack() as stack:
         caches = [stack.enter_context(closing(FeatureCache(encoder, config))) for config in configs]

@@ -16,7 +16,7 @@ unless it clearly helps. Both fits are convex:
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,9 @@ import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float
+
+AnyArray = Array | np.ndarray
+"""On the device or on the host."""
 
 
 class Head(nnx.Module):
@@ -38,9 +41,9 @@ class Head(nnx.Module):
         self.correction = nnx.Param(jnp.zeros((models, features, levels)))
         self.correction_bias = nnx.Param(jnp.zeros((models, levels)))
 
-    def __call__(self, features: Float[Array, "queries features"]) -> Float[Array, "queries models levels"]:
+    def __call__(self, features: Float[AnyArray, "queries features"]) -> Float[Array, "queries models levels"]:
         hidden = (features - self.mean[...]) / self.scale[...]
-        difference = hidden @ self.weight[...]
+        difference = jnp.asarray(hidden) @ self.weight[...]
         models = self.model_embedding[...] @ self.weight[...]
         corrections = jnp.einsum("nd,mdk->nmk", hidden, self.correction[...]) + self.correction_bias[...]
         return difference[:, None, :] - models + self.bias[...] + corrections
@@ -49,10 +52,10 @@ class Head(nnx.Module):
 class Linear(NamedTuple):
     """logits = features @ weight + intercept; leading axes, where there are any, are independent fits."""
 
-    weight: Float[Array, "*fits features levels"]
-    intercept: Float[Array, "*fits models levels"]
+    weight: Float[AnyArray, "*fits features levels"]
+    intercept: Float[AnyArray, "*fits models levels"]
 
-    def logits(self, features: Float[Array, "queries features"]) -> Float[Array, "*fits queries models levels"]:
+    def logits(self, features: Float[AnyArray, "queries features"]) -> Float[Array, "*fits queries models levels"]:
         shared = jnp.einsum("nd,...dk->...nk", features, self.weight)
         return shared[..., :, None, :] + self.intercept[..., None, :, :]
 
@@ -70,19 +73,19 @@ def level_targets(quality: Float[np.ndarray, "queries models"], levels: int) -> 
     return np.maximum(0.0, 1.0 - np.abs(place[..., None] - np.arange(levels))).astype(np.float32)
 
 
-def expected_level(logits: Float[Array, "queries models levels"]) -> Float[Array, "queries models"]:
+def expected_level(logits: Float[AnyArray, "queries models levels"]) -> Float[Array, "queries models"]:
     """sum_k softmax(logits)_k * k / (K - 1): the estimate of quality."""
     levels = logits.shape[-1]
     return jax.nn.softmax(logits, axis=-1) @ (jnp.arange(levels) / (levels - 1))
 
 
-def argmax_level(logits: Float[Array, "queries models levels"]) -> Float[Array, "queries models"]:
+def argmax_level(logits: Float[AnyArray, "queries models levels"]) -> Float[Array, "queries models"]:
     """argmax_k / (K - 1): the published selector's input, 0 or 1 where K = 2."""
     return jnp.argmax(logits, axis=-1) / (logits.shape[-1] - 1)
 
 
 def cross_entropy(
-    logits: Float[Array, "... levels"], target: Float[Array, "... levels"], observed: Float[Array, "..."]
+    logits: Float[AnyArray, "... levels"], target: Float[AnyArray, "... levels"], observed: Float[AnyArray, "..."]
 ) -> Float[Array, "..."]:
     """- sum_k target_k log softmax(logits)_k in nats, per cell; 0 where not observed."""
     return -jnp.sum(target * jax.nn.log_softmax(logits, axis=-1), axis=-1) * observed
@@ -91,12 +94,12 @@ def cross_entropy(
 @partial(jax.jit, static_argnames="steps")
 def fit_linear(
     start: Linear,
-    features: Float[Array, "queries features"],
-    target: Float[Array, "fits queries models levels"],
-    observed: Float[Array, "fits queries models"],
-    offset: Float[Array, "fits queries models levels"],
-    penalty: Float[Array, " fits"],
-    curvature: Float[Array, " features"],
+    features: Float[AnyArray, "queries features"],
+    target: Float[AnyArray, "fits queries models levels"],
+    observed: Float[AnyArray, "fits queries models"],
+    offset: Float[AnyArray, "fits queries models levels"],
+    penalty: Float[AnyArray, " fits"],
+    curvature: Float[AnyArray, " features"],
     *,
     tolerance: float = 3e-4,
     steps: int = 100,
@@ -140,6 +143,7 @@ def fit_linear(
             return optax.apply_updates(parameters, updates), state, optax.tree.norm(gradient)
 
         found, _, _ = jax.lax.while_loop(unfinished, step, (start, solver.init(start), jnp.inf))
+        found = cast(Linear, found)
         return Linear(found.weight * scale, found.intercept)
 
     return jax.vmap(fit)(start, target, observed, offset, penalty)

@@ -61,5 +61,10 @@ def _label_points(axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
             place = max(y[position], below + step)
             below = place
             axes.annotate(
-                names[position], (cost, y[position]), xytext=(cost * 1.03, place), fontsize=8, color="#444444", va="center"
+                names[position],
+                (cost, y[position]),
+                xytext=(cost * 1.03, place),
+                fontsize=8,
+                color="#444444",
+                va="center",
             )

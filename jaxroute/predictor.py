@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Float
-from flax import nnx
 import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
 
 from jaxroute.encoders import Encoder
 from jaxroute.features import FeatureConfig, prompt_features

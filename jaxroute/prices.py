@@ -102,7 +102,10 @@ class Pricing:
             expected = np.full(len(self.models), DEFAULT_OUTPUT_TOKENS)
             words = f"{DEFAULT_OUTPUT_TOKENS:g} tokens (the training outcomes hold no counts; change it with output_tokens)"
         cost = token_cost_usd(self.prices, self.models, np.asarray(prompt_tokens)[:, None], expected)
-        return cost, f"prompt tokens, as the encoder counts them, at the input price; an answer of {words} at the output price"
+        return (
+            cost,
+            f"prompt tokens, as the encoder counts them, at the input price; an answer of {words} at the output price",
+        )
 
     def select(self, models: list[str]) -> Pricing:
         """The same for some of the models, in the given order."""
@@ -139,14 +142,13 @@ def load_prices(path: Path) -> dict[str, Price]:
         raise TableError(f'{path} is not a price list: expected {{"model": {{"input": 0.2, "output": 0.6}}, ...}}')
     prices, problems = {}, []
     for model, entry in content.items():
-        numbers = [entry.get(name) for name in ("input", "output")] if isinstance(entry, dict) else []
-        if set(entry) != {"input", "output"} if isinstance(entry, dict) else True:
+        if not isinstance(entry, dict) or set(entry) != {"input", "output"}:
             problems.append(f"{model}: {entry!r} needs exactly input and output")
-        elif any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
+        elif any(isinstance(number, bool) or not isinstance(number, int | float) for number in entry.values()):
             problems.append(f"{model}: {entry!r} must hold numbers")
         else:
             try:
-                prices[model] = Price(*map(float, numbers))
+                prices[model] = Price(**entry)
             except TableError as error:
                 problems.append(f"{model}: {error}")
     if problems:

@@ -103,9 +103,7 @@ class Router:
         prompts = list(prompts)
         check_prompts(prompts)
         token_ids, _ = self.predictor.encoder.tokenize(prompts)
-        cost, assumption = pricing.expected_cost_usd(
-            np.array([len(ids) for ids in token_ids]), output_tokens=output_tokens
-        )
+        cost, assumption = pricing.expected_cost_usd(np.array([len(ids) for ids in token_ids]), output_tokens=output_tokens)
         if budget_usd is not None:
             # A budget that cannot work is refused before the encoder spends minutes on the prompts.
             Problem(np.zeros_like(cost), cost, budget_usd, available=available)
@@ -114,6 +112,7 @@ class Router:
         if multiplier is not None:
             assigned = at_price(values, cost, multiplier, available=available)
         else:
+            assert budget_usd is not None
             assigned = solve(Problem(values, cost, budget_usd, available=available), solver)
         return Routed(
             assignment=assigned,

@@ -92,7 +92,7 @@ class RoutingTable:
         unknown = [model for model in chosen if model not in self.models]
         if unknown:
             raise TableError(f"unknown model {', '.join(unknown)}; this table has: {', '.join(self.models)}")
-        columns = [self.models.index(model) for model in chosen]
+        columns = np.array([self.models.index(model) for model in chosen], int)
         cells = {
             name: getattr(self, name)[np.ix_(rows, columns)]
             for name in ("quality", "cost_usd", *OPTIONAL)
@@ -111,13 +111,13 @@ class RoutingTable:
         """Two parts, the first with `fraction` of the queries of every domain (to within one), order kept."""
         if not 0 < fraction < 1:
             raise TableError(f"fraction={fraction} must lie between 0 and 1")
-        first = stratified_order(self.domains, seed=seed) < fraction
-        return self.select(first), self.select(~first)
+        first = np.asarray(stratified_order(self.domains, seed=seed) < fraction)
+        return self.select(np.flatnonzero(first)), self.select(np.flatnonzero(~first))
 
     def complete(self) -> tuple[RoutingTable, int]:
         """Only the queries that every model was run on, and how many were dropped."""
         whole = ~np.isnan(self.quality).any(axis=1)
-        return self.select(whole), int((~whole).sum())
+        return self.select(np.flatnonzero(whole)), int(np.sum(~whole))
 
     def save(self, path: Path | str) -> None:
         """Write as Parquet, CSV or JSON lines (by suffix), in the wide schema that `load_source("table", path)` reads."""
@@ -238,4 +238,3 @@ def _first_rows(table: RoutingTable, key: Callable[[str], str]) -> _FirstRows:
 def _repeated(names: Sequence[str]) -> list[str]:
     seen: set[str] = set()
     return sorted({name for name in names if name in seen or seen.add(name)})
-

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from jaxroute.encoders import load_encoder
 from jaxroute.errors import TableError
 from jaxroute.features import FeatureConfig, prompt_features
-from jaxroute.heads import Head, Linear, cross_entropy, expected_level, fit_linear, level_targets, rotation, zero_fit
+from jaxroute.heads import AnyArray, Head, Linear, cross_entropy, expected_level, fit_linear, level_targets, rotation, zero_fit
 from jaxroute.predictor import Predictor
 from jaxroute.table import RoutingTable, stratified_order
 
@@ -89,9 +89,7 @@ def train(table: RoutingTable, config: TrainConfig | None = None) -> tuple[Predi
     encoder = load_encoder(config.encoder)
     features = prompt_features(encoder, table.prompts, config.features)
     head, report = train_head(features.values, table, config)
-    predictor = Predictor(
-        encoder=encoder, features=config.features, head=head, models=table.models, levels=config.levels
-    )
+    predictor = Predictor(encoder=encoder, features=config.features, head=head, models=table.models, levels=config.levels)
     return predictor, report
 
 
@@ -170,7 +168,7 @@ class _Data:
             kept=(fold != np.arange(config.folds)[:, None]).astype(np.float32),
         )
 
-    def held_out(self, by_fold: Float[np.ndarray, "folds queries ..."]) -> Float[np.ndarray, "queries ..."]:
+    def held_out(self, by_fold: Float[AnyArray, "folds queries ..."]) -> Float[np.ndarray, "queries ..."]:
         """Each query's row from the fold that did not see it."""
         return np.asarray(by_fold)[self.fold, np.arange(len(self.fold))]
 
@@ -237,7 +235,13 @@ def _fit_corrections(
         for penalty in bar:
             penalties = jnp.full(count * folds, penalty, jnp.float32)
             fitted = fit_linear(
-                fitted, data.hidden, repeated(target), repeated(observed) * kept, repeated(offset), penalties, data.curvature
+                fitted,
+                data.hidden,
+                repeated(target),
+                repeated(observed) * kept,
+                repeated(offset),
+                penalties,
+                data.curvature,
             )
             by_fold = np.asarray(fitted.logits(data.hidden))[:, :, 0].reshape(count, folds, -1, levels)
             correction = np.stack([data.held_out(one) for one in by_fold], axis=1)

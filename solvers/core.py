@@ -88,9 +88,7 @@ def search_core(
     return CoreSearch(choice=incumbent, complete=complete)
 
 
-def _undominated(
-    cost: Float[np.ndarray, " states"], value: Float[np.ndarray, " states"]
-) -> Int[np.ndarray, " kept"]:
+def _undominated(cost: Float[np.ndarray, " states"], value: Float[np.ndarray, " states"]) -> Int[np.ndarray, " kept"]:
     """Positions, by rising cost, of the states that are worth more than every cheaper one."""
     order = np.lexsort((-value, cost))
     ordered = value[order]

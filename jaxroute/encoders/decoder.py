@@ -138,9 +138,7 @@ def rotate(heads: Float[Array, "batch length heads size"], rotation: tuple[Array
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def pool(
-    hidden: Float[Array, "batch length hidden"], lengths: Int[Array, " batch"]
-) -> Float[Array, "poolings batch hidden"]:
+def pool(hidden: Float[Array, "batch length hidden"], lengths: Int[Array, " batch"]) -> Float[Array, "poolings batch hidden"]:
     """In the order of POOLINGS, in float32: the mean over the real tokens, and the last real token."""
     real = (jnp.arange(hidden.shape[1]) < lengths[:, None])[..., None]
     mean = jnp.sum(jnp.where(real, hidden.astype(jnp.float32), 0.0), axis=1) / lengths[:, None]

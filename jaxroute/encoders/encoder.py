@@ -51,9 +51,7 @@ class Encoder:
             # Older checkpoints carry a vocabulary only; transformers knows how to make a fast tokenizer of it.
             return AutoTokenizer.from_pretrained(self.folder, local_files_only=True).backend_tokenizer
         except (OSError, ValueError, AttributeError) as error:
-            raise EncoderError(
-                f"{self.folder} holds no tokenizer.json and transformers cannot make one: {error}"
-            ) from error
+            raise EncoderError(f"{self.folder} holds no tokenizer.json and transformers cannot make one: {error}") from error
 
     def tokenize(
         self, prompts: list[str], *, max_tokens: int | None = None, truncation_side: str = "left"

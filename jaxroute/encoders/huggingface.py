@@ -71,7 +71,14 @@ def read_config(folder: Path) -> DecoderConfig:
     kind = scaling.get("rope_type", scaling.get("type", rope.get("rope_type", "default")))
     if kind != "default":
         problems.append(f"rope type {kind!r} is not supported (only 'default')")
-    needed = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "rms_norm_eps")
+    needed = (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "rms_norm_eps",
+    )
     problems += [f"{name} is missing" for name in ("model_type", *needed) if name not in fields]
     if problems:
         raise EncoderError(f"{path} describes an encoder that jaxroute cannot compute: " + "; ".join(problems))
@@ -104,7 +111,7 @@ def _read_weights(folder: Path, config: DecoderConfig, shapes: dict[str, tuple[i
     for path in weight_files(folder):
         try:
             with safe_open(path, framework="flax") as file:
-                for key in file.keys():
+                for key in file.keys():  # noqa: SIM118 - it is no dict
                     stored = key.removeprefix("model.")
                     if stored.endswith(UNUSED_WEIGHTS):
                         continue

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxroute.errors import SourceError
+from jaxroute.sources.routellm import load_gsm8k, load_mmlu
 from jaxroute.sources.routerbench import load_routerbench
 from jaxroute.sources.routerdc import load_routerdc
-from jaxroute.sources.routellm import load_gsm8k, load_mmlu
 from jaxroute.sources.simulated import load_simulated
 from jaxroute.sources.user_table import SCHEMA, read_table
 from jaxroute.table import RoutingTable

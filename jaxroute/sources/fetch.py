@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pooch
 import requests
@@ -32,10 +33,11 @@ def fetch(name: str, output: Path | str, *, mirror: str | None = None) -> Path:
         path=folder, base_url=base, registry={file: f"sha256:{digest}" for file, digest in entry["files"].items()}
     )
     pooch.get_logger().setLevel("WARNING")
+    download: Any = pooch.HTTPDownloader(progressbar=True, timeout=60)
     problems = []
     for file in entry["files"]:
         try:
-            store.fetch(file, downloader=pooch.HTTPDownloader(progressbar=True, timeout=60))
+            store.fetch(file, downloader=download)
         except requests.RequestException as error:
             problems.append(f"{base}{file}: {error}")
         except ValueError as error:  # pooch's word for another hash; the file is not kept

@@ -93,9 +93,7 @@ def texts(frame: pd.DataFrame, column: str, problems: Problems, *, allow_empty: 
     return cells
 
 
-def columns_match(
-    frame: pd.DataFrame, problems: Problems, *, required: list[str], optional: list[str] | None = None
-) -> None:
+def columns_match(frame: pd.DataFrame, problems: Problems, *, required: list[str], optional: list[str] | None = None) -> None:
     """Missing and (where `optional` is given) unknown columns become problems."""
     missing = [name for name in required if name not in frame.columns]
     if missing:

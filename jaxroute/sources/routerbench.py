@@ -108,7 +108,7 @@ def _read_pickle(path: Path, problems: Problems) -> pd.DataFrame:
     try:
         with path.open("rb") as file:
             frame = FrameUnpickler(file).load()
-    except Exception as error:  # noqa: BLE001 - hostile bytes can raise anything; all of it means "not such a file"
+    except Exception as error:
         problems.add(f"it cannot be read as a pickled frame: {error}")
         problems.stop()
         raise

@@ -69,16 +69,15 @@ def read_table(path: Path) -> RoutingTable:
             limits = {"quality": (0.0, 1.0), "log_likelihood": (None, None)}
             lowest, highest = limits.get(part, (0.0, None))
             cells[part] = np.stack(
-                [numbers(frame, f"{model}|{part}", problems, lowest=lowest, highest=highest) for model in models], axis=1
+                [numbers(frame, f"{model}|{part}", problems, lowest=lowest, highest=highest) for model in models],
+                axis=1,
             )
     prompts = texts(frame, "prompt", problems)
     query_ids = texts(frame, "query_id", problems) if "query_id" in frame.columns else []
     domains = texts(frame, "domain", problems, allow_empty=True) if "domain" in frame.columns else []
     problems.stop()
     try:
-        return RoutingTable(
-            prompts=prompts, models=models, query_ids=query_ids, domains=domains, name=path.stem, **cells
-        )
+        return RoutingTable(prompts=prompts, models=models, query_ids=query_ids, domains=domains, name=path.stem, **cells)
     except TableError as error:
         problems.add(str(error))
         problems.stop()
