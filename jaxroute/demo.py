@@ -99,6 +99,7 @@ def main(config: DemoConfig) -> dict[str, float | str]:
         title="Simulated pool: mean quality against mean cost on unseen prompts",
         unit=f"dollars per {PER:,} queries (logarithmic)",
         scale=PER,
+        logarithmic=True,
     )
     rows = [{"prompt": prompt} for prompt in test.prompts]
     write_assignment(config.output / "assignment.jsonl", rows, test.models, last, estimates, cost)

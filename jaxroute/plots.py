@@ -19,52 +19,69 @@ STYLES = ("-", "--", "-.", ":")
 
 
 def cost_quality_figure(
-    path: Path, table: RoutingTable, curves: Mapping[str, Curve], *, title: str, unit: str, scale: float = 1.0
+    path: Path,
+    table: RoutingTable,
+    curves: Mapping[str, Curve],
+    *,
+    title: str,
+    unit: str,
+    scale: float = 1.0,
+    logarithmic: bool = False,
 ) -> None:
     """Hulls of the curves, the hull of single models (zero router), and every single model by name.
 
-    Costs are means per query times `scale`, said by `unit`, on a logarithmic axis.
+    Costs are means per query times `scale`, said by `unit`. On a linear axis the zero router is a straight line between
+    models, and what a router gains is what lies above it.
     """
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 5.6), layout="constrained")
     cost, quality = single_models(table).means()
-    corners = hull(cost * scale, quality)
-    right = cost.max() * scale
-    grid = np.geomspace(cost.min() * scale, right, 400)
-    axes.plot(grid, np.interp(grid, *corners), color="#888888", linewidth=1.5, label="zero router (single models' hull)")
+    cost = cost * scale
+    space = np.geomspace if logarithmic else np.linspace
+    grid = space(cost.min(), cost.max(), 500)
+    zero = np.interp(grid, *hull(cost, quality))
+    axes.plot(grid, zero, color="#888888", linewidth=1.5, label="zero router (hull of single models)")
     for position, (name, curve) in enumerate(curves.items()):
         colour, style = COLOURS[position % len(COLOURS)], STYLES[position % len(STYLES)]
         points = curve.means()
-        axes.plot(grid, np.interp(grid, *hull(points[0] * scale, points[1])), style, color=colour, linewidth=2, label=name)
-    axes.scatter(cost * scale, quality, color="#444444", s=22, zorder=3)
-    _label_points(axes, cost * scale, quality, [model.split("/")[-1] for model in table.models])
-    axes.set_xscale("log")
-    axes.set_xlim(cost.min() * scale * 0.85, right * 1.6)
+        # From its own cheapest point on: to the left of it the router has nothing to offer.
+        shown = np.where(grid >= points[0].min() * scale * (1 - 1e-9), 1.0, np.nan)
+        heights = shown * np.interp(grid, *hull(points[0] * scale, points[1]))
+        axes.plot(grid, heights, style, color=colour, linewidth=2, label=name)
+    axes.scatter(cost, quality, color="#444444", s=22, zorder=3)
+    if logarithmic:
+        axes.set_xscale("log")
     axes.set_xlabel(f"mean cost, {unit}")
     axes.set_ylabel("mean quality")
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    _label_points(axes, cost, quality, [model.split("/")[-1] for model in table.models])
+    axes.legend(loc="best")
     with replacing(path) as partial:
         figure.savefig(partial, dpi=130)
     pyplot.close(figure)
 
 
 def _label_points(axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
-    """Names beside their points; those of one cost share a column, spread so that they do not cover each other."""
+    """Names beside their points, on the side where there is room; crowded ones are moved up and joined by a line."""
     low, high = axes.get_ylim()
-    step = 0.033 * (high - low)
-    for cost in np.unique(x):
+    step = 0.036 * (high - low)
+    places = axes.transAxes.inverted().transform(axes.transData.transform(np.column_stack([x, y])))[:, 0]
+    for column in np.unique(np.round(places, 2)):
         below = -np.inf
-        for position in sorted(np.flatnonzero(x == cost), key=lambda position: y[position]):
-            place = max(y[position], below + step)
-            below = place
+        for position in sorted(np.flatnonzero(np.round(places, 2) == column), key=lambda position: y[position]):
+            height = max(y[position], below + step)
+            below = height
+            right = column > 0.75
             axes.annotate(
                 names[position],
-                (cost, y[position]),
-                xytext=(cost * 1.03, place),
-                fontsize=8,
-                color="#444444",
+                (x[position], y[position]),
+                xytext=(places[position] + (-0.015 if right else 0.015), height),
+                textcoords=axes.get_yaxis_transform(),
+                ha="right" if right else "left",
                 va="center",
+                fontsize=8,
+                color="#333333",
+                arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#888888"},
             )

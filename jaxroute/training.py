@@ -100,7 +100,7 @@ def train_head(
     check_trainable(table, config)
     data = _Data.prepare(features, table, config)
     penalty, losses, held_out = _choose_shared(data, config)
-    shared = _fit(data, [penalty], data.observed[None], zero_offset(data)[None])
+    shared = _fit(data, [penalty], data.observed[None], np.zeros_like(data.target)[None])
     corrections = Linear(
         jnp.zeros((data.models, data.hidden.shape[1], config.levels)), jnp.zeros((data.models, 1, config.levels))
     )
@@ -176,10 +176,6 @@ class _Data:
         return float(np.sum(cross_entropy(logits, self.target, self.observed)) / self.observed.sum())
 
 
-def zero_offset(data: _Data) -> Float[np.ndarray, "queries models levels"]:
-    return np.zeros_like(data.target)
-
-
 def _fit(data: _Data, penalties: Sequence[float], observed, offset, start: Linear | None = None) -> Linear:
     fits = len(observed)
     start = start or zero_fit(fits, data.hidden.shape[1], data.models, data.target.shape[2])
@@ -221,7 +217,6 @@ def _fit_corrections(
     observed = data.observed.T[:, :, None]
     offset = held_out.swapaxes(0, 1)[:, :, None]
     before = np.asarray(cross_entropy(held_out, data.target, data.observed)).T  # (models, queries)
-    cells = data.observed.sum(axis=0)
     folds, count = config.folds, data.models
 
     def repeated(array):
@@ -256,8 +251,8 @@ def _fit_corrections(
     for column, model in enumerate(models):
         best = min(after, key=lambda penalty: after[penalty][column].sum())
         gain = (before - after[best])[column][data.observed[:, column] > 0]
-        error = gain.std(ddof=1) / np.sqrt(cells[column])
-        chosen[model] = best if gain.mean() > config.clear * error else np.inf
+        clear = len(gain) > 1 and gain.mean() > config.clear * gain.std(ddof=1) / np.sqrt(len(gain))
+        chosen[model] = best if clear else np.inf
         if np.isfinite(chosen[model]):
             held_out = held_out.copy()
             held_out[:, column] = logits[best][:, column]
@@ -286,6 +281,8 @@ def _assemble(data: _Data, shared: Linear, corrections: Linear) -> Head:
     intercept = intercept - intercept.mean(axis=1, keepdims=True)
     bias = intercept.mean(axis=0)
     embedding = -(intercept - bias) @ np.linalg.pinv(weight)
+    # What no embedding can say is rounding, or everything where the features say nothing and W is 0.
+    unsaid = intercept - bias + embedding @ weight
     nnx.update(
         head,
         nnx.State(
@@ -296,7 +293,7 @@ def _assemble(data: _Data, shared: Linear, corrections: Linear) -> Head:
                 "model_embedding": nnx.Param(jnp.asarray(embedding, jnp.float32)),
                 "bias": nnx.Param(jnp.asarray(bias, jnp.float32)),
                 "correction": nnx.Param(jnp.asarray(data.basis @ corrections.weight)),
-                "correction_bias": nnx.Param(corrections.intercept[:, 0]),
+                "correction_bias": nnx.Param(corrections.intercept[:, 0] + jnp.asarray(unsaid, jnp.float32)),
             }
         ),
     )

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from jaxroute import load_source
+
+TINY = {
+    "vocab_size": 600,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 64,
+}
 
 
 @pytest.fixture
@@ -23,3 +40,57 @@ def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("JAXROUTE_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def tiny_parts() -> tuple[dict[str, int], dict[str, np.ndarray]]:
+    """Configuration and weights of the tiny Llama, to be spoiled."""
+    return dict(TINY), tiny_weights()
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder with a random two-layer Llama and a byte-level tokenizer: small, seeded, whole."""
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    config = TINY | {"model_type": "llama", "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tiny_weights(), folder / "model.safetensors")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=TINY["vocab_size"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(load_source("simulated", queries=300).prompts, trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def tiny_weights(seed: int = 0) -> dict[str, np.ndarray]:
+    """Weights of the tiny Llama under Hugging Face's names, matrices as (outputs, inputs)."""
+    generator = np.random.default_rng(seed)
+    hidden, middle, size = TINY["hidden_size"], TINY["intermediate_size"], TINY["head_dim"]
+    queries, keys = TINY["num_attention_heads"] * size, TINY["num_key_value_heads"] * size
+
+    def matrix(outputs: int, inputs: int) -> np.ndarray:
+        return generator.normal(0, inputs**-0.5, (outputs, inputs)).astype(np.float32)
+
+    weights = {
+        "model.embed_tokens.weight": generator.normal(0, 1, (TINY["vocab_size"], hidden)).astype(np.float32),
+        "model.norm.weight": generator.uniform(0.5, 1.5, hidden).astype(np.float32),
+    }
+    for layer in range(TINY["num_hidden_layers"]):
+        weights |= {
+            f"model.layers.{layer}.{name}.weight": value
+            for name, value in {
+                "input_layernorm": generator.uniform(0.5, 1.5, hidden).astype(np.float32),
+                "self_attn.q_proj": matrix(queries, hidden),
+                "self_attn.k_proj": matrix(keys, hidden),
+                "self_attn.v_proj": matrix(keys, hidden),
+                "self_attn.o_proj": matrix(hidden, queries),
+                "post_attention_layernorm": generator.uniform(0.5, 1.5, hidden).astype(np.float32),
+                "mlp.gate_proj": matrix(middle, hidden),
+                "mlp.up_proj": matrix(middle, hidden),
+                "mlp.down_proj": matrix(hidden, middle),
+            }.items()
+        }
+    return weights

@@ -91,11 +91,16 @@ def _config(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
         "num_attention_heads": heads,
         "num_key_value_heads": int(facts.get("llama.attention.head_count_kv", heads)),
         "head_dim": int(facts.get("llama.rope.dimension_count", int(facts["llama.embedding_length"]) // heads)),
-        "rope_theta": float(facts.get("llama.rope.freq_base", 10_000.0)),
-        "rms_norm_eps": float(facts["llama.attention.layer_norm_rms_epsilon"]),
+        "rope_theta": _decimal(facts.get("llama.rope.freq_base", 10_000.0)),
+        "rms_norm_eps": _decimal(facts["llama.attention.layer_norm_rms_epsilon"]),
         "max_position_embeddings": int(facts["llama.context_length"]),
         "tie_word_embeddings": True,
     }
+
+
+def _decimal(number: float) -> float:
+    """GGUF keeps single precision; the shortest decimal that rounds to it is what was meant."""
+    return float(str(np.float32(number)))
 
 
 def _weights(reader: Any, heads: int, key_value_heads: int) -> dict[str, np.ndarray]:

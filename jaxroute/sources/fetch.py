@@ -1,6 +1,6 @@
 """Published files from where their authors put them, each checked against its known SHA-256.
 
-`published.json` lists, per source, the base address and the files below it.
+`published.json` lists, per source, its folder here, the base address, and for every file its path below that address.
 """
 
 from __future__ import annotations
@@ -19,29 +19,33 @@ PUBLISHED: dict[str, dict] = json.loads(files("jaxroute.sources").joinpath("publ
 
 
 def fetch(name: str, output: Path | str, *, mirror: str | None = None) -> Path:
-    """Download the files of a source to `output/name`, skip those that are there, and return that folder.
+    """Download the files of a source below `output`, skip those that are there, and return their folder.
 
-    `mirror` is another base address that serves the same files under the same relative paths. Raises `SourceError` for
+    All sources fetched to one `output` lie as experiments expect them in JAXROUTE_DATA. `mirror` is another base address
+    that serves the same files under the same paths. Raises `SourceError` for
     an unknown name, and listing every file that could not be had or has another content than published.
     """
     if name not in PUBLISHED:
         raise SourceError(f"source={name!r} cannot be fetched; these can: {', '.join(PUBLISHED)}")
     entry = PUBLISHED[name]
     base = (mirror or entry["base"]).rstrip("/") + "/"
-    folder = Path(output) / name
+    folder = Path(output) / entry["folder"]
     store = pooch.create(
-        path=folder, base_url=base, registry={file: f"sha256:{digest}" for file, digest in entry["files"].items()}
+        path=folder,
+        base_url=base,
+        registry={name: f"sha256:{file['sha256']}" for name, file in entry["files"].items()},
+        urls={name: base + file["path"] for name, file in entry["files"].items()},
     )
     pooch.get_logger().setLevel("WARNING")
     download: Any = pooch.HTTPDownloader(progressbar=True, timeout=60)
     problems = []
-    for file in entry["files"]:
+    for file, known in entry["files"].items():
         try:
             store.fetch(file, downloader=download)
         except requests.RequestException as error:
-            problems.append(f"{base}{file}: {error}")
+            problems.append(f"{base}{known['path']}: {error}")
         except ValueError as error:  # pooch's word for another hash; the file is not kept
-            problems.append(f"{base}{file} is not the published file: {error}")
+            problems.append(f"{base}{known['path']} is not the published file: {error}")
     if problems:
         raise SourceError(f"{name} could not be fetched whole:" + "".join(f"\n  - {problem}" for problem in problems))
     return folder

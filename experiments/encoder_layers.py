@@ -1,0 +1,83 @@
+"""Which layer, which pooling: chosen by held-out log-loss on the training part alone."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tyro
+from tqdm.auto import tqdm
+
+from experiments.mmlu_data import load_mmlu_pool
+from jaxroute import JaxrouteError, TrainConfig
+from jaxroute.encoders import POOLINGS, load_encoder
+from jaxroute.features import FeatureConfig, prompt_features_of_all
+from jaxroute.files import replacing, write_json
+from jaxroute.training import train_head
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train the difference head on every layer's states; the test part is never looked at."""
+
+    output: Path = Path("runs/encoder_layers")
+    """Folder for result.json and the figure."""
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(head="difference"))
+    """Everything but the layer and the pooling."""
+    combinations: tuple[str, ...] = ("10,20", "15,20", "16,18,20", "4,8,12,16,20")
+    """Sets of layers to put side by side, mean-pooled."""
+
+
+def main(config: Config) -> dict[str, float | str]:
+    """Run it; returns what is also written to result.json."""
+    print(f"results go to {config.output}/")
+    train = load_mmlu_pool().train
+    encoder = load_encoder(config.train.encoder)
+    depth = encoder.config.layers
+    configs = [FeatureConfig(layers=(layer,), pooling=name) for name in POOLINGS for layer in range(1, depth + 1)]
+    features = dict(zip(configs, prompt_features_of_all(encoder, train.prompts, configs)))
+    losses: dict[str, float] = {}
+    for one in tqdm(configs, desc="training on each layer", unit=" layers"):
+        _, report = train_head(features[one].values, train, config.train)
+        losses[f"{one.pooling}_{one.layers[0]}"] = report.held_out_loss
+    for layers in config.combinations:
+        parts = [features[FeatureConfig(layers=(int(layer),))].values for layer in layers.split(",")]
+        _, report = train_head(np.concatenate(parts, axis=1), train, config.train)
+        losses[f"mean_{layers}"] = report.held_out_loss
+    print(f"{'layer':<16} " + "  ".join(f"{name:>8}" for name in POOLINGS))
+    for layer in range(1, depth + 1):
+        print(f"{layer:<16} " + "  ".join(f"{losses[f'{name}_{layer}']:>8.4f}" for name in POOLINGS))
+    for layers in config.combinations:
+        print(f"{layers:<16} {losses[f'mean_{layers}']:>8.4f}")
+    best = min(losses, key=losses.__getitem__)
+    print(f"least held-out log-loss: {best}, {losses[best]:.4f}")
+    result: dict[str, float | str] = {"best": best} | {f"log_loss_{name}": loss for name, loss in losses.items()}
+    _figure(config.output / "layers.png", losses, depth)
+    write_json(config.output / "result.json", result)
+    print(f"written to {config.output}/: result.json, layers.png")
+    return result
+
+
+def _figure(path: Path, losses: dict[str, float], depth: int) -> None:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    for name, style in zip(POOLINGS, ("o-", "s--")):
+        axes.plot(range(1, depth + 1), [losses[f"{name}_{layer}"] for layer in range(1, depth + 1)], style, label=name)
+    axes.set_xlabel("layer of the encoder (after which states are read)")
+    axes.set_ylabel("held-out log-loss, nats")
+    axes.set_title("Difference head on frozen SmolLM2-135M, MMLU training part")
+    axes.grid(alpha=0.3)
+    axes.legend(title="pooling")
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=130)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config))
+    except JaxrouteError as error:
+        sys.exit(f"error: {error}")
