@@ -62,6 +62,10 @@ def outcome(table: RoutingTable, choice: Int[np.ndarray, " queries"] | Assignmen
     chosen = choice.choice if isinstance(choice, Assignment) else np.asarray(choice)
     if chosen.shape != (len(table),):
         raise TableError(f"choice has shape {chosen.shape}, the table {len(table)} queries")
+    if chosen.size and not (chosen.min() >= -1 and chosen.max() < len(table.models)):
+        raise TableError(
+            f"choice lies between {chosen.min()} and {chosen.max()}, the table has models 0 to {len(table.models) - 1}"
+        )
     answered = chosen >= 0
     rows = np.arange(len(table))
     quality = np.where(answered, table.quality[rows, chosen], 0.0)
@@ -158,12 +162,14 @@ def aiq(
         raise ValueError(f"convention={convention!r} must be 'paper' or 'code'")
     if not 0 <= low < high:
         raise ValueError(f"the range of costs from {low} to {high} is empty")
-    start, width = (low, high - low) if convention == "paper" else (float(np.min(cost)), high)
-    corners = hull(np.append(cost, 0.0), np.append(quality, 0.0))[0]
+    if convention == "paper":
+        start, width, corners = low, high - low, hull(np.append(cost, 0.0), np.append(quality, 0.0))
+    else:
+        start, width, corners = min(float(np.min(cost)), high), high, hull(cost, quality)
     # The hull is linear between corners, so the trapezoid over them and the ends is exact.
-    places = np.concatenate([[start], corners[(corners > start) & (corners < high)], [high]])
-    heights = hull_quality(cost, quality, places)
-    return float(np.trapezoid(heights, places) / width)
+    inner = corners[0][(corners[0] > start) & (corners[0] < high)]
+    places = np.concatenate([[start], inner, [high]])
+    return float(np.trapezoid(np.interp(places, *corners), places) / width)
 
 
 def single_models(table: RoutingTable) -> Curve:
@@ -206,13 +212,16 @@ def apgr(
 ) -> float:
     """RouteLLM's average performance gap recovered for one pair of models (arXiv:2406.18665, section 2.2 and its code).
 
-    Queries whose `score` lies at or above a threshold go to the strong model, thresholds at the score's deciles. The area
+    Queries whose `score` lies at or above a threshold go to the strong model, thresholds at the score's deciles, none above
+    the largest. The area
     under quality against the share of strong calls, (area - weak) / (strong - weak), by the trapezoid over the share
     that the thresholds span, from none to all.
     """
+    if weak.mean() == strong.mean():
+        raise TableError("weak and strong are equally good on these queries: there is no gap to recover")
     thresholds = np.quantile(score, np.linspace(0, 1, 11))
     share, quality = [0.0], [float(weak.mean())]
-    for threshold in thresholds[::-1]:
+    for threshold in thresholds[-2::-1]:
         called = score >= threshold
         share.append(float(called.mean()))
         quality.append(float(np.where(called, strong, weak).mean()))

@@ -14,6 +14,7 @@ to come, exceeds that of the best assignment known. When no state is left, that 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,12 +35,18 @@ class CoreSearch:
 
 
 def search_core(
-    problem: Problem, price: float, incumbent: Int[np.ndarray, " queries"], *, most_states: int = MOST_STATES
+    problem: Problem,
+    price: float,
+    incumbent: Int[np.ndarray, " queries"],
+    *,
+    most_states: int = MOST_STATES,
+    max_seconds: float = math.inf,
 ) -> CoreSearch:
-    """Improve `incumbent`, which fits the budget, until nothing better exists or the states become too many.
+    """Improve `incumbent`, which fits the budget, until nothing better exists, or states or seconds become too many.
 
     Beyond `most_states` the states with the largest loss are given up, and with them the proof.
     """
+    started = time.perf_counter()
     value, cost = problem.choices
     rows = np.arange(len(value))
     losses = slack(problem, price)
@@ -48,7 +55,7 @@ def search_core(
     # Sums of costs are rounded; a state that breaks the budget by no more than that is looked at exactly.
     room = problem.spendable_usd * (1 + 4 * np.finfo(np.float64).eps) - base_cost
     # What rounding can add up to; a loss that is larger by no more than this counts as equal.
-    doubt = PROVED * max(1.0, abs(base_value))
+    doubt = PROVED * problem.magnitude
     known = base_value + price * room - problem.totals(incumbent)[0]
 
     swapped = losses.copy()
@@ -62,6 +69,8 @@ def search_core(
     for query in order:
         if not len(costs) or least[query] > known + doubt:
             break
+        if time.perf_counter() - started > max_seconds:
+            return CoreSearch(choice=incumbent, complete=False)
         swaps = np.flatnonzero(swapped[query] <= known + doubt)
         extra = np.append(0.0, cost[query, swaps] - cost[query, base[query]])
         parents = np.tile(np.arange(len(costs)), len(extra))
@@ -70,10 +79,12 @@ def search_core(
         lost = (np.append(0.0, losses[query, swaps])[:, None] + lost).ravel()
         steps.append((int(query), parents, picks))
         total = np.where(costs <= room, lost + price * (room - costs), np.inf)
-        if total.min() < known - doubt:
+        if total.min() < known:
             found = _trace(steps, base, int(np.argmin(total)))
             if problem.fits(problem.totals(found)[1]):
-                known, incumbent = float(total.min()), found
+                known = float(total.min())
+                if problem.totals(found)[0] > problem.totals(incumbent)[0]:
+                    incumbent = found
             else:
                 complete = False
         # The queries still to come have no smaller slack, so nothing that grows from a state loses less than this.

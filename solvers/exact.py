@@ -6,8 +6,8 @@ eliminated (Kellerer, Pferschy & Pisinger 2004, "Knapsack Problems", section 11.
 with one choice left is fixed; the others, the core, are an integer programme in CP-SAT.
 
 CP-SAT computes in integers. Floored costs, a ceiled budget and ceiled values admit every true assignment, so their
-optimum bounds the true one; its solution is checked in exact arithmetic, and only if it breaks the true budget is the
-opposite rounding (ceiled costs, floored budget) solved as well.
+optimum bounds the true one. Its solution is checked in exact arithmetic; one that breaks the true budget is excluded and the
+programme solved again, and after a few of these the opposite rounding (ceiled costs, floored budget) is solved as well.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ LARGEST_SUM = 2**52
 """Integer sums stay below this: far from CP-SAT's overflow at 2^62, and exact in float64."""
 MOST_KINDS = 64
 """Up to so many different costs are counted one by one."""
+MOST_EXCLUDED = 5
+"""Solutions that only rounding let in, before the opposite rounding is tried."""
 SMALL_CORE = 60
 """Queries of the first, small core, whose solution tightens the lower bound before the elimination."""
 
@@ -49,13 +51,13 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
         return problem.totals(choice)[0]
 
     def proved() -> bool:
-        return bound - value_of(best) <= max(2 * PROVED, relative_gap) * max(1.0, abs(bound))
+        return bound - value_of(best) <= max(2 * PROVED * problem.magnitude, relative_gap * abs(bound))
 
     if not proved():
-        searched = search_core(problem, dual.price, best)
+        searched = search_core(problem, dual.price, best, max_seconds=max_seconds / 2)
         best = fill(problem, searched.choice, dual.price)
         if searched.complete:
-            bound = min(bound, value_of(best) + PROVED * max(1.0, abs(value_of(best))))
+            bound = min(bound, value_of(best) + PROVED * problem.magnitude)
 
     # The slacks and the bound must belong to the same price.
     ceiling = dual_bound(problem, dual.price)
@@ -63,7 +65,7 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
         left = max_seconds - (time.perf_counter() - started)
         if proved() or left <= 0:
             break
-        open_choices = losses <= (ceiling - value_of(best)) * (1 + 1e-9) + PROVED
+        open_choices = losses <= (ceiling - value_of(best)) * (1 + 1e-9) + PROVED * problem.magnitude
         open_choices &= ~_dominated(problem)
         open_choices[np.arange(len(best)), best] = True
         undecided = open_choices.sum(axis=1) > 1
@@ -155,7 +157,7 @@ def _solve_core(
     grid = _decimal_unit(costs, budget)
     cost_unit = grid or _unit(np.append(costs, max(budget, 0.0)), len(rows))
 
-    def solve(weights: list[int], limit: int) -> tuple[Int[np.ndarray, " queries"] | None, float]:
+    def solve(weights: list[int], limit: int, excluded: list) -> tuple[Int[np.ndarray, " queries"] | None, float]:
         model = cp_model.CpModel()
         picks = [model.new_bool_var("") for _ in cells]
         least = {row: min(weights[position] for position in positions[row]) for row in rows}
@@ -163,6 +165,9 @@ def _solve_core(
         for row in rows:
             model.add_exactly_one(picks[position] for position in positions[row])
         _add_budget(model, picks, weights, limit - sum(least.values()))
+        for wrong in excluded:
+            same = [pick for (row, column), pick in zip(cells, picks, strict=True) if wrong[row] == column]
+            model.add(cp_model.LinearExpr.sum(same) <= len(rows) - 1)
         model.maximize(cp_model.LinearExpr.weighted_sum(picks, gains))
         for (row, column), pick in zip(cells, picks, strict=True):
             model.add_hint(pick, bool(incumbent[row] == column))
@@ -176,6 +181,8 @@ def _solve_core(
             raise RuntimeError(f"CP-SAT refused the core: {model.validate()}")
         if status == cp_model.INFEASIBLE:
             return None, -math.inf
+        if status == cp_model.UNKNOWN:
+            return None, math.inf
         # Ceiled values and the rounding of base and differences only ever raise the bound.
         above = fixed_value + base_value + solver.best_objective_bound * value_unit
         above += np.finfo(np.float64).eps * 8 * (abs(fixed_value) + abs(base_value) + abs(above))
@@ -189,10 +196,14 @@ def _solve_core(
 
     weights = [round(one / cost_unit) if grid else math.floor(one / cost_unit) for one in costs]
     # On a decimal grid a sum is a whole number of units, so what exceeds the last whole one by rounding cannot be spent.
-    limit = math.floor((budget + doubt) / cost_unit + 1e-6) if grid else math.ceil((budget + doubt) / cost_unit) + 1
-    choice, above = solve(weights, limit)
+    limit = math.floor((budget + doubt) / cost_unit) if grid else math.ceil((budget + doubt) / cost_unit) + 1
+    choice, above = solve(weights, limit, [])
+    wrong = []
+    while choice is not None and not problem.fits(problem.totals(choice)[1]) and len(wrong) < MOST_EXCLUDED:
+        wrong.append(choice)
+        choice, above = solve(weights, limit, wrong)
     if choice is not None and not problem.fits(problem.totals(choice)[1]):
-        choice, _ = solve([math.ceil(one / cost_unit) for one in costs], math.floor((budget - doubt) / cost_unit) - 1)
+        choice, _ = solve([math.ceil(one / cost_unit) for one in costs], math.floor((budget - doubt) / cost_unit) - 1, [])
         if choice is not None and not problem.fits(problem.totals(choice)[1]):
             choice = None
     return _Answer(choice=choice, bound=above)

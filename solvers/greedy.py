@@ -33,22 +33,25 @@ def greedy_ratio(problem: Problem, alpha: float = 1.0, reserve: bool = True) -> 
     rows = np.arange(len(value))
     with np.errstate(divide="ignore", invalid="ignore"):
         # A free answer is worth any price if it is worth anything: value / 0 = inf, and 0 / 0 counts as 0.
-        ratio = np.nan_to_num(value / cost**alpha, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        ratio = np.nan_to_num(value / cost**alpha, nan=0.0, posinf=np.inf, neginf=np.finfo(np.float64).min)
     if problem.allow_unanswered:
         # Nobody prefers no answer: it is what is left when nothing fits.
         ratio[:, models] = np.finfo(np.float64).min
     ratio[np.isneginf(value)] = -np.inf
     # What must be kept for the queries after each one.
     cheapest = cost[rows, problem.cheapest]
-    kept = np.append(np.cumsum(cheapest[::-1])[::-1][1:], 0.0) if reserve else np.zeros(len(value))
     choice = np.empty(len(value), np.int64)
     spent = _ExactSum()
+    for one in cheapest if reserve else []:
+        spent.add(one)
     usual = best_of(ratio, -cost)
     for query in rows:
-        left = problem.spendable_usd - spent.total - kept[query]
+        if reserve:
+            spent.add(-cheapest[query])
         pick = usual[query]
-        if cost[query, pick] > left:
-            fits = (cost[query] <= left) & ~np.isneginf(value[query])
+        if math.fsum([*spent.parts, cost[query, pick]]) > problem.spendable_usd:
+            fits = np.array([math.fsum([*spent.parts, one]) <= problem.spendable_usd for one in cost[query]])
+            fits &= ~np.isneginf(value[query])
             if fits.any():
                 pick = best_of(np.where(fits, ratio[query], -np.inf)[None], -np.where(fits, cost[query], np.inf)[None])[0]
             else:

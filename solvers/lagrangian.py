@@ -24,7 +24,7 @@ from solvers.problem import BUDGET_TOLERANCE, Assignment, Problem, ProblemError,
 
 MOST_STEPS = 200
 PROVED = 1e-12
-"""A relative gap that rounding alone explains."""
+"""A gap, relative to the magnitude of the values, that rounding alone explains."""
 
 
 def lagrangian(problem: Problem) -> Assignment:
@@ -33,7 +33,7 @@ def lagrangian(problem: Problem) -> Assignment:
     dual = search(problem)
     choice = fill(problem, dual.choice, dual.price)
     value, _ = problem.totals(choice)
-    closed = dual.bound - value <= PROVED * max(1.0, abs(dual.bound))
+    closed = dual.bound - value <= PROVED * problem.magnitude
     return assignment(
         problem,
         choice,

@@ -108,6 +108,12 @@ class Problem:
         return value, cost
 
     @cached_property
+    def magnitude(self) -> float:
+        """The largest absolute value of every query, summed: what rounding of values is measured against."""
+        value = self.choices[0]
+        return math.fsum(np.abs(np.where(np.isneginf(value), 0.0, value)).max(axis=1))
+
+    @cached_property
     def cheapest(self) -> Int[np.ndarray, " queries"]:
         """The cheapest choice of every query, the most valuable one among equals."""
         value, cost = self.choices

@@ -88,13 +88,14 @@ def _greedy(quality: Float[np.ndarray, "queries models"], size: int, *, lazy: bo
             heapq.heapify(heap)
         best, model, _ = heapq.heappop(heap)
         if best == 0:
+            bound = min(bound, covered.sum())
             break
         chosen.append(model)
         covered = np.maximum(covered, quality[:, model])
-        values.append(covered.sum() / queries)
+        values.append(float(covered.sum() / queries))
         # Old gains only overstate, so they bound as well as new ones, if less closely.
         bound = min(bound, covered.sum() + sum(sorted((-entry[0] for entry in heap), reverse=True)[:size]))
-    bound = max(bound * (1 + 1e-12), covered.sum()) / queries
+    bound = float(max(bound * (1 + 1e-12), covered.sum()) / queries)
     return Universe(models=chosen, value_by_size=values, bound=bound, evaluations=evaluations)
 
 
@@ -134,7 +135,9 @@ def _exact(quality: Float[np.ndarray, "queries models"], size: int, max_seconds:
     if start.value_by_size and (not ordered.value_by_size or ordered.value_by_size[-1] < start.value_by_size[-1]):
         found, ordered = list(range(models)), start
     value = ordered.value_by_size[-1] if ordered.value_by_size else 0.0
-    bound = min(start.bound, solver.best_objective_bound * unit * (1 + 1e-12) / queries)
+    bound = start.bound
+    if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        bound = min(start.bound, solver.best_objective_bound * unit * (1 + 1e-12) / queries)
     return Universe(
         models=[found[model] for model in ordered.models],
         value_by_size=ordered.value_by_size,

@@ -15,6 +15,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 POOLINGS = ("mean", "last")
+CHUNK = 256
+"""Queries that attend together."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,38 @@ class Layer(nnx.Module):
         query = rotate((hidden @ self.query[...]).reshape(batch, length, self.config.heads, size), rotation)
         key = rotate((hidden @ self.key[...]).reshape(batch, length, self.config.key_value_heads, size), rotation)
         value = (hidden @ self.value[...]).reshape(batch, length, self.config.key_value_heads, size)
-        mixed = jax.nn.dot_product_attention(query, key, value, is_causal=True)
-        return mixed.reshape(batch, length, -1) @ self.output[...]
+        return causal_attention(query, key, value).reshape(batch, length, -1) @ self.output[...]
+
+
+def causal_attention(
+    query: Float[Array, "batch length heads size"],
+    key: Float[Array, "batch length groups size"],
+    value: Float[Array, "batch length groups size"],
+) -> Float[Array, "batch length heads size"]:
+    """softmax(q k / sqrt(size)) v over the positions so far (Vaswani et al. 2017, equation 1), heads sharing keys in groups.
+
+    Queries go in chunks, each against the keys up to its end, so that what the mask would hide is hardly computed.
+    """
+    length = query.shape[1]
+    chunks = range(0, length, CHUNK)
+    parts = [_attend(query[:, at : at + CHUNK], key[:, : at + CHUNK], value[:, : at + CHUNK], at) for at in chunks]
+    return jnp.concatenate(parts, axis=1)
+
+
+def _attend(query: Array, key: Array, value: Array, at: int) -> Array:
+    batch, length, heads, size = query.shape
+    known, groups = key.shape[1:3]
+    shared = heads // groups
+    query = query.reshape(batch, length, groups, shared, size).transpose(0, 2, 3, 1, 4)
+    query = query.reshape(batch * groups, shared * length, size) * size**-0.5
+    key = key.transpose(0, 2, 3, 1).reshape(batch * groups, size, known)
+    value = value.transpose(0, 2, 1, 3).reshape(batch * groups, known, size)
+    seen = jnp.tile(jnp.arange(known) <= at + jnp.arange(length)[:, None], (shared, 1))
+    scores = jnp.where(seen, (query @ key).astype(jnp.float32), -jnp.inf)
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    mixed = (weights.astype(value.dtype) @ value) / jnp.sum(weights, axis=-1, keepdims=True).astype(value.dtype)
+    mixed = mixed.reshape(batch, groups, shared, length, size).transpose(0, 3, 1, 2, 4)
+    return mixed.reshape(batch, length, heads, size)
 
 
 def rms_norm(hidden: Float[Array, "... hidden"], weight: Float[Array, " hidden"], epsilon: float) -> Array:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tqdm.auto import tqdm
 
 from jaxroute.encoders.huggingface import LAYER_WEIGHTS
 from jaxroute.errors import EncoderError
@@ -108,7 +109,7 @@ def _weights(reader: Any, heads: int, key_value_heads: int) -> dict[str, np.ndar
 
     names = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
     weights = {}
-    for tensor in reader.tensors:
+    for tensor in tqdm(reader.tensors, desc="converting GGUF, once", unit=" weights", delay=1):
         kind = tensor.name.split(".")[2] if tensor.name.startswith("blk.") else ""
         array = np.asarray(dequantize(tensor.data, tensor.tensor_type), np.float32)
         if kind == "attn_q":

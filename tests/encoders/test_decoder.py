@@ -70,6 +70,16 @@ def test_padding_and_batch_mates_change_nothing_beyond_rounding(tiny_encoder: Pa
         assert relative_error(together[row], alone) < 1e-5
 
 
+def test_attention_in_chunks_is_attention(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = load_decoder(tiny_encoder)
+    ids = [np.random.default_rng(length).integers(0, 600, length).astype(np.int32) for length in (600, 300)]
+    taps = ((1, "mean"), (2, "last"))
+    in_chunks = pooled(decoder, ids, taps, length=600)
+    monkeypatch.setattr("jaxroute.encoders.decoder.CHUNK", 600)
+    whole = pooled(decoder, ids, taps, length=600)
+    assert relative_error(in_chunks, whole) < 1e-5
+
+
 def test_a_tap_does_not_depend_on_which_others_are_asked_for(tiny_encoder: Path) -> None:
     encoder = load_encoder(str(tiny_encoder))
     token_ids, _ = encoder.tokenize(PROMPTS[:2])

@@ -110,7 +110,7 @@ def test_at_every_price_the_bound_is_above_the_optimum(problem: Problem, price: 
 
 
 def test_the_bound_allows_for_the_tolerance_of_the_budget():
-    """Ten dearer answers cost more than the budget by less than the tolerance, at a price for which every cent counts."""
+    """Ten answers cost more than the budget, within the tolerance, at a price for which every cent counts."""
     problem = Problem(np.tile([0.0, 1e6], (10, 1)), [0.0, 1.0], 10 * (1 - 9e-13))
     assert lagrangian(problem).value == 1e7
     assert dual_bound(problem, 2e6) >= dual_bound(problem, 1e6) >= 1e7
