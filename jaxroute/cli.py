@@ -165,7 +165,7 @@ def _sources(config: Annotated[Sources, tyro.conf.arg(name="")]) -> None:
 def read_prompts(path: Path) -> list[dict]:
     """Rows with at least a prompt; raises `PromptError` listing every line that has none."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(f"prompts={str(path)!r} cannot be read: {error}") from error
     if path.suffix == ".txt":

@@ -109,6 +109,9 @@ class Pricing:
 
     def select(self, models: list[str]) -> Pricing:
         """The same for some of the models, in the given order."""
+        unknown = [model for model in models if model not in self.models]
+        if unknown:
+            raise TableError(f"unknown model {', '.join(unknown)}; known are {', '.join(self.models)}")
         columns = [self.models.index(model) for model in models]
         return Pricing(
             models=models,

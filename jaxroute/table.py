@@ -63,7 +63,9 @@ class RoutingTable:
             value = getattr(self, name)
             if value is not None and value.shape != (count, width):
                 problems.append(f"{name} has shape {value.shape}, expected (queries, models) = {(count, width)}")
-        if not problems:
+        if not all(isinstance(prompt, str) and prompt.strip() for prompt in self.prompts):
+            problems.append("prompts must be texts and not empty")
+        if self.quality.shape == self.cost_usd.shape == (count, width) and len(self.query_ids) == count:
             outside = (self.quality < 0) | (self.quality > 1)
             if outside.any():
                 row, column = np.argwhere(outside)[0]
@@ -87,6 +89,8 @@ class RoutingTable:
     def select(self, queries: Sequence[int] | np.ndarray | None = None, models: Sequence[str] | None = None) -> RoutingTable:
         """The rows at the positions (or under the boolean mask) `queries`, and the named `models`, in the given order."""
         rows = np.arange(len(self)) if queries is None else np.asarray(queries)
+        if rows.dtype == bool and rows.shape != (len(self),):
+            raise TableError(f"the mask queries has shape {rows.shape}, the table {len(self)} queries")
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(int)
         chosen = self.models if models is None else list(models)
         unknown = [model for model in chosen if model not in self.models]

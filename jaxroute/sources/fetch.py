@@ -22,8 +22,8 @@ def fetch(name: str, output: Path | str, *, mirror: str | None = None) -> Path:
     """Download the files of a source below `output`, skip those that are there, and return their folder.
 
     All sources fetched to one `output` lie as experiments expect them in JAXROUTE_DATA. `mirror` is another base address
-    that serves the same files under the same paths. Raises `SourceError` for
-    an unknown name, and listing every file that could not be had or has another content than published.
+    that serves the same files under the same paths. Raises `SourceError` for an unknown name, and listing every file that
+    could not be had or has another content than published.
     """
     if name not in PUBLISHED:
         raise SourceError(f"source={name!r} cannot be fetched; these can: {', '.join(PUBLISHED)}")

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from jaxroute.errors import SourceError
 
 SHOWN = 20
+LARGEST_CELL = 2**31 - 1
 
 
 class Problems:
@@ -70,7 +71,7 @@ def numbers(
             text = str(cell).strip().casefold()
             try:
                 values[row] = words[text] if text in words else float(text)
-            except ValueError:
+            except (ValueError, OverflowError):
                 problems.add(f"row {row + 1}, column {column!r}: {cell!r} is not a number")
                 return values
     for wrong, rule in (
@@ -86,6 +87,10 @@ def numbers(
 
 def texts(frame: pd.DataFrame, column: str, problems: Problems, *, allow_empty: bool = False) -> list[str]:
     """The column as text; an empty cell is a problem unless allowed."""
+    arrays = [row for row, cell in enumerate(frame[column]) if isinstance(cell, np.ndarray | list | dict)]
+    if arrays:
+        problems.add(f"row {arrays[0] + 1}, column {column!r} holds a list, not a text ({len(arrays)} such cells)")
+        return [""] * len(frame)
     cells = ["" if cell is None or cell is pd.NA or cell != cell else str(cell) for cell in frame[column]]
     empty = [row for row, cell in enumerate(cells) if not cell.strip()]
     if empty and not allow_empty:
@@ -105,12 +110,16 @@ def columns_match(frame: pd.DataFrame, problems: Problems, *, required: list[str
 
 
 def _read_csv(path: Path, problems: Problems) -> pd.DataFrame:
+    # The module refuses long cells by a limit for the whole process; prompts and answers can be long.
+    limit = csv.field_size_limit(LARGEST_CELL)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, strict=True))
+            rows = [row for row in csv.reader(file, strict=True) if row]
     except (csv.Error, UnicodeDecodeError) as error:
         problems.add(f"it cannot be read as CSV: {error}; is it cut off?")
         return pd.DataFrame()
+    finally:
+        csv.field_size_limit(limit)
     if not rows:
         problems.add("it is empty")
         return pd.DataFrame()
@@ -128,7 +137,13 @@ def _read_csv(path: Path, problems: Problems) -> pd.DataFrame:
 
 def _read_json_lines(path: Path, problems: Problems) -> pd.DataFrame:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        # Not splitlines(): JSON may hold the separators U+2028 and U+0085 as they are.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        problems.add(f"it is not UTF-8: {error}")
+        return pd.DataFrame()
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxroute.errors import SourceError
 from jaxroute.prices import ROUTOO_TABLE_1, PriceList, flat_cost_usd
 from jaxroute.sources.reading import Problems, columns_match, numbers, read_frame, texts
 from jaxroute.table import RoutingTable
@@ -31,14 +32,15 @@ def load_mmlu(path: Path, *, prices: PriceList = ROUTOO_TABLE_1, decontaminate: 
     qualities: list[np.ndarray] = []
     for file in files:
         inner = Problems(file, "RouteLLM's MMLU responses")
-        frame = read_frame(file, inner)
-        columns_match(frame, inner, required=["prompt", *MODELS], optional=[])
-        if inner.found:
-            problems.found += [f"{file.name}: {problem}" for problem in inner.found]
-            continue
-        prompts += texts(frame, "prompt", inner)
-        domains += [file.stem.removeprefix("mmlu_")] * len(frame)
-        qualities.append(np.stack([numbers(frame, model, inner, highest=1.0) for model in MODELS], axis=1))
+        try:
+            frame = read_frame(file, inner)
+            columns_match(frame, inner, required=["prompt", *MODELS], optional=[])
+            inner.stop()
+            prompts += texts(frame, "prompt", inner)
+            domains += [file.stem.removeprefix("mmlu_")] * len(frame)
+            qualities.append(np.stack([numbers(frame, model, inner, highest=1.0) for model in MODELS], axis=1))
+        except SourceError:
+            pass  # told with what is wrong in the other files
         problems.found += [f"{file.name}: {problem}" for problem in inner.found]
     problems.stop()
     table = RoutingTable(
@@ -81,7 +83,7 @@ def _leaked(path: Path, problems: Problems) -> set[str]:
     """The prompts that RouteLLM's authors found in their training data."""
     file = path / "contaminated_prompts.jsonl"
     try:
-        return {json.loads(line)["eval_prompt"] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()}
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        return {json.loads(line)["eval_prompt"] for line in file.read_text(encoding="utf-8").split("\n") if line.strip()}
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         problems.add(f"{file.name} cannot be read ({error!r}); it is needed to decontaminate")
         return set()

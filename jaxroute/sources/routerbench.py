@@ -86,6 +86,8 @@ def _prompt(cell: object, row: int, problems: Problems) -> str:
             cell = ast.literal_eval(cell)
         except (ValueError, SyntaxError):
             pass
+    if isinstance(cell, np.ndarray):
+        cell = cell.tolist()
     if isinstance(cell, list) and all(isinstance(text, str) for text in cell):
         cell = "\n\n".join(dict.fromkeys(cell))
     if not isinstance(cell, str) or not cell.strip():
@@ -108,18 +110,31 @@ def _read_pickle(path: Path, problems: Problems) -> pd.DataFrame:
     try:
         with path.open("rb") as file:
             frame = FrameUnpickler(file).load()
-    except Exception as error:
-        problems.add(f"it cannot be read as a pickled frame: {error}")
+        if not isinstance(frame, pd.DataFrame):
+            raise pickle.UnpicklingError(f"it holds a {type(frame).__name__}, not a pandas DataFrame")
+        if not len(frame):
+            raise pickle.UnpicklingError("it has no rows")
+        if not frame.columns.is_unique:
+            raise pickle.UnpicklingError(f"columns stand twice: {', '.join(frame.columns[frame.columns.duplicated()])}")
+    except Exception as error:  # hostile bytes can raise anything; all of it means "not such a file"
+        problems.add(f"it cannot be read as a pickled frame: {error}; a frame saved as CSV or Parquet is read as well")
         problems.stop()
         raise
-    if not isinstance(frame, pd.DataFrame):
-        problems.add(f"the pickle holds a {type(frame).__name__}, not a pandas DataFrame")
-        problems.stop()
     return frame
 
 
-class FrameUnpickler(pickle.Unpickler):
-    """An unpickler that can build a frame and nothing else."""
+class FrameUnpickler(pickle._Unpickler):
+    """An unpickler that can build a frame and nothing else; the one written in Python, since that one can be checked."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def load_build(self) -> None:
+        # BUILD fills an object's state; on a class it would change the class for the whole process.
+        if callable(self.stack[-2]):
+            raise pickle.UnpicklingError(f"it tries to change {self.stack[-2]!r}; refused")
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in ALLOWED_GLOBALS:

@@ -24,6 +24,8 @@ def load_routerdc(path: Path, *, prices: PriceList = ROUTOO_TABLE_1, binary: boo
         problems.add("it is not a list with at least one question")
         problems.stop()
     models = list(rows[0]["scores"]) if isinstance(rows[0], dict) and isinstance(rows[0].get("scores"), dict) else []
+    if not models:
+        problems.add("its first question has no scores: it names no model")
     grades = np.full((len(rows), len(models)), np.nan)
     for number, row in enumerate(rows):
         wrong = _problem_of(row, models)

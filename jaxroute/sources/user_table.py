@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def write_table(table: RoutingTable, path: Path) -> None:
         if path.suffix == ".parquet":
             frame.to_parquet(partial, index=False)
         elif path.suffix == ".csv":
-            frame.to_csv(partial, index=False)
+            frame.to_csv(partial, index=False, quoting=csv.QUOTE_NONNUMERIC)
         elif path.suffix == ".jsonl":
             rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
             partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
