@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import pickle
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -126,13 +127,15 @@ def _read_pickle(path: Path, problems: Problems) -> pd.DataFrame:
 class FrameUnpickler(pickle._Unpickler):
     """An unpickler that can build a frame and nothing else; the one written in Python, since that one can be checked."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict] = dict(pickle._Unpickler.dispatch)
 
+    # Type stubs know of neither the Python unpickler's stack nor its opcodes.
     def load_build(self) -> None:
         # BUILD fills an object's state; on a class it would change the class for the whole process.
-        if callable(self.stack[-2]):
-            raise pickle.UnpicklingError(f"it tries to change {self.stack[-2]!r}; refused")
-        super().load_build()
+        target = self.stack[-2]  # pyright: ignore[reportAttributeAccessIssue]
+        if callable(target):
+            raise pickle.UnpicklingError(f"it tries to change {target!r}; refused")
+        super().load_build()  # pyright: ignore[reportAttributeAccessIssue]
 
     dispatch[pickle.BUILD[0]] = load_build
 

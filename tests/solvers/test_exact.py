@@ -42,7 +42,7 @@ def best_value(problem: Problem) -> float:
 def without_the_dynamic_programme() -> Iterator[None]:
     """The search of the core gives up at once, so that CP-SAT has to do the work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact_module, "search_core", lambda problem, price, incumbent: CoreSearch(incumbent, False))
+        patch.setattr(exact_module, "search_core", lambda problem, price, incumbent, **limits: CoreSearch(incumbent, False))
         yield
 
 
