@@ -14,7 +14,6 @@ import tyro
 from jaxroute import demo
 from jaxroute.checkpoint import Checkpoint, save_checkpoint
 from jaxroute.errors import JaxrouteError, PromptError, SourceError
-from jaxroute.evaluation import known_cost_usd
 from jaxroute.prices import ROUTOO_TABLE_1, PriceList, load_prices, table_pricing
 from jaxroute.router import Router, write_assignment
 from jaxroute.sources import SCHEMA, SOURCES, load_source
@@ -121,7 +120,7 @@ def _train(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     about = {"trained_on": table.name, "queries": len(table), "held_out_log_loss": report.held_out_loss}
     about["training"] = asdict(config.config)
     save_checkpoint(config.output, Checkpoint(predictor=predictor, pricing=pricing, about=about))
-    mean = ", ".join(f"{model} {cost:.3g}" for model, cost in zip(table.models, known_cost_usd(table), strict=True))
+    mean = ", ".join(f"{model} {cost:.3g}" for model, cost in zip(table.models, table.mean_cost_usd(), strict=True))
     print(f"mean cost in dollars per query: {mean}\ncheckpoint written to {config.output}/")
 
 

@@ -90,7 +90,7 @@ def cost_quality_curve(
     `expected_cost_usd`, `(models,)` or `(queries, models)`; by default as each model's mean cost in the table, which is
     what is known before any model runs. `progress` names a progress bar.
     """
-    cost = known_cost_usd(table) if expected_cost_usd is None else expected_cost_usd
+    cost = table.mean_cost_usd() if expected_cost_usd is None else expected_cost_usd
     cost = np.broadcast_to(cost, estimates.shape)
     budgets = np.linspace(cost.min(axis=1).sum(), cost.max(axis=1).sum(), points)
     found = [
@@ -102,11 +102,6 @@ def cost_quality_curve(
         cost_usd=np.stack([one.cost_usd for one in found]),
         budgets_usd=budgets / len(table),
     )
-
-
-def known_cost_usd(table: RoutingTable) -> Float[np.ndarray, " models"]:
-    """Each model's mean cost over the queries that it was run on, in dollars per query."""
-    return np.nanmean(np.where(np.isnan(table.quality), np.nan, table.cost_usd), axis=0)
 
 
 def hull(
@@ -238,7 +233,7 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        return f"{100 * self.value:+.1f} ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        return f"{100 * self.value:+z.1f} ({100 * self.low:+z.1f} to {100 * self.high:+z.1f})"
 
 
 def bootstrap_weights(queries: int, *, resamples: int = 1000, seed: int = 0) -> Float[np.ndarray, "resamples queries"]:

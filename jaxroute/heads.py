@@ -128,11 +128,12 @@ def fit_linear(
         value_and_gradient = optax.value_and_grad_from_state(loss)
 
         def unfinished(carry):
-            _, state, gradient_norm = carry
-            return (optax.tree.get(state, "count") < steps) & (gradient_norm > tolerance)
+            _, state, _, fell, gradient_norm = carry
+            # Where a step no longer lowers the loss in float32, the line search would only halve its way to nothing.
+            return (optax.tree.get(state, "count") < steps) & (gradient_norm > tolerance) & fell
 
         def step(carry):
-            parameters, state, _ = carry
+            parameters, state, before, *_ = carry
             value, gradient = value_and_gradient(parameters, *data, state=state)
             updates, state = solver.update(
                 gradient,
@@ -142,9 +143,9 @@ def fit_linear(
                 grad=gradient,
                 value_fn=lambda parameters: loss(parameters, *data),
             )
-            return optax.apply_updates(parameters, updates), state, optax.tree.norm(gradient)
+            return optax.apply_updates(parameters, updates), state, value, value < before, optax.tree.norm(gradient)
 
-        found, _, _ = jax.lax.while_loop(unfinished, step, (start, solver.init(start), jnp.inf))
+        found, *_ = jax.lax.while_loop(unfinished, step, (start, solver.init(start), jnp.inf, True, jnp.inf))
         found = cast(Linear, found)
         return Linear(found.weight * scale, found.intercept)
 

@@ -56,6 +56,8 @@ def cost_quality_figure(
     axes.set_ylabel("mean quality")
     axes.set_title(title)
     axes.grid(alpha=0.3)
+    # The name of the dearest model stands outside, where the frame would cut through it.
+    axes.spines[["top", "right"]].set_visible(False)
     _label_points(axes, cost, quality, [model.split("/")[-1] for model in table.models])
     axes.legend(loc="best")
     with replacing(path) as partial:
@@ -64,24 +66,26 @@ def cost_quality_figure(
 
 
 def _label_points(axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
-    """Names beside their points, on the side where there is room; crowded ones are moved up and joined by a line."""
+    """Names to the right of their points; crowded ones are spread as little as needed and joined by a line."""
+    from scipy.optimize import isotonic_regression
+
     low, high = axes.get_ylim()
     step = 0.036 * (high - low)
     places = axes.transAxes.inverted().transform(axes.transData.transform(np.column_stack([x, y])))[:, 0]
     for column in np.unique(np.round(places, 2)):
-        below = -np.inf
-        for position in sorted(np.flatnonzero(np.round(places, 2) == column), key=lambda position: y[position]):
-            height = max(y[position], below + step)
-            below = height
-            right = column > 0.75
+        group = np.flatnonzero(np.round(places, 2) == column)
+        group = group[np.argsort(y[group], kind="stable")]
+        # Least squares with at least one step between neighbours is isotonic regression of what is left without the steps.
+        steps = step * np.arange(len(group))
+        heights = isotonic_regression(y[group] - steps).x + steps
+        for position, height in zip(group, heights, strict=True):
             axes.annotate(
                 names[position],
                 (x[position], y[position]),
-                xytext=(places[position] + (-0.015 if right else 0.015), height),
+                xytext=(places[position] + 0.02, height),
                 textcoords=axes.get_yaxis_transform(),
-                ha="right" if right else "left",
                 va="center",
                 fontsize=8,
                 color="#333333",
-                arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#888888"},
+                arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": "#888888", "relpos": (0, 0.5), "shrinkA": 0},
             )

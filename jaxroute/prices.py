@@ -129,7 +129,7 @@ def table_pricing(table: RoutingTable, prices: PriceList | None) -> Pricing:
         tokens = np.nanmean(np.where(run, table.output_tokens, np.nan), axis=0).tolist()
     return Pricing(
         models=table.models,
-        mean_cost_usd=np.nanmean(np.where(run, table.cost_usd, np.nan), axis=0).tolist(),
+        mean_cost_usd=table.mean_cost_usd().tolist(),
         prices=None if prices is None else dict(zip(table.models, priced(prices, table.models), strict=True)),
         output_tokens=tokens,
     )

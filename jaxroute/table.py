@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -123,6 +124,14 @@ class RoutingTable:
         whole = ~np.isnan(self.quality).any(axis=1)
         return self.select(np.flatnonzero(whole)), int(np.sum(~whole))
 
+    def mean_cost_usd(self) -> Float[np.ndarray, " models"]:
+        """Each model's mean over the queries that it was run on, in dollars per query; NaN where it never was.
+
+        Summed exactly, so that a cost that is always the same is its own mean.
+        """
+        columns = [cost[~np.isnan(quality)] for cost, quality in zip(self.cost_usd.T, self.quality.T, strict=True)]
+        return np.array([math.fsum(column) / len(column) if len(column) else math.nan for column in columns])
+
     def save(self, path: Path | str) -> None:
         """Write as Parquet, CSV or JSON lines (by suffix), in the wide schema that `load_source("table", path)` reads."""
         from jaxroute.sources.user_table import write_table
@@ -139,11 +148,9 @@ class RoutingTable:
     def __str__(self) -> str:
         head = f"{self.name}: {len(self):,} queries, {len(self.models)} models, {len(set(self.domains))} domains"
         lines = [head, f"  {'model':<46} {'run':>7} {'quality':>8} {'usd/query':>11}"]
-        for column, model in enumerate(self.models):
+        for column, (model, cost) in enumerate(zip(self.models, self.mean_cost_usd(), strict=True)):
             run = ~np.isnan(self.quality[:, column])
-            quality, cost = (
-                (self.quality[run, column].mean(), self.cost_usd[run, column].mean()) if run.any() else (np.nan, np.nan)
-            )
+            quality = self.quality[run, column].mean() if run.any() else np.nan
             lines.append(f"  {model[:46]:<46} {run.sum():>7,} {quality:>8.3f} {cost:>11.3g}")
         extra = [name for name in OPTIONAL if getattr(self, name) is not None]
         return "\n".join([*lines, f"  also: {', '.join(extra)}"] if extra else lines)

@@ -24,7 +24,6 @@ from jaxroute.evaluation import (
     curve_measure,
     hull,
     hull_quality,
-    known_cost_usd,
     least_cost,
     log_loss,
     oracle_estimates,
@@ -200,7 +199,7 @@ def test_single_models_are_one_point_each_and_their_hull_is_the_zero_router():
 
 
 def test_the_known_cost_of_a_model_is_its_mean_over_what_it_was_run_on():
-    assert known_cost_usd(small_table()).tolist() == [2.0, 15.0]
+    assert small_table().mean_cost_usd().tolist() == [2.0, 15.0]
 
 
 def test_budgets_rise_evenly_from_the_cheapest_to_the_dearest_and_are_kept():
