@@ -1,4 +1,11 @@
-"""Which layer, which pooling: chosen by held-out log-loss on the training part alone."""
+"""Which layer of the encoder, and which pooling, predicts best? Held-out log-loss on the training part alone.
+
+    JAXROUTE_DATA=... uv run python -m experiments.encoder_layers
+
+4 minutes on 2 cores for all 30 layers of 1,996 questions, once, then 2 and a half. Seen: the mean over the tokens beats the
+last token at every layer; least are mean-pooled layers 19 to 22 (0.5814 to 0.5819), the paper's last token of layer 30 has
+0.5885; several layers side by side are no better (15 + 20: 0.5817). All figures are in experiments/LOG.md.
+"""
 
 from __future__ import annotations
 

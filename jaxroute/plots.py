@@ -72,8 +72,8 @@ def _label_points(axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
     low, high = axes.get_ylim()
     step = 0.036 * (high - low)
     places = axes.transAxes.inverted().transform(axes.transData.transform(np.column_stack([x, y])))[:, 0]
-    for column in np.unique(np.round(places, 2)):
-        group = np.flatnonzero(np.round(places, 2) == column)
+    order = np.argsort(places, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(places[order]) > 0.15) + 1):
         group = group[np.argsort(y[group], kind="stable")]
         # Least squares with at least one step between neighbours is isotonic regression of what is left without the steps.
         steps = step * np.arange(len(group))
