@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from experiments.mmlu_data import GPT4, MIXTRAL, load_mmlu_pool
 from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, save_checkpoint
+from jaxroute.checkpoint import is_checkpoint
 from jaxroute.encoders import load_encoder
 from jaxroute.evaluation import (
     Curve,
@@ -42,7 +43,7 @@ from jaxroute.evaluation import (
     single_models,
 )
 from jaxroute.features import FeatureConfig, prompt_features_of_all
-from jaxroute.files import write_json
+from jaxroute.files import check_folder, write_json
 from jaxroute.heads import Head
 from jaxroute.plots import cost_quality_figure
 from jaxroute.predictor import Predictor, head_estimates
@@ -87,6 +88,7 @@ class Trained:
 
 def main(config: Config) -> dict[str, float | str]:
     """Run it; returns what is also written to result.json."""
+    check_folder("output/checkpoint", config.output / "checkpoint", ours=is_checkpoint)
     print(f"results go to {config.output}/")
     pool = load_mmlu_pool()
     print("\n".join(pool.notes))

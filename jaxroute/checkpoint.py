@@ -6,7 +6,9 @@ DIR/head/          the head's parameters, written by orbax
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,15 +18,25 @@ import orbax.checkpoint
 from flax import nnx
 
 from jaxroute.encoders import load_encoder
-from jaxroute.errors import CheckpointError, JaxrouteError
+from jaxroute.errors import CheckpointError
 from jaxroute.features import FeatureConfig
-from jaxroute.files import replacing_folder
+from jaxroute.files import check_folder, replacing_folder
 from jaxroute.heads import Head
 from jaxroute.predictor import Predictor
 from jaxroute.prices import Price, Pricing, price_entries
 
 FORMAT = 1
-KEYS = {"format", "models", "levels", "encoder", "features", "pricing", "about"}
+FIELDS = {
+    "format": int,
+    "models": list,
+    "levels": int,
+    "encoder": dict,
+    "features": dict,
+    "pricing": dict,
+    "head_sha256": str,
+    "about": dict,
+}
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,8 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
-    """Write the whole checkpoint, or nothing; what stood at `folder` is replaced."""
+    """Write the whole checkpoint, or nothing; an earlier checkpoint at `folder` is replaced, anything else is refused."""
+    check_folder("checkpoint", Path(folder), ours=is_checkpoint)
     predictor, pricing = checkpoint.predictor, checkpoint.pricing
     if pricing.models != predictor.models:
         raise CheckpointError(f"the prices are for {pricing.models}, the predictor for {predictor.models}")
@@ -56,6 +69,7 @@ def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
             "prices": None if pricing.prices is None else price_entries(pricing.prices),
             "output_tokens": pricing.output_tokens,
         },
+        "head_sha256": _hash(predictor),
         "about": checkpoint.about,
     }
     with replacing_folder(folder) as partial:
@@ -65,6 +79,11 @@ def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
             checkpointer.save((partial / "head").resolve(), state)
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Whether `folder` holds a checkpoint and nothing else, so that a new one may take its place."""
+    return {path.name for path in folder.iterdir()} == {"config.json", "head"}
+
+
 def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkpoint:
     """Read a checkpoint and find its encoder, by the name it was trained with or at the path `encoder`.
 
@@ -72,19 +91,7 @@ def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkp
     or is not the one that the predictor was trained with.
     """
     folder = Path(folder)
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"checkpoint={str(folder)!r} is not a checkpoint: {path} cannot be read ({error})") from error
-    problems = [f"{name} is missing" for name in sorted(KEYS - set(config))]
-    problems += [f"{name} is unknown" for name in sorted(set(config) - KEYS)]
-    if not problems and config["format"] != FORMAT:
-        problems.append(f"its format is {config['format']}, this version reads {FORMAT}")
-    if not (folder / "head").is_dir():
-        problems.append("the folder head/ is missing")
-    if problems:
-        raise CheckpointError(f"checkpoint={str(folder)!r}: " + "; ".join(problems))
+    config = _read_config(folder)
     try:
         features = FeatureConfig(**config["features"])
         prices = config["pricing"]["prices"]
@@ -95,11 +102,7 @@ def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkp
             output_tokens=config["pricing"]["output_tokens"],
         )
         name, sha256, dtype = (config["encoder"][key] for key in ("name", "sha256", "dtype"))
-        for field in ("mean_cost_usd", "output_tokens"):
-            numbers = getattr(pricing, field)
-            if numbers is not None and len(numbers) != len(pricing.models):
-                raise CheckpointError(f"{field} has {len(numbers)} entries for {len(pricing.models)} models")
-    except (KeyError, TypeError, JaxrouteError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"checkpoint={str(folder)!r}: config.json does not fit this version: {error!r}") from error
     found = load_encoder(encoder or name, dtype=dtype)
     if found.identity != sha256:
@@ -108,17 +111,80 @@ def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkp
             f"{encoder or name!r} has {found.identity[:16]}...: name the right one with encoder=..."
         )
     head = Head(found.config.hidden_size * len(features.layers), len(pricing.models), config["levels"])
-    wanted = nnx.to_pure_dict(nnx.state(head))
     try:
         with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-            stored = checkpointer.restore((folder / "head").resolve(), _like(wanted))
+            stored = checkpointer.restore((folder / "head").resolve(), _like(nnx.to_pure_dict(nnx.state(head))))
     except Exception as error:
-        raise CheckpointError(f"checkpoint={str(folder)!r}: head/ does not hold the head of config.json: {error}") from error
+        told = str(error).split("\n")[0][:200]
+        raise CheckpointError(
+            f"checkpoint={str(folder)!r}: head/ is damaged; copy it again or train again ({told})"
+        ) from error
     nnx.update(head, nnx.State(stored) if not isinstance(stored, dict) else stored)
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(nnx.to_pure_dict(nnx.state(head)))):
-        raise CheckpointError(f"checkpoint={str(folder)!r}: head/ holds numbers that are not finite")
     predictor = Predictor(encoder=found, features=features, head=head, models=config["models"], levels=config["levels"])
+    if _hash(predictor) != config["head_sha256"]:
+        raise CheckpointError(
+            f"checkpoint={str(folder)!r}: head/, features, models or levels are not as saved; copy it again or train again"
+        )
     return Checkpoint(predictor=predictor, pricing=pricing, about=config["about"])
+
+
+def _read_config(folder: Path) -> dict:
+    """config.json, with every field of the right kind and length."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"checkpoint={str(folder)!r} is not a checkpoint: {path} cannot be read ({error})") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"checkpoint={str(folder)!r} is not a checkpoint: {path} holds no object")
+    problems = [f"{name} is missing" for name in sorted(set(FIELDS) - set(config))]
+    problems += [f"{name} is unknown" for name in sorted(set(config) - set(FIELDS))]
+    problems += [
+        f"{name}={config[name]!r} is not a {kind.__name__}"
+        for name, kind in FIELDS.items()
+        if name in config and (not isinstance(config[name], kind) or isinstance(config[name], bool))
+    ]
+    if not problems:
+        problems = _misshapen(config)
+    if not (folder / "head").is_dir():
+        problems.append("the folder head/ is missing")
+    if problems:
+        raise CheckpointError(f"checkpoint={str(folder)!r}: " + "; ".join(problems))
+    return config
+
+
+def _misshapen(config: dict) -> list[str]:
+    models, problems = config["models"], []
+    if config["format"] != FORMAT:
+        return [f"its format is {config['format']}, this version reads {FORMAT}"]
+    if not models or not all(isinstance(model, str) for model in models) or len(set(models)) != len(models):
+        problems.append(f"models={models} must be distinct names")
+    if config["levels"] < 2:
+        problems.append(f"levels={config['levels']} must be at least 2")
+    for name in ("mean_cost_usd", "output_tokens"):
+        numbers = config["pricing"].get(name)
+        if numbers is None and name == "output_tokens":
+            continue
+        if not isinstance(numbers, list) or len(numbers) != len(models):
+            problems.append(f"pricing.{name} must be a list with a number for each of the {len(models)} models")
+        elif not all(isinstance(number, int | float) and 0 <= number < math.inf for number in numbers):
+            problems.append(f"pricing.{name}={numbers} must be numbers, finite and >= 0")
+    encoder = config["encoder"]
+    if set(encoder) != {"name", "sha256", "dtype"} or not all(isinstance(value, str) for value in encoder.values()):
+        problems.append(f"encoder={encoder} must hold the texts name, sha256 and dtype")
+    elif encoder["dtype"] not in DTYPES:
+        problems.append(f"encoder.dtype={encoder['dtype']!r} must be one of {', '.join(DTYPES)}")
+    return problems
+
+
+def _hash(predictor: Predictor) -> str:
+    """SHA-256 over the head's numbers and what they are for, so that damaged or exchanged files do not route."""
+    meaning = [asdict(predictor.features), predictor.models, predictor.levels]
+    digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(predictor.head))):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def _like(tree: dict) -> dict:

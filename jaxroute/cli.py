@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxroute import demo
-from jaxroute.checkpoint import Checkpoint, save_checkpoint
+from jaxroute.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
 from jaxroute.errors import JaxrouteError, PromptError, SourceError
+from jaxroute.files import check_file, check_folder
 from jaxroute.prices import ROUTOO_TABLE_1, PriceList, load_prices, table_pricing
 from jaxroute.router import Router, write_assignment
 from jaxroute.sources import SCHEMA, SOURCES, load_source
@@ -23,6 +24,7 @@ from jaxroute.training import TrainConfig, check_trainable, train
 from solvers import ProblemError
 
 BAD_INPUT = 2
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Route:
     checkpoint: Path
     """Folder that `jaxroute train` or `jaxroute demo` wrote."""
     prompts: Path
-    """JSON lines with a field "prompt" each (further fields are kept), or plain text with a prompt per line (.txt)."""
+    """JSON lines with a "prompt" each, or plain text with a prompt per line (.txt). Further fields are kept, but for model,
+    estimate and cost_usd, which are set."""
     budget_usd: float
     """Dollars for all prompts together."""
     output: Path = Path("assignment.jsonl")
@@ -74,7 +77,7 @@ class Sources:
     action: Annotated[Literal["list", "fetch"], tyro.conf.Positional] = "list"
     """`list`, or `fetch NAME`."""
     name: Annotated[str | None, tyro.conf.Positional] = None
-    """The source to fetch."""
+    """The source to fetch, such as routellm-mmlu."""
     output: Path = Path("data")
     """Folder to fetch into."""
     mirror: str | None = None
@@ -98,6 +101,9 @@ def run() -> None:
     except (JaxrouteError, ProblemError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        print("interrupted; prompts that are encoded are kept, so the same command goes on from there", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def _demo(config: Annotated[demo.DemoConfig, tyro.conf.arg(name="")]) -> None:
@@ -108,7 +114,10 @@ def _demo(config: Annotated[demo.DemoConfig, tyro.conf.arg(name="")]) -> None:
 def _train(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     """Train a predictor on a table of outcomes and write a checkpoint."""
     if (config.table is None) == (config.source is None):
-        raise SourceError(f"table={config.table} and source={config.source}: give exactly one of them")
+        raise SourceError("give either --table FILE with your own outcomes, or --source NAME with --path")
+    if config.table and config.path:
+        raise SourceError(f"path={str(config.path)!r} goes with --source; --table names its file itself")
+    check_folder("output", config.output, ours=is_checkpoint)
     source, path = (config.source, config.path) if config.source else ("table", config.table)
     table = load_source(source, path)
     check_trainable(table, config.config)
@@ -120,12 +129,12 @@ def _train(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     about = {"trained_on": table.name, "queries": len(table), "held_out_log_loss": report.held_out_loss}
     about["training"] = asdict(config.config)
     save_checkpoint(config.output, Checkpoint(predictor=predictor, pricing=pricing, about=about))
-    mean = ", ".join(f"{model} {cost:.3g}" for model, cost in zip(table.models, table.mean_cost_usd(), strict=True))
-    print(f"mean cost in dollars per query: {mean}\ncheckpoint written to {config.output}/")
+    print(f"checkpoint written to {config.output}/")
 
 
 def _route(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
     """Assign every prompt of a file to a model within a budget."""
+    check_file("output", config.output)
     rows = read_prompts(config.prompts)
     prices = load_prices(config.prices) if config.prices else None
     router = Router.load(config.checkpoint, encoder=config.encoder)
@@ -149,6 +158,8 @@ def _route(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
 
 def _sources(config: Annotated[Sources, tyro.conf.arg(name="")]) -> None:
     """List the sources of outcomes and the schema of your own, or fetch published files."""
+    if config.action == "list" and config.name:
+        raise SourceError(f"name={config.name!r} goes with fetch: jaxroute sources fetch {config.name}")
     if config.action == "fetch":
         if config.name is None:
             raise SourceError(f"fetch needs the name of a source; known are {', '.join(PUBLISHED)}")
@@ -164,7 +175,7 @@ def _sources(config: Annotated[Sources, tyro.conf.arg(name="")]) -> None:
 def read_prompts(path: Path) -> list[dict]:
     """Rows with at least a prompt; raises `PromptError` listing every line that has none."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(f"prompts={str(path)!r} cannot be read: {error}") from error
     if path.suffix == ".txt":
@@ -176,7 +187,7 @@ def read_prompts(path: Path) -> list[dict]:
                 continue
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 row = None
             if isinstance(row, dict) and isinstance(row.get("prompt"), str) and row["prompt"].strip():
                 rows.append(row)
@@ -184,7 +195,10 @@ def read_prompts(path: Path) -> list[dict]:
                 wrong.append(str(number))
         if wrong:
             shown = ", ".join(wrong[:20]) + (", ..." if len(wrong) > 20 else "")
-            raise PromptError(f'prompts={str(path)!r}: no JSON object with a text "prompt" on line {shown}')
+            raise PromptError(
+                f'prompts={str(path)!r}: every line must be a JSON object whose "prompt" is a text and not empty (or name '
+                f"the file .txt and give a prompt per line); wrong: line {shown}"
+            )
     if not rows:
         raise PromptError(f"prompts={str(path)!r} holds no prompt")
     return rows

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxroute.checkpoint import Checkpoint, save_checkpoint
+from jaxroute.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
+from jaxroute.errors import TableError
 from jaxroute.evaluation import (
     Curve,
     aiq,
@@ -23,7 +24,7 @@ from jaxroute.evaluation import (
     single_models,
 )
 from jaxroute.features import FeatureConfig
-from jaxroute.files import write_json
+from jaxroute.files import check_folder, write_json
 from jaxroute.plots import cost_quality_figure
 from jaxroute.prices import table_pricing
 from jaxroute.router import write_assignment
@@ -57,10 +58,23 @@ class DemoConfig:
     budgets: tuple[float, ...] = (0.05, 0.2, 0.5)
     """Shares of the way from the cheapest to the dearest assignment."""
 
+    def __post_init__(self) -> None:
+        problems = []
+        if self.queries < 100:
+            problems.append(f"queries={self.queries} must be at least 100")
+        if self.seed < 0:
+            problems.append(f"seed={self.seed} must be at least 0")
+        if not self.budgets or not all(0 <= share <= 1 for share in self.budgets):
+            problems.append(f"budgets={self.budgets} must be shares from 0 to 1")
+        if problems:
+            raise TableError("; ".join(problems))
+
 
 def main(config: DemoConfig) -> dict[str, float | str]:
     """Run it; returns what is also written to result.json."""
     started = time.perf_counter()
+    check_folder("output", config.output)
+    check_folder("output/checkpoint", config.output / "checkpoint", ours=is_checkpoint)
     print(f"A simulation: ten invented models on templated questions. Results go to {config.output}/")
     table = load_simulated(queries=config.queries, seed=config.seed)
     train_part, test = table.split(0.75, seed=config.seed)

@@ -21,5 +21,9 @@ class CheckpointError(JaxrouteError):
     """A checkpoint that is missing, incomplete, or does not fit what it is used with."""
 
 
+class OutputError(JaxrouteError):
+    """A place where results cannot be written, or where they would replace something else."""
+
+
 class PromptError(JaxrouteError):
     """Prompts that cannot be encoded: none at all, or an empty one."""

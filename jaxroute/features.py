@@ -35,7 +35,7 @@ class FeatureConfig:
     """Which end of a too long prompt is cut: `left` keeps the question that follows few-shot examples."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "layers", (self.layers,) if isinstance(self.layers, int) else tuple(self.layers))
         problems = []
         if not self.layers or min(self.layers) < 1:
             problems.append(f"layers={self.layers} must name at least one layer, counted from 1")

@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from jaxroute.errors import OutputError
 
 
 @contextmanager
@@ -21,6 +23,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
+        partial.chmod(0o666 & ~_umask())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -34,13 +37,46 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
     try:
         yield partial
-        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=".replaced-"))
+        partial.chmod(0o777 & ~_umask())
         if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=".replaced-"))
             os.replace(path, old)
-        os.replace(partial, path)
-        shutil.rmtree(old, ignore_errors=True)
+            os.replace(partial, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_file(field: str, path: Path) -> None:
+    """Raise `OutputError` where no file could be written to `path`: before the work, not after it."""
+    if not str(path) or path.is_dir() or path.name in ("", ".", ".."):
+        raise OutputError(f"{field}={str(path)!r} is a folder: give the name of a file")
+    _check_parents(field, path)
+
+
+def check_folder(field: str, path: Path, *, ours: Callable[[Path], bool] | None = None) -> None:
+    """The same for a folder; with `ours`, one that holds anything else is not replaced either."""
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{field}={str(path)!r} is a file: give the name of a folder")
+    if ours and path.is_dir() and any(path.iterdir()) and not ours(path):
+        raise OutputError(f"{field}={str(path)!r} holds other files, which would be lost: give a new folder")
+    _check_parents(field, path)
+
+
+def _check_parents(field: str, path: Path) -> None:
+    for parent in path.absolute().parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise OutputError(f"{field}={str(path)!r} cannot be made: {str(parent)!r} is a file")
+            return
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_json(path: Path | str, content: Mapping) -> None:

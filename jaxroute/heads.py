@@ -35,6 +35,8 @@ class Head(nnx.Module):
     def __init__(self, features: int, models: int, levels: int):
         self.mean = nnx.Variable(jnp.zeros(features))
         self.scale = nnx.Variable(jnp.ones(features))
+        self.low = nnx.Variable(jnp.full(features, -jnp.inf))
+        self.high = nnx.Variable(jnp.full(features, jnp.inf))
         self.weight = nnx.Param(jnp.zeros((features, levels)))
         self.model_embedding = nnx.Param(jnp.zeros((models, features)))
         self.bias = nnx.Param(jnp.zeros(levels))
@@ -42,7 +44,8 @@ class Head(nnx.Module):
         self.correction_bias = nnx.Param(jnp.zeros((models, levels)))
 
     def __call__(self, features: Float[AnyArray, "queries features"]) -> Float[Array, "queries models levels"]:
-        hidden = (features - self.mean[...]) / self.scale[...]
+        # Beyond the range seen in training a linear head says anything; a one-word prompt is such a case.
+        hidden = (jnp.clip(features, self.low[...], self.high[...]) - self.mean[...]) / self.scale[...]
         difference = jnp.asarray(hidden) @ self.weight[...]
         models = self.model_embedding[...] @ self.weight[...]
         corrections = jnp.einsum("nd,mdk->nmk", hidden, self.correction[...]) + self.correction_bias[...]

@@ -53,6 +53,9 @@ def token_cost_usd(
     return (np.asarray(input_tokens) * input_price + np.asarray(output_tokens) * output_price) / TOKENS_PER_PRICE
 
 
+FLAT_COST_NOTE = "costs are mean prices, as if every query were one million tokens"
+
+
 def flat_cost_usd(prices: PriceList, models: Iterable[str]) -> Float[np.ndarray, " models"]:
     """Each model's mean price, as if every query were one million tokens: for outcomes without token counts."""
     return np.array([price.mean for price in priced(prices, models)])
@@ -92,6 +95,8 @@ class Pricing:
         each model's mean cost. `output_tokens` replaces the expectation of every model.
         """
         if self.prices is None:
+            if output_tokens is not None:
+                raise TableError(f"output_tokens={output_tokens:g} needs prices per token: give a price list")
             cost = np.tile(np.array(self.mean_cost_usd), (len(prompt_tokens), 1))
             return cost, "every answer of a model costs that model's mean over its training outcomes"
         if output_tokens is not None:
@@ -139,7 +144,7 @@ def load_prices(path: Path) -> dict[str, Price]:
     """Read `{"model": {"input": 0.2, "output": 0.6}, ...}`, dollars per million tokens; lists all that is wrong."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TableError(f"{path} cannot be read as a price list: {error}") from error
     if not isinstance(content, dict) or not content:
         raise TableError(f'{path} is not a price list: expected {{"model": {{"input": 0.2, "output": 0.6}}, ...}}')
@@ -152,7 +157,7 @@ def load_prices(path: Path) -> dict[str, Price]:
         else:
             try:
                 prices[model] = Price(**entry)
-            except TableError as error:
+            except (TableError, OverflowError) as error:
                 problems.append(f"{model}: {error}")
     if problems:
         raise TableError(f"{path}: " + "; ".join(problems))

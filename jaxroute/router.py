@@ -50,6 +50,7 @@ class Router:
 
     def estimate(self, prompts: Sequence[str]) -> Float[np.ndarray, "queries models"]:
         """Estimated quality, in [0, 1], of every model's answer to every prompt."""
+        check_prompts(prompts)
         return self.predictor.estimate(list(prompts)).values
 
     def route(
@@ -67,8 +68,9 @@ class Router:
         """Assign every prompt to a model; `choice` counts `models`, by default all of the router's.
 
         Either `budget_usd`, dollars for the whole batch, or a fixed `multiplier` (quality per dollar, as an earlier
-        assignment found it), with which every prompt is routed on its own. `prices` replaces those of the checkpoint,
-        `output_tokens` the expected length of an answer. Raises `InfeasibleBudget` with the least budget that works.
+        assignment found it), with which every prompt is routed on its own. `prices` replaces those of the checkpoint
+        and must name every model, `output_tokens` the expected length of an answer. Raises `InfeasibleBudget` with the least
+        budget that works.
         """
         return self.route_in_full(
             prompts,
@@ -100,8 +102,8 @@ class Router:
             raise TableError(f"output_tokens={output_tokens} must be >= 0")
         chosen = self._chosen(models)
         pricing = self._pricing(chosen, prices)
-        prompts = list(prompts)
         check_prompts(prompts)
+        prompts = list(prompts)
         token_ids, _ = self.predictor.encoder.tokenize(prompts)
         cost, assumption = pricing.expected_cost_usd(np.array([len(ids) for ids in token_ids]), output_tokens=output_tokens)
         if budget_usd is not None:
@@ -126,6 +128,8 @@ class Router:
     def _chosen(self, models: Sequence[str] | None) -> list[str]:
         chosen = self.models if models is None else list(models)
         unknown = [model for model in chosen if model not in self.models]
+        if len(set(chosen)) != len(chosen):
+            raise TableError(f"models={chosen}: name every model once")
         if unknown or not chosen:
             raise TableError(
                 f"models={list(models or [])}: unknown {', '.join(unknown) or 'empty list'}; this checkpoint knows "
@@ -135,7 +139,7 @@ class Router:
 
     def _pricing(self, models: list[str], prices: PriceList | None) -> Pricing:
         pricing = self.checkpoint.pricing.select(models)
-        return pricing if prices is None else replace(pricing, prices=dict(pricing.prices or {}) | dict(prices))
+        return pricing if prices is None else replace(pricing, prices=prices)
 
 
 def write_assignment(
@@ -146,8 +150,9 @@ def write_assignment(
     estimates: Float[np.ndarray, "queries models"],
     cost_usd: Float[np.ndarray, "queries models"],
 ) -> None:
-    """One JSON object per row (a prompt, with whatever else it holds): its model, estimated quality and expected cost."""
-    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+    """One JSON object per row: what it holds, with its `model`, `estimate` (quality) and `cost_usd` (expected) set."""
+    # Half a surrogate pair in another field is written as the JSON escape that it came from.
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for row, (given, column) in enumerate(zip(rows, assignment.choice, strict=True)):
             line = given | {
                 "model": models[column] if column >= 0 else None,

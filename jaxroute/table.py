@@ -42,6 +42,8 @@ class RoutingTable:
     """Texts, `(queries, models)`, empty where never run."""
     name: str = "table"
     """What it is, for people; a simulation says so here."""
+    note: str = ""
+    """What a reader of its numbers must know, printed with the summary."""
 
     def __post_init__(self) -> None:
         count, width = len(self.prompts), len(self.models)
@@ -153,7 +155,9 @@ class RoutingTable:
             quality = self.quality[run, column].mean() if run.any() else np.nan
             lines.append(f"  {model[:46]:<46} {run.sum():>7,} {quality:>8.3f} {cost:>11.3g}")
         extra = [name for name in OPTIONAL if getattr(self, name) is not None]
-        return "\n".join([*lines, f"  also: {', '.join(extra)}"] if extra else lines)
+        lines += [f"  also: {', '.join(extra)}"] if extra else []
+        lines += [f"  {self.note}"] if self.note else []
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,7 @@ def join(left: RoutingTable, right: RoutingTable, *, key: Callable[[str], str] |
         domains=[one or other for one, other in zip(first.domains, second.domains, strict=True)],
         models=first.models + second.models,
         name=f"{left.name} + {right.name}",
+        note="; ".join(dict.fromkeys(note for note in (left.note, right.note) if note)),
         **both,
     )
     return Joined(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from jaxroute.predictor import Predictor
 from jaxroute.table import RoutingTable, stratified_order
 
 HEADS = ("difference", "interaction")
+MOST_LEVELS = 100
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,16 @@ class TrainConfig:
         problems = []
         if self.head not in HEADS:
             problems.append(f"head={self.head!r} must be one of {', '.join(HEADS)}")
-        if self.levels < 2:
-            problems.append(f"levels={self.levels} must be at least 2")
+        if not 2 <= self.levels <= MOST_LEVELS or self.levels != int(self.levels):
+            problems.append(f"levels={self.levels} must be a whole number from 2 to {MOST_LEVELS}")
         if self.folds < 2:
             problems.append(f"folds={self.folds} must be at least 2")
-        if not self.penalties or min(self.penalties) <= 0:
-            problems.append(f"penalties={self.penalties} must be at least one positive number")
+        if not self.penalties or not all(0 < penalty < math.inf for penalty in self.penalties):
+            problems.append(f"penalties={self.penalties} must be at least one number, all positive and finite")
+        if self.seed < 0:
+            problems.append(f"seed={self.seed} must be at least 0")
+        if not self.clear >= 0:
+            problems.append(f"clear={self.clear} must be at least 0")
         if problems:
             raise TableError("; ".join(problems))
 
@@ -108,6 +114,7 @@ def train_head(
     if config.head == "interaction":
         corrections, chosen, held_out = _fit_corrections(data, held_out, table.models, config)
     head = _assemble(data, Linear(shared.weight[0], shared.intercept[0]), corrections)
+    nnx.update(head, nnx.State({"low": nnx.Variable(features.min(axis=0)), "high": nnx.Variable(features.max(axis=0))}))
     report = TrainingReport(
         difference_losses=losses,
         difference_penalty=penalty,

@@ -131,7 +131,7 @@ def test_bad_input_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytes
         table.write_text(content)
         with pytest.raises(JaxrouteError, match=message.replace("|", r"\|")):
             main(["train", "--table", str(table), *output])
-    with pytest.raises(JaxrouteError, match="give exactly one of them"):
+    with pytest.raises(JaxrouteError, match="give either --table FILE"):
         main(["train", *output])
     with pytest.raises(JaxrouteError, match="source='nonsense' is unknown"):
         main(["train", "--source", "nonsense", "--path", str(tmp_path), *output])
@@ -144,7 +144,7 @@ def test_bad_input_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("", "holds no prompt"), ('{"prompt": "fine"}\n{"text": "no"}\nnot json\n{"prompt": ""}\n', "on line 2, 3, 4")],
+    [("", "holds no prompt"), ('{"prompt": "fine"}\n{"text": "no"}\nnot json\n{"prompt": ""}\n', "wrong: line 2, 3, 4")],
 )
 def test_prompt_files_that_are_wrong_name_their_lines(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "prompts.jsonl"

@@ -137,9 +137,11 @@ def test_a_price_list_that_is_not_there_is_refused(tmp_path: Path):
 
 
 def test_without_prices_an_answer_costs_the_models_mean():
-    """However long the prompt is, and whatever is said of the answer's length."""
+    """However long the prompt is; to say how long an answer will be makes no sense then."""
     pricing = Pricing(models=["small", "large"], mean_cost_usd=[0.25, 4.0], output_tokens=[9.0, 9.0])
-    cost, words = pricing.expected_cost_usd(np.array([1, 1_000, 5]), output_tokens=77.0)
+    cost, words = pricing.expected_cost_usd(np.array([1, 1_000, 5]))
+    with pytest.raises(TableError, match="output_tokens=77 needs prices"):
+        pricing.expected_cost_usd(np.array([1]), output_tokens=77.0)
     assert cost.tolist() == [[0.25, 4.0]] * 3
     assert "mean over its training outcomes" in words
 

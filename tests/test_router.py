@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,19 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxroute import Checkpoint, CheckpointError, PromptError, Router, TableError, TrainConfig, load_source, train
+from jaxroute import (
+    Checkpoint,
+    CheckpointError,
+    JaxrouteError,
+    PromptError,
+    Router,
+    TableError,
+    TrainConfig,
+    load_source,
+    train,
+)
 from jaxroute.checkpoint import load_checkpoint, save_checkpoint
+from jaxroute.errors import OutputError
 from jaxroute.features import FeatureConfig
 from jaxroute.prices import Price, table_pricing
 from jaxroute.sources.simulated import simulated_prices
@@ -61,10 +73,24 @@ def test_a_restored_checkpoint_holds_what_was_saved(checkpoint_folder: Path, tmp
 def test_a_checkpoint_is_replaced_whole(checkpoint_folder: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(checkpoint_folder)
     save_checkpoint(tmp_path / "place", checkpoint)
-    (tmp_path / "place" / "left-over").write_text("from before")
+    (tmp_path / "place" / "head" / "left-over").write_text("from before")
     save_checkpoint(tmp_path / "place", checkpoint)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["place"]
     assert sorted(path.name for path in (tmp_path / "place").iterdir()) == ["config.json", "head"]
+    assert not (tmp_path / "place" / "head" / "left-over").exists()
+
+
+def test_a_folder_with_anything_else_in_it_is_not_replaced(checkpoint_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "outcomes.csv").write_text("mine")
+    with pytest.raises(OutputError, match="holds other files"):
+        save_checkpoint(tmp_path, load_checkpoint(checkpoint_folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["outcomes.csv"]
+
+
+def test_checkpoints_can_be_read_by_whom_the_umask_allows(checkpoint_folder: Path) -> None:
+    before = os.umask(0o022)
+    os.umask(before)
+    assert checkpoint_folder.stat().st_mode & 0o777 == 0o777 & ~before
 
 
 def test_a_batch_is_routed_within_its_budget_and_order_does_not_matter(checkpoint_folder: Path, fresh_cache: Path) -> None:
@@ -159,14 +185,58 @@ def test_damaged_checkpoints_are_refused(copied: Path, tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_model_list_is_refused(copied: Path) -> None:
     change(copied, models=["sim-nano", "sim-small"])
-    with pytest.raises(CheckpointError, match="mean_cost_usd has 10 entries for 2 models"):
+    with pytest.raises(CheckpointError, match="mean_cost_usd must be a list with a number for each of the 2 models"):
         Router.load(copied)
 
 
 def test_a_head_that_does_not_fit_its_configuration_is_refused(copied: Path) -> None:
     change(copied, levels=5)
-    with pytest.raises(CheckpointError, match="does not hold the head"):
+    with pytest.raises(CheckpointError, match="head/ is damaged"):
         Router.load(copied)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"models": "abc"}, "is not a list"),
+        ({"levels": "2"}, "is not a int"),
+        ({"encoder": {"name": "x", "sha256": 5, "dtype": "float32"}}, "must hold the texts"),
+        ({"pricing": {"mean_cost_usd": None}}, "mean_cost_usd must be a list"),
+        ({"format": 99}, "its format is 99"),
+    ],
+)
+def test_a_damaged_configuration_is_refused_by_field(copied: Path, fields: dict, message: str) -> None:
+    change(copied, **fields)
+    with pytest.raises(CheckpointError, match=message):
+        Router.load(copied)
+
+
+@pytest.mark.parametrize("content", [b"null", b"3", b"[]", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_a_configuration_that_is_no_object_is_refused(copied: Path, content: bytes) -> None:
+    (copied / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        Router.load(copied)
+
+
+def test_features_of_another_layer_are_refused(copied: Path) -> None:
+    features = json.loads((copied / "config.json").read_text())["features"]
+    change(copied, features=features | {"pooling": "last"})
+    with pytest.raises(CheckpointError, match="not as saved"):
+        Router.load(copied)
+
+
+def test_a_price_list_must_name_every_model(checkpoint_folder: Path) -> None:
+    router = Router.load(checkpoint_folder)
+    with pytest.raises(JaxrouteError, match="no price for"):
+        router.route(PROMPTS, budget_usd=1.0, prices={router.models[0]: Price(1.0, 1.0)})
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"), [("hello", "one text"), (["fine", "half \ud800"], "surrogate"), ([], "empty"), (["", "x"], "empty")]
+)
+def test_what_is_no_list_of_texts_is_refused(checkpoint_folder: Path, prompts: list[str], message: str) -> None:
+    with pytest.raises(PromptError, match=message):
+        Router.load(checkpoint_folder).estimate(prompts)
 
 
 def test_another_encoder_is_refused_and_the_same_one_elsewhere_is_taken(

@@ -226,3 +226,13 @@ def test_what_cannot_train_is_refused_by_name() -> None:
 def test_linear_adds_intercepts_per_model() -> None:
     linear = Linear(jnp.ones((2, 3)), jnp.array([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]))
     np.testing.assert_allclose(linear.logits(jnp.array([[1.0, 2.0]]))[0], [[3.0, 4.0, 5.0], [6.0, 7.0, 8.0]])
+
+
+def test_beyond_the_range_of_training_estimates_stay_at_its_edge() -> None:
+    """A one-word prompt has states like none that were seen; a linear head must not be asked about them."""
+    features, table = simulated(seed=3)
+    head, _ = train_head(features, table, TrainConfig(head="difference", penalties=(0.1,)))
+    edge = np.stack([features.min(axis=0), features.max(axis=0)])
+    far = edge + 1e3 * np.array([[-1.0], [1.0]], np.float32) * (edge[1] - edge[0])
+    np.testing.assert_array_equal(head_estimates(head, far.astype(np.float32)), head_estimates(head, edge))
+    np.testing.assert_allclose(head_estimates(head, features)[:3], head_estimates(head, features[:3]), rtol=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,14 +89,30 @@ def load_encoder(name: str = PACKAGED, *, dtype: str = "float32") -> Encoder:
     return Encoder(name=name, identity=identity, folder=folder, dtype=dtype)
 
 
-def check_prompts(prompts: list[str]) -> None:
+def check_prompts(prompts: Sequence[str]) -> None:
     """Raise `PromptError` for an empty batch or for prompts without text, naming their positions."""
+    if isinstance(prompts, str):
+        raise PromptError("prompts is one text: give a list, [prompt]")
     if not prompts:
         raise PromptError("prompts is empty: give at least one prompt")
     empty = [index for index, prompt in enumerate(prompts) if not isinstance(prompt, str) or not prompt.strip()]
     if empty:
         shown = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
         raise PromptError(f"{len(empty)} of {len(prompts)} prompts are empty or not text, at position {shown}: drop them")
+    broken = [index for index, prompt in enumerate(prompts) if _lone_surrogate(prompt)]
+    if broken:
+        raise PromptError(
+            f"{len(broken)} of {len(prompts)} prompts hold half of a surrogate pair, which is not text, first at position "
+            f"{broken[0]}: correct or drop them"
+        )
+
+
+def _lone_surrogate(prompt: str) -> bool:
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _packaged() -> Path:

@@ -53,7 +53,7 @@ def read_frame(path: Path, problems: Problems) -> pd.DataFrame:
 def read_json(path: Path, problems: Problems) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problems.add(f"it cannot be read as JSON: {error}")
         problems.stop()
 
@@ -65,7 +65,7 @@ def numbers(
     words = {"true": 1.0, "false": 0.0, "": np.nan, "nan": np.nan, "none": np.nan, "null": np.nan}
     values = np.full(len(frame), np.nan)
     for row, cell in enumerate(frame[column]):
-        if isinstance(cell, bool | int | float | np.number | np.bool_):
+        if isinstance(cell, float | np.number | np.bool_):
             values[row] = float(cell)
         elif cell is not None and cell is not pd.NA:
             text = str(cell).strip().casefold()
@@ -115,7 +115,10 @@ def _read_csv(path: Path, problems: Problems) -> pd.DataFrame:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file, strict=True) if row]
-    except (csv.Error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        problems.add(f"it is not UTF-8: {error}; save it as UTF-8")
+        return pd.DataFrame()
+    except csv.Error as error:
         problems.add(f"it cannot be read as CSV: {error}; is it cut off?")
         return pd.DataFrame()
     finally:
@@ -139,7 +142,7 @@ def _read_json_lines(path: Path, problems: Problems) -> pd.DataFrame:
     rows = []
     try:
         # Not splitlines(): JSON may hold the separators U+2028 and U+0085 as they are.
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         problems.add(f"it is not UTF-8: {error}")
         return pd.DataFrame()
@@ -148,7 +151,7 @@ def _read_json_lines(path: Path, problems: Problems) -> pd.DataFrame:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             problems.add(f"line {number} is not JSON: {error}")
             continue
         if isinstance(row, dict):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxroute.errors import SourceError
-from jaxroute.prices import ROUTOO_TABLE_1, PriceList, flat_cost_usd
+from jaxroute.prices import FLAT_COST_NOTE, ROUTOO_TABLE_1, PriceList, flat_cost_usd
 from jaxroute.sources.reading import Problems, columns_match, numbers, read_frame, texts
 from jaxroute.table import RoutingTable
 
@@ -48,6 +48,7 @@ def load_mmlu(path: Path, *, prices: PriceList = ROUTOO_TABLE_1, decontaminate: 
         models=MODELS,
         quality=np.concatenate(qualities),
         cost_usd=flat_cost_usd(prices, MODELS),
+        note=FLAT_COST_NOTE,
         domains=domains,
         name="RouteLLM MMLU",
     )
@@ -72,6 +73,7 @@ def load_gsm8k(path: Path, *, prices: PriceList = ROUTOO_TABLE_1, decontaminate:
         models=MODELS,
         quality=quality,
         cost_usd=flat_cost_usd(prices, MODELS),
+        note=FLAT_COST_NOTE,
         domains=["gsm8k"] * len(prompts),
         response=response,
         name="RouteLLM GSM8K",

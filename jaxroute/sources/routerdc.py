@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxroute.prices import ROUTOO_TABLE_1, PriceList, flat_cost_usd
+from jaxroute.prices import FLAT_COST_NOTE, ROUTOO_TABLE_1, PriceList, flat_cost_usd
 from jaxroute.sources.reading import Problems, read_json
 from jaxroute.table import RoutingTable
 
@@ -39,6 +39,7 @@ def load_routerdc(path: Path, *, prices: PriceList = ROUTOO_TABLE_1, binary: boo
         models=models,
         quality=(grades > 0).astype(float) if binary else grades,
         cost_usd=flat_cost_usd(prices, models),
+        note=FLAT_COST_NOTE,
         name=f"RouterDC {path.stem}",
     )
 

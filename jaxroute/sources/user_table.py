@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ def read_table(path: Path) -> RoutingTable:
     if not models:
         problems.add("no column ends in '|quality' and there is no column 'model': it names no model")
     problems.stop()
-    cells: dict[str, np.ndarray] = {}
+    cells: dict[str, Any] = {}
     for part in PER_MODEL:
         present = [model for model in models if f"{model}|{part}" in frame.columns]
         if not present:
