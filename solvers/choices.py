@@ -98,11 +98,12 @@ class Choices:
                 cost[first:last] = costs if len(costs) == 1 else costs[rows[first:last] - place.start]
         others = np.ones(len(self), bool)
         others[rows] = False
-        settled = tuple(
-            exact_parts(chain(before, numbers[others].tolist()))
-            for before, numbers in zip(self.settled, self.picked(choice), strict=True)
+        (values, costs), (settled_value, settled_cost) = self.picked(choice), self.settled
+        sums = (
+            exact_parts(chain(settled_value, values[others].tolist())),
+            exact_parts(chain(settled_cost, costs[others].tolist())),
         )
-        return Part(self, rows, choice, (value, cost), settled)
+        return Part(self, rows, choice, (value, cost), sums)
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,20 +103,20 @@ class _Side:
     cost_usd: float
 
 
-def search(problem: Choices) -> Dual:
+def search(problem: Problem) -> Dual:
     """Minimise L over prices >= 0.
 
     A query whose best choice is the same at two prices has that choice at every price between them, since its value -
     price * cost is then the tangent of a convex function at both ends. So the search forgets all but the queries on which
     the two sides of the budget differ, and only its first steps read the whole problem.
     """
-    whole = problem
     dear = _side(problem, 0.0, problem.best_at(0.0))
     if problem.fits(dear.cost_usd):
         return Dual(price=0.0, bound=dear.value, choice=dear.choice)
     cheap = _side(problem, math.inf, problem.cheapest)
     best_price, best_bound = 0.0, dear.value
-    guess = _guess(problem) if isinstance(problem, Problem) and len(problem) > 4 * SAMPLE else 0.0
+    guess = _guess(problem) if len(problem) > 4 * SAMPLE else 0.0
+    rest: Choices = problem
     parts: list[Part] = []
     for step in range(MOST_STEPS):
         if dear.cost_usd <= cheap.cost_usd:
@@ -129,7 +129,7 @@ def search(problem: Choices) -> Dual:
             price = (dear.price + cheap.price) / 2
         if not dear.price < price < cheap.price:
             break
-        found = _side(problem, price, problem.best_at(price))
+        found = _side(rest, price, rest.best_at(price))
         bound = price * problem.budget_usd + (found.value - price * found.cost_usd)
         if bound < best_bound:
             best_price, best_bound = price, bound
@@ -141,15 +141,14 @@ def search(problem: Choices) -> Dual:
         if (found.value, found.cost_usd) == (old.value, old.cost_usd) and not (guessed or halved):
             break
         undecided = np.flatnonzero(dear.choice != cheap.choice)
-        if 2 * len(undecided) <= len(problem) and len(problem) > SMALL:
-            part = problem.part(undecided, cheap.choice)
-            parts.append(part)
-            problem = part
+        if 2 * len(undecided) <= len(rest) and len(rest) > SMALL:
+            rest = rest.part(undecided, cheap.choice)
+            parts.append(rest)
             dear, cheap = (replace(side, choice=side.choice[undecided]) for side in (dear, cheap))
     choice = cheap.choice
     for part in reversed(parts):
         choice = part.whole(choice)
-    return Dual(price=best_price, bound=dual_bound(whole, best_price), choice=choice)
+    return Dual(price=best_price, bound=dual_bound(problem, best_price), choice=choice)
 
 
 def _side(problem: Choices, price: float, choice: Int[np.ndarray, " queries"]) -> _Side:
