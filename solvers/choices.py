@@ -75,8 +75,8 @@ class Choices:
 
     def totals(self, choice: Int[np.ndarray, " queries"]) -> tuple[float, float]:
         """Value and cost of an assignment, summed exactly; `choice` counts the columns of `choices`."""
-        (value, cost), (more_value, more_cost) = self.picked(choice), self.settled
-        return math.fsum(chain(more_value, value.tolist())), math.fsum(chain(more_cost, cost.tolist()))
+        (value, cost), (settled_value, settled_cost) = self.picked(choice), self.settled
+        return exact_sum(settled_value, value), exact_sum(settled_cost, cost)
 
     def fits(self, cost_usd: float) -> bool:
         return cost_usd <= self.spendable_usd
@@ -100,8 +100,8 @@ class Choices:
         others[rows] = False
         (values, costs), (settled_value, settled_cost) = self.picked(choice), self.settled
         sums = (
-            exact_parts(chain(settled_value, values[others].tolist())),
-            exact_parts(chain(settled_cost, costs[others].tolist())),
+            [*settled_value, *exact_parts(values[others])],
+            [*settled_cost, *exact_parts(costs[others])],
         )
         return Part(self, rows, choice, (value, cost), sums)
 
@@ -162,9 +162,30 @@ def best_of(
     return best
 
 
-def exact_parts(numbers) -> list[float]:
-    """A few numbers with exactly the same sum (Shewchuk 1997, by way of `math.fsum`)."""
-    numbers = list(numbers)
+def exact_sum(*numbers: Float[np.ndarray, " count"] | list[float]) -> float:
+    """What `math.fsum` gives, for arrays many times faster."""
+    return math.fsum(chain.from_iterable(exact_parts(np.asarray(some, np.float64)) for some in numbers))
+
+
+def exact_parts(numbers: Float[np.ndarray, " count"]) -> list[float]:
+    """A few numbers with exactly the same sum.
+
+    Error-free splitting (Rump, Ogita & Oishi 2008, "Accurate floating-point summation part I", section 3): adding and
+    taking away a large power of two leaves the leading bits of every number, few enough for their sum to be exact.
+    """
+    parts: list[float] = []
+    while largest := float(np.abs(numbers).max(initial=0.0)):
+        try:
+            shift = math.ldexp(1.0, math.frexp(largest)[1] + (len(numbers) + 2).bit_length())
+        except OverflowError:
+            return parts + _exact_parts_of_huge(numbers.tolist())
+        leading = (numbers + shift) - shift
+        parts.append(float(leading.sum()))
+        numbers = numbers - leading
+    return parts
+
+
+def _exact_parts_of_huge(numbers: list[float]) -> list[float]:
     parts: list[float] = []
     while rest := math.fsum(chain(numbers, (-part for part in parts))):
         parts.append(rest)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from solvers.choices import Choices, Part, best_of
+from solvers.choices import Choices, Part, best_of, exact_sum
 from solvers.problem import BUDGET_TOLERANCE, Assignment, Problem, ProblemError, assignment
 
 MOST_STEPS = 200
@@ -160,19 +160,19 @@ def _guess(problem: Problem) -> float:
     part = problem.part(np.linspace(0, len(problem) - 1, SAMPLE).astype(int), problem.cheapest)
     value, cost = part.choices
     usable = ~np.isneginf(value)
-    least = math.fsum(part.picked(problem.cheapest[part.rows])[1])
+    least = exact_sum(part.picked(problem.cheapest[part.rows])[1])
     budget = max(problem.budget_usd * SAMPLE / len(problem), least)
     return search(Problem(np.where(usable, value, 0.0), cost, budget, available=usable)).price
 
 
 def dual_bound(problem: Choices, price: float) -> float:
     """L(price), rounded outward: no assignment that fits the budget, tolerance included, is worth more."""
-    best: list[float] = []
-    for _, value, cost in problem.chunks():
+    best = np.empty(len(problem))
+    for rows, value, cost in problem.chunks():
         reduced = value - price * cost
-        best += reduced[np.arange(len(reduced)), reduced.argmax(axis=1)].tolist()
+        best[rows] = reduced[np.arange(len(reduced)), reduced.argmax(axis=1)]
     value, cost = problem.settled
-    total = math.fsum([*best, *value, *(-price * one for one in cost), price * problem.budget_usd])
+    total = exact_sum(best, value, [-price * one for one in cost], [price * problem.budget_usd])
     # Each reduced value is off by at most one rounding of the product and one of the difference.
     rounding = 2 * np.finfo(np.float64).eps * (problem.magnitude + 2 * price * problem.dearest_usd + abs(total))
     return total + rounding + 2 * BUDGET_TOLERANCE * price * problem.budget_usd

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from solvers.choices import Choices, best_of
+from solvers.choices import Choices, best_of, exact_sum
 
 BUDGET_TOLERANCE = 1e-12
 """A budget holds up to this relative excess, so that ten times 0.1 fits into 1."""
@@ -148,7 +148,7 @@ def _check_cells(problem: Problem) -> None:
 def _survey(problem: Problem) -> None:
     """One reading of everything: which is the cheapest assignment, and how large are the numbers?"""
     cheapest = np.empty(len(problem), np.int32)
-    costs: list[float] = []
+    costs = np.empty(len(problem))
     magnitude, dearest = [], []
     for rows, value, cost in problem.chunks():
         closed = np.isneginf(value) if problem.available is not None else None
@@ -159,7 +159,7 @@ def _survey(problem: Problem) -> None:
         else:
             cheapest[rows] = best_of(-cost if closed is None else np.where(closed, -np.inf, -cost), value)
         cost = np.broadcast_to(cost, value.shape)
-        costs += cost[row, cheapest[rows]].tolist()
+        costs[rows] = cost[row, cheapest[rows]]
         sizes = value if closed is None else np.where(closed, 0.0, value)
         # argmax is several times faster than max along the short axis.
         largest, least = sizes[row, sizes.argmax(axis=1)], sizes[row, sizes.argmin(axis=1)]
@@ -167,7 +167,7 @@ def _survey(problem: Problem) -> None:
         dearest.append(cost[0].max() * len(row) if problem.one_cost_per_model else cost[row, cost.argmax(axis=1)].sum())
     put = partial(object.__setattr__, problem)
     put("cheapest", cheapest)
-    put("least_cost_usd", math.fsum(costs))
+    put("least_cost_usd", exact_sum(costs))
     put("magnitude", math.fsum(magnitude))
     put("dearest_usd", math.fsum(dearest))
 
