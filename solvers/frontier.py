@@ -100,7 +100,7 @@ def frontier(problem: Problem) -> Frontier:
 def _walk(
     at: Int[np.ndarray, " rows"], first: int, value: Float[np.ndarray, "rows choices"], cost: Float[np.ndarray, "#rows choices"]
 ) -> tuple[np.ndarray, ...]:
-    """Along the upper hull of every query, from the cheapest choice: query, choice, slope, more value, more cost of each step."""
+    """The steps of every query along its upper hull, from the cheapest choice: query, choice, slope, gain and extra cost."""
     rows = np.arange(len(value))
     cost = np.broadcast_to(cost, value.shape)
     limit = np.full(len(value), np.inf)

@@ -65,13 +65,16 @@ class Problem(Choices):
 
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
-        for name in ("value", "cost_usd"):
-            put(name, _as_float(getattr(self, name)))
+        try:
+            for name in ("value", "cost_usd"):
+                put(name, _as_float(getattr(self, name)))
+            put("budget_usd", float(self.budget_usd))
+        except (TypeError, ValueError) as error:
+            raise ProblemError(f"value, cost_usd and budget_usd={self.budget_usd!r} must be numbers: {error}") from error
         put("available", None if self.available is None else np.asanyarray(self.available))
         if problems := self._shape_problems():
             raise ProblemError("; ".join(problems))
         put("cost_usd", np.broadcast_to(self.cost_usd, self.value.shape))
-        put("budget_usd", float(self.budget_usd))
         put("spendable_usd", self.budget_usd * (1 + BUDGET_TOLERANCE))
         _check_cells(self)
         _survey(self)
@@ -116,7 +119,11 @@ class Problem(Choices):
 def _as_float(array) -> np.ndarray:
     """float32 and float64 as they are, memory-mapped ones too; anything else as float64."""
     array = np.asanyarray(array)
-    return array if array.dtype in (np.float32, np.float64) else np.asarray(array, np.float64)
+    if array.dtype in (np.float32, np.float64):
+        return array
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"its dtype is {array.dtype}")
+    return array.astype(np.float64)
 
 
 def _check_cells(problem: Problem) -> None:

@@ -19,7 +19,8 @@ TENTHS = st.integers(0, 10).map(lambda count: count / 10)
 def roomy_problems(draw: st.DrawFn) -> Problem:
     """Ties, free answers, equal models, closed cells and queries that may stay unanswered; a budget that pays for all."""
     queries, models = draw(st.integers(1, 6)), draw(st.integers(1, 5))
-    cells = draw(st.sampled_from([TENTHS, st.sampled_from([0.0, 1.0]), st.floats(0.0, 1.0)]))
+    fine = st.integers(0, 1_000_003).map(lambda count: count / 1_000_003)
+    cells = draw(st.sampled_from([TENTHS, st.sampled_from([0.0, 1.0]), fine]))
     size = queries * models
     value = np.array(draw(st.lists(cells, min_size=size, max_size=size))).reshape(queries, models)
     cost = np.array(draw(st.lists(cells, min_size=size, max_size=size))).reshape(queries, models)

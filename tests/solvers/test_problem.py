@@ -230,3 +230,18 @@ def test_a_bound_that_rounding_put_below_the_value_is_raised_to_it():
     left_out = assignment(problem, np.array([2]), bound=1.5, **options)
     assert left_out.choice.dtype == np.int32
     assert left_out.choice.tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("value", "cost", "budget"),
+    [
+        ([["a", "b"]], [1.0, 2.0], 1.0),
+        ([[1j, 2.0]], [1.0, 2.0], 1.0),
+        ([[1.0], [1.0, 2.0]], [1.0, 2.0], 1.0),
+        ([[1.0, 2.0]], [None, 2.0], 1.0),
+        ([[1.0, 2.0]], [1.0, 2.0], None),
+        ([[1.0, 2.0]], [1.0, 2.0], "much"),
+    ],
+)
+def test_what_is_no_number_is_refused(value: object, cost: object, budget: object):
+    assert "must be numbers" in refusal(value, cost, budget)
