@@ -1,6 +1,7 @@
 """Budgeted assignment of queries to models, and the choice of models to serve. Knows nothing of language models."""
 
 from solvers.exact import exact
+from solvers.frontier import Frontier, frontier
 from solvers.greedy import greedy_ratio
 from solvers.lagrangian import at_price, lagrangian
 from solvers.problem import Assignment, InfeasibleBudget, InfeasibleProblem, Problem, ProblemError
@@ -10,6 +11,7 @@ from solvers.universe import Universe, build_universe
 __all__ = [
     "SOLVERS",
     "Assignment",
+    "Frontier",
     "InfeasibleBudget",
     "InfeasibleProblem",
     "Problem",
@@ -18,6 +20,7 @@ __all__ = [
     "at_price",
     "build_universe",
     "exact",
+    "frontier",
     "greedy_ratio",
     "lagrangian",
     "solve",

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from solvers.choices import Choices
 from solvers.lagrangian import PROVED, slack
-from solvers.problem import Problem
 
 MOST_STATES = 20_000
 
@@ -35,7 +35,7 @@ class CoreSearch:
 
 
 def search_core(
-    problem: Problem,
+    problem: Choices,
     price: float,
     incumbent: Int[np.ndarray, " queries"],
     *,

@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from ortools.sat.python import cp_model
 
+from solvers.choices import Choices, Part
 from solvers.core import search_core
-from solvers.lagrangian import PROVED, dual_bound, fill, search, slack
+from solvers.lagrangian import PROVED, Dual, fill, search, slack
 from solvers.problem import Assignment, Problem, ProblemError, assignment
 
 LARGEST_SUM = 2**52
@@ -44,49 +45,75 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
         raise ProblemError(f"max_seconds={max_seconds} must be > 0 and relative_gap={relative_gap} >= 0")
     started = time.perf_counter()
     dual = search(problem)
-    bound, best = dual.bound, fill(problem, dual.choice, dual.price)
-    losses = slack(problem, dual.price)
-
-    def value_of(choice: Int[np.ndarray, " queries"]) -> float:
-        return problem.totals(choice)[0]
-
-    def proved() -> bool:
-        return bound - value_of(best) <= max(2 * PROVED * problem.magnitude, relative_gap * abs(bound))
-
-    if not proved():
-        searched = search_core(problem, dual.price, best, max_seconds=max_seconds / 2)
-        best = fill(problem, searched.choice, dual.price)
+    best = fill(problem, dual.choice, dual.price)
+    bound, value = dual.bound, problem.totals(best)[0]
+    enough = 2 * PROVED * problem.magnitude
+    if bound - value > max(enough, relative_gap * abs(bound)):
+        core = _core(problem, dual, best, value)
+        inner = best[core.rows]
+        searched = search_core(core, dual.price, inner, max_seconds=max_seconds / 2)
+        inner = fill(core, searched.choice, dual.price)
+        value = core.totals(inner)[0]
         if searched.complete:
-            bound = min(bound, value_of(best) + PROVED * problem.magnitude)
-
-    # The slacks and the bound must belong to the same price.
-    ceiling = dual_bound(problem, dual.price)
-    for size in (SMALL_CORE, None):
-        left = max_seconds - (time.perf_counter() - started)
-        if proved() or left <= 0:
-            break
-        open_choices = losses <= (ceiling - value_of(best)) * (1 + 1e-9) + PROVED * problem.magnitude
-        open_choices &= ~_dominated(problem)
-        open_choices[np.arange(len(best)), best] = True
-        undecided = open_choices.sum(axis=1) > 1
-        core = undecided if size is None else _easiest(undecided, open_choices, losses, size)
-        whole = core.sum() == undecided.sum()
-        answer = _solve_core(problem, open_choices, core, best, relative_gap, left if whole else left / 4, workers)
-        if answer.choice is not None and value_of(answer.choice) > value_of(best):
-            best = fill(problem, answer.choice, dual.price)
-        # A part of the core says nothing about the rest; the whole of it bounds everything better than `best`.
-        if whole:
-            bound = min(bound, max(answer.bound, value_of(best)))
-            break
+            bound = min(bound, value + PROVED * problem.magnitude)
+        for size in (SMALL_CORE, None):
+            left = max_seconds - (time.perf_counter() - started)
+            if bound - value <= max(enough, relative_gap * abs(bound)) or left <= 0:
+                break
+            undecided = _undecided(core, dual, inner, value)
+            part = undecided if size is None else _easiest(undecided, dual.price, size)
+            whole = len(part) == len(undecided)
+            answer = _solve_core(part, inner[part.rows], relative_gap, left if whole else left / 4, workers)
+            if answer.choice is not None and part.totals(answer.choice)[0] > value:
+                inner = fill(core, part.whole(answer.choice), dual.price)
+                value = core.totals(inner)[0]
+            # A part of the core says nothing about the rest; the whole of it bounds everything better than `inner`.
+            if whole:
+                bound = min(bound, max(answer.bound, value))
+                break
+        best = core.whole(inner)
     return assignment(
         problem,
         best,
         bound=bound,
         multiplier=dual.price,
-        status="optimal" if proved() else "feasible",
+        status="optimal" if bound - value <= max(enough, relative_gap * abs(bound)) else "feasible",
         seconds=time.perf_counter() - started,
         solver="exact",
     )
+
+
+def _core(problem: Problem, dual: Dual, best: Int[np.ndarray, " queries"], value: float) -> Part:
+    """The queries with more than one choice that can be part of anything better than `best`, with these choices only."""
+    most = _most_loss(problem, dual, value)
+    rows, usable = [], []
+    for place, values, costs in problem.chunks():
+        reduced = values - dual.price * costs
+        row = np.arange(len(reduced))
+        open_choices = reduced >= (reduced[row, reduced.argmax(axis=1)] - most)[:, None]
+        open_choices[row, best[place]] = True
+        # One count over all is much cheaper than one per query, and in a large problem most have one choice.
+        if np.count_nonzero(open_choices) > len(row):
+            several = np.flatnonzero(open_choices.sum(axis=1) > 1)
+            rows.append(place.start + several)
+            usable.append(open_choices[several])
+    if not rows:
+        rows, usable = [np.zeros(0, int)], [np.zeros((0, problem.width), bool)]
+    return problem.part(np.concatenate(rows), best).only(np.concatenate(usable))
+
+
+def _undecided(core: Part, dual: Dual, inner: Int[np.ndarray, " queries"], value: float) -> Part:
+    """What is left of the core now that `value` is known, without dominated choices."""
+    open_choices = slack(core, dual.price) <= _most_loss(core, dual, value)
+    open_choices &= ~_dominated(core)
+    open_choices[np.arange(len(inner)), inner] = True
+    rows = np.flatnonzero(open_choices.sum(axis=1) > 1)
+    return core.part(rows, inner).only(open_choices[rows])
+
+
+def _most_loss(problem: Choices, dual: Dual, value: float) -> float:
+    """What a choice may lose at the price of `dual`, whose bound it is, and still be part of something better."""
+    return (dual.bound - value) * (1 + 1e-9) + PROVED * problem.magnitude
 
 
 @dataclass(frozen=True)
@@ -96,7 +123,7 @@ class _Answer:
     bound: float
 
 
-def _dominated(problem: Problem) -> Bool[np.ndarray, "queries choices"]:
+def _dominated(problem: Choices) -> Bool[np.ndarray, "queries choices"]:
     """Choices for which the same query has another, no dearer, that is worth at least as much."""
     value, cost = problem.choices
     order = np.lexsort((-value, np.where(np.isneginf(value), np.inf, cost)), axis=1)
@@ -107,39 +134,26 @@ def _dominated(problem: Problem) -> Bool[np.ndarray, "queries choices"]:
     return dominated
 
 
-def _easiest(
-    undecided: Bool[np.ndarray, " queries"],
-    open_choices: Bool[np.ndarray, "queries choices"],
-    losses: Float[np.ndarray, "queries choices"],
-    size: int,
-) -> Bool[np.ndarray, " queries"]:
-    """Of the undecided queries the `size` whose second choice loses least."""
-    if undecided.sum() <= size:
-        return undecided
-    second = np.where(undecided, np.partition(np.where(open_choices, losses, np.inf), 1, axis=1)[:, 1], np.inf)
-    easiest = np.zeros_like(undecided)
-    easiest[np.argsort(second, kind="stable")[:size]] = True
-    return easiest
+def _easiest(part: Part, price: float, size: int) -> Part:
+    """Of these queries the `size` whose second choice loses least."""
+    if len(part) <= size:
+        return part
+    second = np.partition(slack(part, price), 1, axis=1)[:, 1]
+    rows = np.sort(np.argsort(second, kind="stable")[:size])
+    usable = ~np.isneginf(part.choices[0][rows])
+    return part.parent.part(part.rows[rows], part.choice).only(usable)
 
 
 def _solve_core(
-    problem: Problem,
-    open_choices: Bool[np.ndarray, "queries choices"],
-    core: Bool[np.ndarray, " queries"],
-    incumbent: Int[np.ndarray, " queries"],
-    relative_gap: float,
-    seconds: float,
-    workers: int,
+    core: Part, incumbent: Int[np.ndarray, " queries"], relative_gap: float, seconds: float, workers: int
 ) -> _Answer:
-    """The best assignment that differs from `incumbent` in the core only, by CP-SAT, and a bound on all of these."""
-    value, cost = problem.choices
-    if not core.any():
-        return _Answer(choice=incumbent, bound=problem.totals(incumbent)[0])
-    rows = np.flatnonzero(core)
-    fixed = np.flatnonzero(~core)
-    fixed_value = math.fsum(value[fixed, incumbent[fixed]])
-    fixed_cost = math.fsum(cost[fixed, incumbent[fixed]])
-    cells = [(row, column) for row in rows for column in np.flatnonzero(open_choices[row])]
+    """The best answers of the core by CP-SAT, and a bound on all of them."""
+    if not len(core):
+        return _Answer(choice=incumbent, bound=core.totals(incumbent)[0])
+    value, cost = core.choices
+    rows = np.arange(len(core))
+    fixed_value, fixed_cost = (math.fsum(sums) for sums in core.settled)
+    cells = [(row, column) for row in rows for column in np.flatnonzero(~np.isneginf(value[row]))]
     positions = {row: [] for row in rows}
     for position, (row, _) in enumerate(cells):
         positions[row].append(position)
@@ -152,8 +166,8 @@ def _solve_core(
     value_unit = _unit(values, len(rows))
     gains = [math.ceil(one / value_unit) for one in values]
     # What is left for the core is a difference of sums, and wrong by their rounding.
-    budget = problem.spendable_usd - fixed_cost
-    doubt = 4 * np.finfo(np.float64).eps * problem.spendable_usd
+    budget = core.spendable_usd - fixed_cost
+    doubt = 4 * np.finfo(np.float64).eps * core.spendable_usd
     grid = _decimal_unit(costs, budget)
     cost_unit = grid or _unit(np.append(costs, max(budget, 0.0)), len(rows))
 
@@ -199,12 +213,12 @@ def _solve_core(
     limit = math.floor((budget + doubt) / cost_unit) if grid else math.ceil((budget + doubt) / cost_unit) + 1
     choice, above = solve(weights, limit, [])
     wrong = []
-    while choice is not None and not problem.fits(problem.totals(choice)[1]) and len(wrong) < MOST_EXCLUDED:
+    while choice is not None and not core.fits(core.totals(choice)[1]) and len(wrong) < MOST_EXCLUDED:
         wrong.append(choice)
         choice, above = solve(weights, limit, wrong)
-    if choice is not None and not problem.fits(problem.totals(choice)[1]):
+    if choice is not None and not core.fits(core.totals(choice)[1]):
         choice, _ = solve([math.ceil(one / cost_unit) for one in costs], math.floor((budget - doubt) / cost_unit) - 1, [])
-        if choice is not None and not problem.fits(problem.totals(choice)[1]):
+        if choice is not None and not core.fits(core.totals(choice)[1]):
             choice = None
     return _Answer(choice=choice, bound=above)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from solvers.choices import Choices, best_of, exact_sum
 
 BUDGET_TOLERANCE = 1e-12
 """A budget holds up to this relative excess, so that ten times 0.1 fits into 1."""
@@ -39,14 +41,14 @@ class InfeasibleBudget(InfeasibleProblem):
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class Problem(Choices):
     """Which model answers which query, for the most value within a budget; checked once, here.
 
     Raises `ProblemError` listing everything that is wrong, and `InfeasibleBudget` with the least budget that works.
     """
 
     value: Float[np.ndarray, "queries models"]
-    """What an answer is worth; its sum over the queries is maximised. Finite."""
+    """What an answer is worth; its sum over the queries is maximised. Finite. float32 or float64, also an `np.memmap`."""
     cost_usd: Float[np.ndarray, "queries models"]
     """Dollars per answer, finite and >= 0; `(models,)` is accepted where every query costs the same."""
     budget_usd: float
@@ -56,83 +58,125 @@ class Problem:
     allow_unanswered: bool = field(default=False, kw_only=True)
     """Adds the choice -1, value 0 and cost 0, to every query."""
 
+    cheapest: Int[np.ndarray, " queries"] = field(init=False, repr=False)
+    """The cheapest choice of every query, the most valuable one among equals."""
+    least_cost_usd: float = field(init=False, repr=False)
+    """What the cheapest assignment costs, summed exactly."""
+
     def __post_init__(self) -> None:
-        value = np.asarray(self.value, np.float64)
-        cost = np.asarray(self.cost_usd, np.float64)
-        problems = []
+        put = partial(object.__setattr__, self)
+        try:
+            for name in ("value", "cost_usd"):
+                put(name, _as_float(getattr(self, name)))
+            put("budget_usd", float(self.budget_usd))
+        except (TypeError, ValueError) as error:
+            raise ProblemError(f"value, cost_usd and budget_usd={self.budget_usd!r} must be numbers: {error}") from error
+        put("available", None if self.available is None else np.asanyarray(self.available))
+        if problems := self._shape_problems():
+            raise ProblemError("; ".join(problems))
+        put("cost_usd", np.broadcast_to(self.cost_usd, self.value.shape))
+        put("spendable_usd", self.budget_usd * (1 + BUDGET_TOLERANCE))
+        _check_cells(self)
+        _survey(self)
+        if self.least_cost_usd > self.spendable_usd:
+            raise InfeasibleBudget(self.budget_usd, self.least_cost_usd)
+
+    def _shape_problems(self) -> list[str]:
+        value, cost, available, problems = self.value, self.cost_usd, self.available, []
         if value.ndim != 2 or 0 in value.shape:
             problems.append(f"value has shape {value.shape}, expected (queries, models) with at least one of each")
         elif cost.shape not in (value.shape, value.shape[1:]):
             problems.append(f"cost_usd has shape {cost.shape}, expected {value.shape} or {value.shape[1:]}, as value says")
-        available = None if self.available is None else np.asarray(self.available)
         if available is not None and (available.shape != value.shape or available.dtype != bool):
             problems.append(f"available is {available.dtype} of shape {available.shape}, expected bool of {value.shape}")
         if not math.isfinite(self.budget_usd) or self.budget_usd < 0:
             problems.append(f"budget_usd={self.budget_usd!r} must be finite and >= 0 dollars")
-        if problems:
-            raise ProblemError("; ".join(problems))
-        cost = np.broadcast_to(cost, value.shape)
-        read = np.ones_like(value, bool) if available is None else available
-        for name, array, wrong, rule in (
-            ("value", value, ~np.isfinite(value) & read, "must be finite"),
-            ("cost_usd", cost, ~(np.isfinite(cost) & (cost >= 0)) & read, "must be finite and >= 0 dollars"),
-        ):
-            if wrong.any():
-                row, column = np.argwhere(wrong)[0]
-                problems.append(f"{name}[{row}, {column}]={array[row, column]} {rule} ({int(wrong.sum())} such cells)")
-        stranded = np.flatnonzero(~read.any(axis=1))
-        if stranded.size and not self.allow_unanswered:
-            problems.append(f"no model is available for query {stranded[0]} ({stranded.size} such queries)")
-        if problems:
-            raise ProblemError("; ".join(problems))
-        object.__setattr__(self, "value", value)
-        object.__setattr__(self, "cost_usd", cost)
-        object.__setattr__(self, "available", available)
-        object.__setattr__(self, "budget_usd", float(self.budget_usd))
-        if self.least_cost_usd > self.spendable_usd:
-            raise InfeasibleBudget(self.budget_usd, self.least_cost_usd)
+        return problems
+
+    def __len__(self) -> int:
+        return len(self.value)
 
     @property
-    def spendable_usd(self) -> float:
-        return self.budget_usd * (1 + BUDGET_TOLERANCE)
+    def width(self) -> int:
+        return self.value.shape[1] + self.allow_unanswered
 
-    @cached_property
-    def choices(self) -> tuple[Float[np.ndarray, "queries choices"], Float[np.ndarray, "queries choices"]]:
-        """Value and cost of every choice: the models (-inf where not available), then, if allowed, no answer at all."""
-        value, cost = self.value, self.cost_usd
+    @property
+    def one_cost_per_model(self) -> bool:
+        """Costs are spread over the queries, and need to be read for one of them only."""
+        return self.cost_usd.strides[0] == 0 and self.available is None
+
+    def read(self, rows: slice) -> tuple[Float[np.ndarray, "rows choices"], Float[np.ndarray, "#rows choices"]]:
+        value = np.ascontiguousarray(self.value[rows], np.float64)
+        cost = np.ascontiguousarray(self.cost_usd[:1] if self.one_cost_per_model else self.cost_usd[rows], np.float64)
         if self.available is not None:
-            value, cost = np.where(self.available, value, -np.inf), np.where(self.available, cost, 0.0)
+            usable = self.available[rows]
+            value, cost = np.where(usable, value, -np.inf), np.where(usable, cost, 0.0)
         if self.allow_unanswered:
-            nothing = np.zeros((len(value), 1))
-            value, cost = np.concatenate([value, nothing], axis=1), np.concatenate([cost, nothing], axis=1)
+            value, cost = np.pad(value, ((0, 0), (0, 1))), np.pad(cost, ((0, 0), (0, 1)))
         return value, cost
 
-    @cached_property
-    def magnitude(self) -> float:
-        """The largest absolute value of every query, summed: what rounding of values is measured against."""
-        value = self.choices[0]
-        return math.fsum(np.abs(np.where(np.isneginf(value), 0.0, value)).max(axis=1))
 
-    @cached_property
-    def cheapest(self) -> Int[np.ndarray, " queries"]:
-        """The cheapest choice of every query, the most valuable one among equals."""
-        value, cost = self.choices
-        cost = np.where(np.isneginf(value), np.inf, cost)
-        return best_of(-cost, value)
+def _as_float(array) -> np.ndarray:
+    """float32 and float64 as they are, memory-mapped ones too; anything else as float64."""
+    array = np.asanyarray(array)
+    if array.dtype in (np.float32, np.float64):
+        return array
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"its dtype is {array.dtype}")
+    return array.astype(np.float64)
 
-    @cached_property
-    def least_cost_usd(self) -> float:
-        """What the cheapest assignment costs, summed exactly."""
-        return math.fsum(self.choices[1][np.arange(len(self.value)), self.cheapest])
 
-    def totals(self, choice: Int[np.ndarray, " queries"]) -> tuple[float, float]:
-        """Value and cost of an assignment, summed exactly; `choice` counts the columns of `choices`."""
-        value, cost = self.choices
-        rows = np.arange(len(value))
-        return math.fsum(value[rows, choice]), math.fsum(cost[rows, choice])
+def _check_cells(problem: Problem) -> None:
+    """Raise `ProblemError` for what is not finite or negative; cells that are not available are not looked at."""
+    problems, stranded = [], []
+    for name, rule in (("value", "must be finite"), ("cost_usd", "must be finite and >= 0 dollars")):
+        first, count = None, 0
+        for rows in problem.slices():
+            array = problem.cost_usd[:1] if name == "cost_usd" and problem.one_cost_per_model else getattr(problem, name)[rows]
+            right = np.isfinite(array)
+            if name == "cost_usd":
+                right &= array >= 0
+            if problem.available is not None:
+                right |= ~problem.available[rows]
+            if not right.all():
+                row, column = np.argwhere(~right)[0]
+                first = first or f"{name}[{rows.start + row}, {column}]={array[row, column]} {rule}"
+                count += int((~right).sum()) * (rows.stop - rows.start) // len(right)
+        if first:
+            problems.append(f"{first} ({count} such cells)")
+    if problem.available is not None and not problem.allow_unanswered:
+        stranded = np.flatnonzero(~problem.available.any(axis=1))
+        if stranded.size:
+            problems.append(f"no model is available for query {stranded[0]} ({stranded.size} such queries)")
+    if problems:
+        raise ProblemError("; ".join(problems))
 
-    def fits(self, cost_usd: float) -> bool:
-        return cost_usd <= self.spendable_usd
+
+def _survey(problem: Problem) -> None:
+    """One reading of everything: which is the cheapest assignment, and how large are the numbers?"""
+    cheapest = np.empty(len(problem), np.int32)
+    costs = np.empty(len(problem))
+    magnitude, dearest = [], []
+    for rows, value, cost in problem.chunks():
+        closed = np.isneginf(value) if problem.available is not None else None
+        row = np.arange(len(value))
+        if problem.one_cost_per_model:
+            columns = np.flatnonzero(cost[0] == cost.min())
+            cheapest[rows] = columns[value[:, columns].argmax(axis=1)]
+        else:
+            cheapest[rows] = best_of(-cost if closed is None else np.where(closed, -np.inf, -cost), value)
+        cost = np.broadcast_to(cost, value.shape)
+        costs[rows] = cost[row, cheapest[rows]]
+        sizes = value if closed is None else np.where(closed, 0.0, value)
+        # argmax is several times faster than max along the short axis.
+        largest, least = sizes[row, sizes.argmax(axis=1)], sizes[row, sizes.argmin(axis=1)]
+        magnitude.append(float(np.maximum(np.abs(largest), np.abs(least)).sum()))
+        dearest.append(cost[0].max() * len(row) if problem.one_cost_per_model else cost[row, cost.argmax(axis=1)].sum())
+    put = partial(object.__setattr__, problem)
+    put("cheapest", cheapest)
+    put("least_cost_usd", exact_sum(costs))
+    put("magnitude", math.fsum(magnitude))
+    put("dearest_usd", math.fsum(dearest))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,11 +240,3 @@ def assignment(
         seconds=seconds,
         solver=solver,
     )
-
-
-def best_of(
-    first: Float[np.ndarray, "queries choices"], then: Float[np.ndarray, "queries choices"]
-) -> Int[np.ndarray, " queries"]:
-    """Per query the choice with the largest `first`; among equals the largest `then`, then the lower index."""
-    best = first.max(axis=1, keepdims=True)
-    return np.argmax(np.where(first == best, then, -np.inf), axis=1)

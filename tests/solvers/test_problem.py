@@ -20,7 +20,8 @@ from solvers import (
     greedy_ratio,
     lagrangian,
 )
-from solvers.problem import assignment, best_of
+from solvers.choices import best_of
+from solvers.problem import assignment
 
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=100)
 
@@ -175,7 +176,6 @@ def test_numbers_in_float32_get_a_certificate_in_float64():
     value = generator.uniform(size=(2000, 4)).astype(np.float32)
     cost = np.array([0.1, 0.2, 0.4, 0.9], np.float32)
     problem = Problem(value, cost, np.float32(600.0))
-    assert problem.value.dtype == problem.cost_usd.dtype == np.float64
     found = lagrangian(problem)
     rows = np.arange(2000)
     assert found.value == math.fsum(value[rows, found.choice].astype(np.float64))
@@ -230,3 +230,18 @@ def test_a_bound_that_rounding_put_below_the_value_is_raised_to_it():
     left_out = assignment(problem, np.array([2]), bound=1.5, **options)
     assert left_out.choice.dtype == np.int32
     assert left_out.choice.tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("value", "cost", "budget"),
+    [
+        ([["a", "b"]], [1.0, 2.0], 1.0),
+        ([[1j, 2.0]], [1.0, 2.0], 1.0),
+        ([[1.0], [1.0, 2.0]], [1.0, 2.0], 1.0),
+        ([[1.0, 2.0]], [None, 2.0], 1.0),
+        ([[1.0, 2.0]], [1.0, 2.0], None),
+        ([[1.0, 2.0]], [1.0, 2.0], "much"),
+    ],
+)
+def test_what_is_no_number_is_refused(value: object, cost: object, budget: object):
+    assert "must be numbers" in refusal(value, cost, budget)

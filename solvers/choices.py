@@ -1,0 +1,192 @@
+"""What may answer which query, read in chunks that stay in a processor's cache: the common part of Problem and Part.
+
+A Problem is as its user gave it, in any memory, and never copied whole. A Part is a few of its queries, the others answered
+already; sums over a Part are sums over the whole problem, to the last digit, so that solvers can forget what is decided.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+CHUNK_CELLS = 2**16
+"""Choices per chunk: half a megabyte in float64."""
+
+
+class Choices:
+    """Queries with their choices: the models (value -inf where not available), then, if allowed, no answer at all."""
+
+    budget_usd: float
+    spendable_usd: float
+    magnitude: float
+    """The largest absolute value of every query of the whole problem, summed: what rounding is measured against."""
+    dearest_usd: float
+    """The largest cost of every query of the whole problem, summed."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def width(self) -> int:
+        """Choices per query."""
+        raise NotImplementedError
+
+    def read(self, rows: slice) -> tuple[Float[np.ndarray, "rows choices"], Float[np.ndarray, "#rows choices"]]:
+        """Value and cost of every choice in float64; one row of costs where they are the same for all queries."""
+        raise NotImplementedError
+
+    @property
+    def settled(self) -> tuple[list[float], list[float]]:
+        """Value and cost of the queries that are answered already, as numbers whose sum is exact."""
+        return [], []
+
+    def slices(self) -> Iterator[slice]:
+        """The queries, a chunk at a time."""
+        step = max(1, CHUNK_CELLS // self.width)
+        for start in range(0, len(self), step):
+            yield slice(start, min(start + step, len(self)))
+
+    def chunks(self) -> Iterator[tuple[slice, Float[np.ndarray, "rows choices"], Float[np.ndarray, "#rows choices"]]]:
+        for rows in self.slices():
+            yield rows, *self.read(rows)
+
+    @cached_property
+    def choices(self) -> tuple[Float[np.ndarray, "queries choices"], Float[np.ndarray, "queries choices"]]:
+        """All of them at once; for a Part, or a problem that is small."""
+        value, cost = self.read(slice(0, len(self)))
+        return value, np.broadcast_to(cost, value.shape)
+
+    def picked(
+        self, choice: Int[np.ndarray, " queries"]
+    ) -> tuple[Float[np.ndarray, " queries"], Float[np.ndarray, " queries"]]:
+        """Value and cost of one choice per query."""
+        values, costs = np.empty(len(self)), np.empty(len(self))
+        for rows, value, cost in self.chunks():
+            column = choice[rows]
+            values[rows] = value[np.arange(len(value)), column]
+            costs[rows] = cost[0, column] if len(cost) == 1 else cost[np.arange(len(value)), column]
+        return values, costs
+
+    def totals(self, choice: Int[np.ndarray, " queries"]) -> tuple[float, float]:
+        """Value and cost of an assignment, summed exactly; `choice` counts the columns of `choices`."""
+        (value, cost), (settled_value, settled_cost) = self.picked(choice), self.settled
+        return exact_sum(settled_value, value), exact_sum(settled_cost, cost)
+
+    def fits(self, cost_usd: float) -> bool:
+        return cost_usd <= self.spendable_usd
+
+    def best_at(self, price: float) -> Int[np.ndarray, " queries"]:
+        """Per query the choice with the most value - price * cost, the cheaper among equals, then the lower column."""
+        choice = np.empty(len(self), np.int32)
+        for rows, value, cost in self.chunks():
+            choice[rows] = best_of(value - price * cost, -cost)
+        return choice
+
+    def part(self, rows: Int[np.ndarray, " rows"], choice: Int[np.ndarray, " queries"]) -> Part:
+        """The queries at the positions `rows` (rising), every other one answered by `choice`."""
+        value, cost = np.empty((len(rows), self.width)), np.empty((len(rows), self.width))
+        for place, values, costs in self.chunks():
+            first, last = np.searchsorted(rows, (place.start, place.stop))
+            if first < last:
+                value[first:last] = values[rows[first:last] - place.start]
+                cost[first:last] = costs if len(costs) == 1 else costs[rows[first:last] - place.start]
+        others = np.ones(len(self), bool)
+        others[rows] = False
+        (values, costs), (settled_value, settled_cost) = self.picked(choice), self.settled
+        sums = (
+            [*settled_value, *exact_parts(values[others])],
+            [*settled_cost, *exact_parts(costs[others])],
+        )
+        return Part(self, rows, choice, (value, cost), sums)
+
+
+@dataclass(frozen=True, eq=False)
+class Part(Choices):
+    """Some queries of a problem or of a larger part; `choice` answers the others."""
+
+    parent: Choices
+    rows: Int[np.ndarray, " rows"]
+    choice: Int[np.ndarray, " queries"]
+    cells: tuple[Float[np.ndarray, "rows choices"], Float[np.ndarray, "rows choices"]]
+    settled_sums: tuple[list[float], list[float]]
+
+    def __post_init__(self) -> None:
+        for name in ("budget_usd", "spendable_usd", "magnitude", "dearest_usd"):
+            object.__setattr__(self, name, getattr(self.parent, name))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def width(self) -> int:
+        return self.parent.width
+
+    @property
+    def settled(self) -> tuple[list[float], list[float]]:
+        return self.settled_sums
+
+    def read(self, rows: slice) -> tuple[Float[np.ndarray, "rows choices"], Float[np.ndarray, "rows choices"]]:
+        value, cost = self.cells
+        return value[rows], cost[rows]
+
+    def only(self, open_choices: Bool[np.ndarray, "rows choices"]) -> Part:
+        """The same queries with fewer choices."""
+        value, cost = self.cells
+        cells = np.where(open_choices, value, -np.inf), np.where(open_choices, cost, 0.0)
+        return Part(self.parent, self.rows, self.choice, cells, self.settled_sums)
+
+    def whole(self, choice: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " queries"]:
+        """The parent's assignment with these answers."""
+        answered = self.choice.copy()
+        answered[self.rows] = choice
+        return answered
+
+
+def best_of(
+    first: Float[np.ndarray, "queries choices"], then: Float[np.ndarray, "#queries choices"]
+) -> Int[np.ndarray, " queries"]:
+    """Per query the choice with the largest `first`; among equals the largest `then`, then the lower index."""
+    best = first.argmax(axis=1)
+    equal = first == first[np.arange(len(first)), best][:, None]
+    # Ties are rare, and one count over all is much cheaper than one per query.
+    if np.count_nonzero(equal) > len(first):
+        tied = np.flatnonzero(equal.sum(axis=1) > 1)
+        second = np.broadcast_to(then, first.shape)[tied]
+        best[tied] = np.where(equal[tied], second, -np.inf).argmax(axis=1)
+    return best
+
+
+def exact_sum(*numbers: Float[np.ndarray, " count"] | list[float]) -> float:
+    """What `math.fsum` gives, for arrays many times faster."""
+    return math.fsum(chain.from_iterable(exact_parts(np.asarray(some, np.float64)) for some in numbers))
+
+
+def exact_parts(numbers: Float[np.ndarray, " count"]) -> list[float]:
+    """A few numbers with exactly the same sum.
+
+    Error-free splitting (Rump, Ogita & Oishi 2008, "Accurate floating-point summation part I", section 3): adding and
+    taking away a large power of two leaves the leading bits of every number, few enough for their sum to be exact.
+    """
+    parts: list[float] = []
+    while largest := float(np.abs(numbers).max(initial=0.0)):
+        try:
+            shift = math.ldexp(1.0, math.frexp(largest)[1] + (len(numbers) + 2).bit_length())
+        except OverflowError:
+            return parts + _exact_parts_of_huge(numbers.tolist())
+        leading = (numbers + shift) - shift
+        parts.append(float(leading.sum()))
+        numbers = numbers - leading
+    return parts
+
+
+def _exact_parts_of_huge(numbers: list[float]) -> list[float]:
+    parts: list[float] = []
+    while rest := math.fsum(chain(numbers, (-part for part in parts))):
+        parts.append(rest)
+    return parts
