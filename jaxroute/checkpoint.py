@@ -116,9 +116,7 @@ def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkp
             stored = checkpointer.restore((folder / "head").resolve(), _like(nnx.to_pure_dict(nnx.state(head))))
     except Exception as error:
         told = str(error).split("\n")[0][:200]
-        raise CheckpointError(
-            f"checkpoint={str(folder)!r}: head/ is damaged; copy it again or train again ({told})"
-        ) from error
+        raise CheckpointError(f"checkpoint={str(folder)!r}: head/ is damaged; copy it again or train again ({told})") from error
     nnx.update(head, nnx.State(stored) if not isinstance(stored, dict) else stored)
     predictor = Predictor(encoder=found, features=features, head=head, models=config["models"], levels=config["levels"])
     if _hash(predictor) != config["head_sha256"]:

@@ -193,3 +193,105 @@ def test_a_quality_that_is_negative_or_infinite_is_refused(cell: float):
 def test_an_empty_pool_or_batch_is_refused(shape: tuple[int, int]):
     with pytest.raises(ProblemError, match="at least one of each"):
         build_universe(np.zeros(shape), 1)
+
+
+@st.composite
+def limited(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, float, list[int], list[int]]:
+    """A pool with costs of serving, a budget, required and banned models."""
+    quality = draw(qualities())
+    models = quality.shape[1]
+    prices = st.one_of(TENTHS, st.integers(0, 1000).map(lambda count: count / 997))
+    cost = np.array(draw(st.lists(prices, min_size=models, max_size=models)))
+    roles = draw(st.lists(st.sampled_from(["open", "open", "open", "required", "banned"]), min_size=models, max_size=models))
+    required = [model for model, role in enumerate(roles) if role == "required"]
+    banned = [model for model, role in enumerate(roles) if role == "banned"]
+    least = math.fsum(cost[required])
+    budget = least + draw(st.floats(0.0, 1.0)) * (math.fsum(cost) - least)
+    return quality, cost, max(budget, least), required, banned
+
+
+def sets_within(cost: np.ndarray, budget: float, required: list[int], banned: list[int]) -> list[list[int]]:
+    open_models = [model for model in range(len(cost)) if model not in required and model not in banned]
+    found = []
+    for count in range(len(open_models) + 1):
+        for more in itertools.combinations(open_models, count):
+            if math.fsum(cost[[*required, *more]]) <= budget * (1 + 1e-12):
+                found.append([*required, *more])
+    return found
+
+
+@CAREFUL
+@given(limited(), st.sampled_from(["lazy", "greedy", "exact"]))
+def test_a_budget_for_serving_is_kept_and_bounded(pool: tuple, method: str):
+    quality, cost, budget, required, banned = pool
+    found = build_universe(quality, method=method, budget_usd=budget, cost_usd=cost, required=required, banned=banned)
+    best = max(covered(quality, models) for models in sets_within(cost, budget, required, banned))
+    assert math.fsum(cost[found.models]) == found.cost_usd <= budget * (1 + 1e-12)
+    assert set(required) <= set(found.models) and not set(banned) & set(found.models)
+    assert found.value == pytest.approx(covered(quality, found.models), rel=1e-12)
+    assert found.value <= best * (1 + 1e-12) and best <= found.bound * (1 + 1e-9) + 1e-9
+    if method == "exact":
+        assert found.value == pytest.approx(best, abs=1e-8)
+    if not required:
+        assert found.value >= (1 - 1 / math.e) / 2 * best - 1e-12
+
+
+@CAREFUL
+@given(limited())
+def test_lazy_chooses_what_greedy_chooses_within_a_budget_too(pool: tuple):
+    quality, cost, budget, required, banned = pool
+    lazy, greedy = (
+        build_universe(quality, method=method, budget_usd=budget, cost_usd=cost, required=required, banned=banned)
+        for method in ("lazy", "greedy")
+    )
+    assert (lazy.models, lazy.value_by_size) == (greedy.models, greedy.value_by_size)
+
+
+@CAREFUL
+@given(limited(), st.integers(0, 3))
+def test_required_and_banned_models_hold_for_a_size_as_well(pool: tuple, more: int):
+    quality, cost, _, required, banned = pool
+    size = max(1, len(required) + more)
+    sets = sets_within(np.ones(len(cost)), size, required, banned)
+    best = max(covered(quality, models) for models in sets)
+    for method in ("lazy", "exact"):
+        found = build_universe(quality, size, method, required=required, banned=banned, cost_usd=cost)
+        assert len(found.models) <= size and set(required) <= set(found.models) and not set(banned) & set(found.models)
+        assert found.value <= best * (1 + 1e-12) and best <= found.bound * (1 + 1e-9) + 1e-9
+        assert found.cost_usd == math.fsum(cost[found.models])
+
+
+def test_one_dear_model_is_better_than_many_that_are_cheap_for_what_they_do():
+    """By gain per dollar the cheap model comes first, and then the good one is out of reach."""
+    quality = np.array([[0.1, 1.0], [0.0, 1.0]])
+    found = build_universe(quality, budget_usd=1.0, cost_usd=np.array([0.01, 1.0]))
+    assert (found.models, found.value, found.cost_usd) == ([1], 1.0, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32, np.float64])
+def test_right_or_wrong_is_the_same_in_bits_and_in_numbers(dtype: type):
+    """130 queries are two words of bits and a bit of a third."""
+    answers = np.random.default_rng(0).uniform(size=(130, 30)) < 0.1
+    graded = np.vstack([answers.astype(float), np.full((1, 30), 1e-9)])
+    bits, numbers = build_universe(answers.astype(dtype), 12), build_universe(graded, 12)
+    assert bits.models == numbers.models
+    assert bits.value_by_size == pytest.approx(np.array(numbers.value_by_size) * 131 / 130, abs=1e-9)
+
+
+def test_what_was_never_run_is_counted():
+    assert build_universe(np.array([[np.nan, 0.2], [0.3, np.nan]]), 1).never_run == 2
+
+
+def test_limits_that_contradict_each_other_are_refused_together():
+    with pytest.raises(ProblemError) as caught:
+        build_universe(np.eye(3), 1, budget_usd=1.0, required=[0, 1], banned=[1, 7])
+    for part in (
+        "size=1 and budget_usd=1.0: give exactly one",
+        "budget_usd needs cost_usd",
+        "banned=[1, 7] must be columns from 0 to 2",
+        "models [1] are required and banned",
+        "size=1 is less than the 2 required models",
+    ):
+        assert part in str(caught.value)
+    with pytest.raises(ProblemError, match="of the required models"):
+        build_universe(np.eye(3), budget_usd=1.0, cost_usd=np.array([1.0, 2.0, 3.0]), required=[2])
