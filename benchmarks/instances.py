@@ -1,0 +1,44 @@
+"""Made-up batches and pools of any size, the same for every run: good models are dear, and prompts differ in difficulty."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from solvers import Problem
+
+ROWS = 50_000
+
+
+def batch(
+    queries: int, models: int, *, share: float = 0.3, cost_per_query: bool = False, seed: int = 0
+) -> tuple[Float[np.ndarray, "queries models"], np.ndarray, float]:
+    """Value, cost in dollars, and a budget of `share` of the way from the cheapest to the dearest assignment."""
+    generator = np.random.default_rng(seed)
+    ability = np.linspace(-1.5, 1.5, models)
+    price = 10 ** np.linspace(-5, -1.5, models) * generator.uniform(0.5, 2, models)
+    value = np.empty((queries, models))
+    for start in range(0, queries, ROWS):
+        rows = slice(start, min(start + ROWS, queries))
+        difficulty = generator.normal(size=(rows.stop - start, 1))
+        value[rows] = 1 / (1 + np.exp(-(ability - difficulty + 0.7 * generator.normal(size=(rows.stop - start, models)))))
+    cost = price * generator.lognormal(0, 0.5, size=(queries, models)) if cost_per_query else price
+    every = np.broadcast_to(cost, value.shape)
+    least, most = every.min(axis=1).sum(), every[np.arange(queries), value.argmax(axis=1)].sum()
+    return value, cost, float(least + share * (most - least))
+
+
+def problem(queries: int, models: int, **options) -> Problem:
+    return Problem(*batch(queries, models, **options))
+
+
+def answers(queries: int, models: int, *, seed: int = 0) -> Bool[np.ndarray, "queries models"]:
+    """Right or wrong: many models that each get some prompts right."""
+    generator = np.random.default_rng(seed)
+    ability = generator.normal(size=models) - 3.0
+    found = np.empty((queries, models), bool)
+    for start in range(0, queries, ROWS // 10):
+        rows = slice(start, min(start + ROWS // 10, queries))
+        difficulty = generator.normal(size=(rows.stop - start, 1))
+        found[rows] = ability - difficulty + 1.5 * generator.normal(size=(rows.stop - start, models)) > 0
+    return found
