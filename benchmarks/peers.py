@@ -93,6 +93,6 @@ def apricot_cover(answered: np.ndarray, size: int) -> tuple[float, float]:
 
     by_model = np.ascontiguousarray(answered.T, np.float64)
     started = time.perf_counter()
-    chosen = MaxCoverageSelection(size, threshold=1.0, optimizer="lazy").fit(by_model).ranking
+    chosen = np.asarray(MaxCoverageSelection(size, threshold=1.0, optimizer="lazy").fit(by_model).ranking)
     seconds = time.perf_counter() - started
     return float(answered[:, np.unique(chosen)].any(axis=1).mean()), seconds

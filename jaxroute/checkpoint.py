@@ -113,7 +113,9 @@ def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkp
     head = Head(found.config.hidden_size * len(features.layers), len(pricing.models), config["levels"])
     try:
         with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-            stored = checkpointer.restore((folder / "head").resolve(), _like(nnx.to_pure_dict(nnx.state(head))))
+            wanted = nnx.to_pure_dict(nnx.state(head))
+            _check_shapes(checkpointer.metadata((folder / "head").resolve()).item_metadata.tree, wanted)
+            stored = checkpointer.restore((folder / "head").resolve(), _like(wanted))
     except Exception as error:
         told = str(error).split("\n")[0][:200]
         raise CheckpointError(f"checkpoint={str(folder)!r}: head/ is damaged; copy it again or train again ({told})") from error
@@ -183,6 +185,14 @@ def _hash(predictor: Predictor) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
         digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()
+
+
+def _check_shapes(stored: dict, wanted: dict) -> None:
+    """Raise `ValueError` before orbax reads: a restore that fails half-way leaves reads behind that nobody awaits."""
+    shapes = {name: tuple(leaf.shape) for name, leaf in stored.items()}
+    expected = {name: tuple(leaf.shape) for name, leaf in wanted.items()}
+    if shapes != expected:
+        raise ValueError(f"its shapes are {shapes}, config.json says {expected}")
 
 
 def _like(tree: dict) -> dict:

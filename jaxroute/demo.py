@@ -89,8 +89,7 @@ def main(config: DemoConfig) -> dict[str, float | str]:
 
     estimates = predictor.estimate(test.prompts).values
     print(f"log-loss on the unseen prompts: {log_loss(test.quality, estimates):.4f}")
-    token_ids, _ = predictor.encoder.tokenize(test.prompts)
-    cost, assumption = pricing.expected_cost_usd(np.array([len(ids) for ids in token_ids]))
+    cost, assumption = pricing.expected_cost_usd(predictor.encoder.count_tokens(test.prompts))
     print(f"expected cost: {assumption}")
 
     curves = {

@@ -23,7 +23,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        partial.chmod(0o666 & ~_umask())
+        partial.chmod(0o666 & ~umask())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -32,16 +32,21 @@ def replacing(path: Path | str) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(path: Path | str) -> Iterator[Path]:
     """Yield a temporary folder to fill; it takes the place of `path`, and of what stood there, when the block ends well."""
-    path = Path(path)
+    path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
     try:
         yield partial
-        partial.chmod(0o777 & ~_umask())
+        partial.chmod(0o777 & ~umask())
         if path.exists():
+            # A folder cannot be exchanged in one step; should the second rename fail, the first is undone.
             old = Path(tempfile.mkdtemp(dir=path.parent, prefix=".replaced-"))
             os.replace(path, old)
-            os.replace(partial, path)
+            try:
+                os.replace(partial, path)
+            except OSError:
+                os.replace(old, path)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(partial, path)
@@ -73,7 +78,8 @@ def _check_parents(field: str, path: Path) -> None:
             return
 
 
-def _umask() -> int:
+def umask() -> int:
+    """What the user takes away from new files' permissions; temporary ones start with less."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from jaxtyping import Float
 
 from jaxroute.encoders import Encoder
 from jaxroute.features import FeatureConfig, prompt_features
-from jaxroute.heads import Head, argmax_level, expected_level
+from jaxroute.heads import AnyArray, Head, argmax_level, expected_level
 
 KINDS = {"expected": expected_level, "argmax": argmax_level}
 
@@ -50,6 +51,9 @@ def head_estimates(
     """The head's estimates in float64, for features that are at hand."""
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} must be one of {', '.join(KINDS)}")
-    graph, state = nnx.split(head)
-    logits = jax.jit(lambda state, features: nnx.merge(graph, state)(features))(state, features)
-    return np.asarray(KINDS[kind](logits), np.float64)
+    return np.asarray(KINDS[kind](_logits(*nnx.split(head), features)), np.float64)
+
+
+@partial(jax.jit, static_argnames="graph")
+def _logits(graph: nnx.GraphDef, state: nnx.State, features: Float[AnyArray, "queries features"]):
+    return nnx.merge(graph, state)(features)

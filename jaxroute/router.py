@@ -104,8 +104,8 @@ class Router:
         pricing = self._pricing(chosen, prices)
         check_prompts(prompts)
         prompts = list(prompts)
-        token_ids, _ = self.predictor.encoder.tokenize(prompts)
-        cost, assumption = pricing.expected_cost_usd(np.array([len(ids) for ids in token_ids]), output_tokens=output_tokens)
+        tokens = self.predictor.encoder.count_tokens(prompts)
+        cost, assumption = pricing.expected_cost_usd(tokens, output_tokens=output_tokens)
         if budget_usd is not None:
             # A budget that cannot work is refused before the encoder spends minutes on the prompts.
             Problem(np.zeros_like(cost), cost, budget_usd, available=available)

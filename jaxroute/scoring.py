@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
 from jaxroute.encoders import Decoder
@@ -28,13 +29,9 @@ def encode(
     """
     graph, state = nnx.split(decoder)
 
-    @jax.jit
-    def run(state, tokens, lengths):
-        return nnx.merge(graph, state)(tokens, lengths, taps=taps)
-
     def launch(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         tokens, lengths = pad([token_ids[position] for position in positions])
-        return positions, np.asarray(run(state, tokens, lengths))[: len(positions)]
+        return positions, np.asarray(_run(graph, state, tokens, lengths, taps))[: len(positions)]
 
     batches = list(bucket_batches([len(ids) for ids in token_ids]))
     total = sum(len(ids) for ids in token_ids)
@@ -45,6 +42,13 @@ def encode(
         for positions, pooled in pool.map(launch, batches):
             bar.update(sum(len(token_ids[position]) for position in positions))
             yield positions, pooled
+
+
+@partial(jax.jit, static_argnames=("graph", "taps"))
+def _run(
+    graph: nnx.GraphDef, state: nnx.State, tokens: Int[np.ndarray, "rows length"], lengths: Int[np.ndarray, " rows"], taps
+):
+    return nnx.merge(graph, state)(tokens, lengths, taps=taps)
 
 
 def bucket_batches(lengths: list[int]) -> Iterator[np.ndarray]:

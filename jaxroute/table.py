@@ -68,6 +68,8 @@ class RoutingTable:
                 problems.append(f"{name} has shape {value.shape}, expected (queries, models) = {(count, width)}")
         if not all(isinstance(prompt, str) and prompt.strip() for prompt in self.prompts):
             problems.append("prompts must be texts and not empty")
+        elif broken := [row for row, prompt in enumerate(self.prompts) if not is_text(prompt)]:
+            problems.append(f"prompts[{broken[0]}] holds half of a surrogate pair ({len(broken)} such prompts)")
         if self.quality.shape == self.cost_usd.shape == (count, width) and len(self.query_ids) == count:
             outside = (self.quality < 0) | (self.quality > 1)
             if outside.any():
@@ -118,7 +120,7 @@ class RoutingTable:
         """Two parts, the first with `fraction` of the queries of every domain (to within one), order kept."""
         if not 0 < fraction < 1:
             raise TableError(f"fraction={fraction} must lie between 0 and 1")
-        first = np.asarray(stratified_order(self.domains, seed=seed) < fraction)
+        first = np.asarray(stratified_order(self.domains, seed=seed, prompts=self.prompts) < fraction)
         return self.select(np.flatnonzero(first)), self.select(np.flatnonzero(~first))
 
     def complete(self) -> tuple[RoutingTable, int]:
@@ -217,10 +219,22 @@ def text_key(text: str) -> str:
     return re.sub(r"\s+", "", text.casefold()).removesuffix("answer:")
 
 
-def stratified_order(labels: Sequence[str], *, seed: int) -> Float[np.ndarray, " queries"]:
+def is_text(prompt: str) -> bool:
+    """Whether it can be written as UTF-8; half of a surrogate pair, as from a cut emoji, cannot."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def stratified_order(
+    labels: Sequence[str], *, seed: int, prompts: Sequence[str] | None = None
+) -> Float[np.ndarray, " queries"]:
     """A number in (0, 1) per query; below any fraction lies that share of every label, to within one query.
 
-    Rarer labels are offset at random, so that many small ones add up to the right share as well.
+    Rarer labels are offset at random, so that many small ones add up to the right share as well. Equal `prompts` get the number
+    of the first, so that none stands on both sides of a split.
     """
     generator = np.random.default_rng(seed)
     order = np.empty(len(labels))
@@ -228,7 +242,9 @@ def stratified_order(labels: Sequence[str], *, seed: int) -> Float[np.ndarray, "
     for label in np.unique(names):
         rows = np.flatnonzero(names == label)
         order[generator.permutation(rows)] = (np.arange(len(rows)) + generator.uniform(0.001, 0.999)) / len(rows)
-    return order
+    first: dict[str, int] = {}
+    same = [first.setdefault(text_key(prompt), row) for row, prompt in enumerate(prompts or [])]
+    return order[same] if same else order
 
 
 @dataclass(frozen=True)

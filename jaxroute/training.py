@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -74,12 +74,15 @@ class TrainingReport:
     held_out_loss: float
     """Of the head as trained, each query predicted by a fit that did not see it."""
     held_out_estimates: Float[np.ndarray, "queries models"]
+    cut: int = 0
+    """Prompts that were longer than the encoder reads."""
 
     def __str__(self) -> str:
         path = "  ".join(f"{penalty:g}: {loss:.4f}" for penalty, loss in self.difference_losses.items())
         freed = [f"{model} ({penalty:g})" for model, penalty in self.correction_penalties.items() if np.isfinite(penalty)]
+        cut = f"{self.cut} prompts were longer than the encoder reads and were cut\n" if self.cut else ""
         return (
-            f"held-out log-loss of the difference head by penalty  {path}\n"
+            f"{cut}held-out log-loss of the difference head by penalty  {path}\n"
             f"chosen penalty {self.difference_penalty:g}; models with a correction of their own: "
             f"{', '.join(freed) or 'none'}\nheld-out log-loss {self.held_out_loss:.4f}"
         )
@@ -95,6 +98,7 @@ def train(table: RoutingTable, config: TrainConfig | None = None) -> tuple[Predi
     encoder = load_encoder(config.encoder)
     features = prompt_features(encoder, table.prompts, config.features)
     head, report = train_head(features.values, table, config)
+    report = replace(report, cut=features.cut)
     predictor = Predictor(encoder=encoder, features=config.features, head=head, models=table.models, levels=config.levels)
     return predictor, report
 
@@ -133,9 +137,9 @@ def check_trainable(table: RoutingTable, config: TrainConfig) -> None:
         raise TableError(f"{table.name}: {', '.join(never)} was never run; drop the model or add its outcomes")
 
 
-def fold_numbers(domains: Sequence[str], folds: int, *, seed: int) -> Int[np.ndarray, " queries"]:
-    """The fold, 0 to folds - 1, in which each query is held out; every domain is spread evenly."""
-    return (stratified_order(domains, seed=seed) * folds).astype(int)
+def fold_numbers(table: RoutingTable, folds: int, *, seed: int) -> Int[np.ndarray, " queries"]:
+    """The fold, 0 to folds - 1, in which each query is held out; domains are spread evenly, equal prompts stay together."""
+    return (stratified_order(table.domains, seed=seed, prompts=table.prompts) * folds).astype(int)
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ class _Data:
     def prepare(features: np.ndarray, table: RoutingTable, config: TrainConfig) -> _Data:
         mean, scale = features.mean(axis=0), features.std(axis=0)
         scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
-        fold = fold_numbers(table.domains, config.folds, seed=config.seed)
+        fold = fold_numbers(table, config.folds, seed=config.seed)
         hidden = ((features - mean) / scale).astype(np.float32)
         basis, curvature = rotation(hidden)
         return _Data(

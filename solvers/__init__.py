@@ -3,12 +3,13 @@
 from solvers.exact import exact
 from solvers.frontier import Frontier, frontier
 from solvers.greedy import greedy_ratio
-from solvers.lagrangian import at_price, lagrangian
+from solvers.lagrangian import PROVED, at_price, lagrangian
 from solvers.problem import Assignment, InfeasibleBudget, InfeasibleProblem, Problem, ProblemError
 from solvers.solve import SOLVERS, solve
 from solvers.universe import Universe, build_universe
 
 __all__ = [
+    "PROVED",
     "SOLVERS",
     "Assignment",
     "Frontier",

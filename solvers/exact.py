@@ -148,6 +148,7 @@ def _solve_core(
     core: Part, incumbent: Int[np.ndarray, " queries"], relative_gap: float, seconds: float, workers: int
 ) -> _Answer:
     """The best answers of the core by CP-SAT, and a bound on all of them."""
+    deadline = time.perf_counter() + seconds
     if not len(core):
         return _Answer(choice=incumbent, bound=core.totals(incumbent)[0])
     value, cost = core.choices
@@ -186,8 +187,10 @@ def _solve_core(
         for (row, column), pick in zip(cells, picks, strict=True):
             model.add_hint(pick, bool(incumbent[row] == column))
         solver = cp_model.CpSolver()
-        solver.parameters.max_time_in_seconds = seconds
+        solver.parameters.max_time_in_seconds = max(deadline - time.perf_counter(), 1e-3)
         solver.parameters.num_workers = workers
+        # With it, OR-Tools 9.15 removes solutions and proves too little (google/or-tools#5293).
+        solver.parameters.presolve_inclusion_work_limit = 0
         solver.parameters.random_seed = 0
         solver.parameters.relative_gap_limit = relative_gap
         status = solver.solve(model)

@@ -19,6 +19,8 @@ from solvers.choices import Choices, best_of, exact_sum
 BUDGET_TOLERANCE = 1e-12
 """A budget holds up to this relative excess, so that ten times 0.1 fits into 1."""
 UNANSWERED = -1
+LARGEST = 1e200
+"""Larger numbers are no values and no dollars, and their sums would overflow; NaN is not within it either."""
 
 
 class ProblemError(ValueError):
@@ -128,12 +130,12 @@ def _as_float(array) -> np.ndarray:
 
 def _check_cells(problem: Problem) -> None:
     """Raise `ProblemError` for what is not finite or negative; cells that are not available are not looked at."""
-    problems, stranded = [], []
+    problems = []
     for name, rule in (("value", "must be finite"), ("cost_usd", "must be finite and >= 0 dollars")):
         first, count = None, 0
         for rows in problem.slices():
             array = problem.cost_usd[:1] if name == "cost_usd" and problem.one_cost_per_model else getattr(problem, name)[rows]
-            right = np.isfinite(array)
+            right = np.abs(array) <= LARGEST
             if name == "cost_usd":
                 right &= array >= 0
             if problem.available is not None:
@@ -147,7 +149,10 @@ def _check_cells(problem: Problem) -> None:
     if problem.available is not None and not problem.allow_unanswered:
         stranded = np.flatnonzero(~problem.available.any(axis=1))
         if stranded.size:
-            problems.append(f"no model is available for query {stranded[0]} ({stranded.size} such queries)")
+            told = f"no model is available for query {stranded[0]} ({stranded.size} such queries)"
+            if not problems:
+                raise InfeasibleProblem(f"{told}: make one available, or allow unanswered queries")
+            problems.append(told)
     if problems:
         raise ProblemError("; ".join(problems))
 

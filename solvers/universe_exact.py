@@ -56,6 +56,8 @@ def best_cover(
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = max_seconds
     solver.parameters.random_seed = 0
+    # With it, OR-Tools 9.15 removes solutions and proves too little (google/or-tools#5293).
+    solver.parameters.presolve_inclusion_work_limit = 0
     status = solver.solve(program)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return start, math.inf

@@ -26,7 +26,9 @@ from jaxroute import (
 from jaxroute.checkpoint import load_checkpoint, save_checkpoint
 from jaxroute.errors import OutputError
 from jaxroute.features import FeatureConfig
+from jaxroute.predictor import _logits
 from jaxroute.prices import Price, table_pricing
+from jaxroute.scoring import _run
 from jaxroute.sources.simulated import simulated_prices
 from solvers import InfeasibleBudget, ProblemError
 
@@ -143,10 +145,29 @@ def test_a_budget_below_the_cheapest_says_how_much_is_needed(checkpoint_folder: 
     router = Router.load(checkpoint_folder)
     with pytest.raises(InfeasibleBudget) as caught:
         router.route(PROMPTS, budget_usd=1e-6)
+    assert not list(fresh_cache.rglob("*.sqlite"))  # nothing was encoded
     least = caught.value.least_budget_usd
     assert repr(least) in str(caught.value)
     assert router.route(PROMPTS, budget_usd=least).cost_usd <= least * (1 + 1e-12)
-    assert not list(fresh_cache.rglob("*.sqlite")) or least > 0
+
+
+def test_a_long_prompt_is_paid_for_whole_though_the_encoder_reads_a_part(checkpoint_folder: Path, fresh_cache: Path) -> None:
+    """The tiny encoder reads 64 tokens; the model that answers reads all of them."""
+    router = Router.load(checkpoint_folder)
+    long = "one two three four five " * 200
+    routed = router.route_in_full([long], budget_usd=1.0, output_tokens=0)
+    tokens = len(router.predictor.encoder.tokenizer.encode(long).ids)
+    assert routed.cut == 1 and tokens > router.predictor.encoder.config.context_length
+    price = simulated_prices()["sim-large"].input
+    assert routed.cost_usd[0, router.models.index("sim-large")] == pytest.approx(tokens * price / 1e6, rel=1e-12)
+
+
+def test_single_prompts_are_not_compiled_again(checkpoint_folder: Path, fresh_cache: Path) -> None:
+    router = Router.load(checkpoint_folder)
+    router.route(["What is 1 plus 1?"], multiplier=1.0)
+    compiled = _logits._cache_size(), _run._cache_size()
+    router.route(["What is 3 plus 4?"], multiplier=1.0)
+    assert (_logits._cache_size(), _run._cache_size()) == compiled
 
 
 def test_bad_requests_are_named(checkpoint_folder: Path, fresh_cache: Path) -> None:

@@ -370,9 +370,14 @@ def test_a_file_survives_a_failed_overwrite(tmp_path: Path, suffix: str):
     path = tmp_path / f"table{suffix}"
     small_table().save(path)
     with pytest.raises(UnicodeError):
-        small_table(prompts=["one", "two", "\ud800"]).save(path)
+        small_table(domains=["one", "two", "\ud800"]).save(path)
     assert_same(RoutingTable.load(path), small_table())
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_half_a_surrogate_pair_is_no_prompt():
+    with pytest.raises(TableError, match=r"prompts\[2\] holds half of a surrogate pair"):
+        small_table(prompts=["one", "two", "\ud800"])
 
 
 def test_a_printed_table_counts_the_runs_of_each_model():

@@ -199,9 +199,24 @@ def test_permuting_the_models_permutes_the_estimates() -> None:
     np.testing.assert_allclose(head_estimates(permuted, features), head_estimates(head, features)[:, [2, 0, 1]], atol=2e-3)
 
 
+def table_of(prompts: list[str], domains: list[str] | None = None) -> RoutingTable:
+    quality = np.random.default_rng(0).integers(0, 2, size=(len(prompts), 2)).astype(float)
+    return RoutingTable(prompts=prompts, models=["a", "b"], quality=quality, cost_usd=np.ones(2), domains=domains or [])
+
+
+def test_equal_prompts_are_held_out_together_and_split_together() -> None:
+    """Five copies of every prompt with labels of pure noise: a fold that saw one copy would know the others."""
+    table = table_of([f"Query {row % 40}" + " " * (row // 40) for row in range(200)])
+    fold = fold_numbers(table, 5, seed=0)
+    assert all(len(set(fold[row::40])) == 1 for row in range(40))
+    first, second = table.split(0.7, seed=0)
+    assert not {prompt.strip() for prompt in first.prompts} & {prompt.strip() for prompt in second.prompts}
+    assert len(first) + len(second) == 200
+
+
 def test_folds_spread_every_domain_evenly() -> None:
     domains = ["law"] * 50 + ["art"] * 23 + ["zoo"] * 3
-    fold = fold_numbers(domains, 5, seed=0)
+    fold = fold_numbers(table_of([f"query {row}" for row in range(len(domains))], domains), 5, seed=0)
     assert sorted(set(fold)) == [0, 1, 2, 3, 4]
     for name, least, most in (("law", 10, 10), ("art", 4, 5), ("zoo", 0, 1)):
         counts = np.bincount(fold[np.array(domains) == name], minlength=5)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 from tokenizers import Tokenizer
 
 from jaxroute.cache import cache_folder
@@ -18,6 +19,7 @@ from jaxroute.encoders.decoder import Decoder, DecoderConfig
 from jaxroute.encoders.gguf import convert_gguf
 from jaxroute.encoders.huggingface import load_decoder, read_config, weight_files
 from jaxroute.errors import EncoderError, PromptError
+from jaxroute.table import is_text
 
 PACKAGED = "smollm2"
 
@@ -58,14 +60,28 @@ class Encoder:
         self, prompts: list[str], *, max_tokens: int | None = None, truncation_side: str = "left"
     ) -> tuple[list[np.ndarray], list[int]]:
         """Token ids of every prompt, cut to `max_tokens` (at most the context length), and the positions of those cut."""
-        check_prompts(prompts)
         limit = min(max_tokens or self.config.context_length, self.config.context_length)
+        encoded = self._encode(prompts)
+        cut = [position for position, ids in enumerate(encoded) if len(ids) > limit]
+        return [ids[-limit:] if truncation_side == "left" else ids[:limit] for ids in encoded], cut
+
+    def count_tokens(self, prompts: list[str]) -> Int[np.ndarray, " queries"]:
+        """Tokens of every prompt, however long: what a model is paid for, not what the encoder reads."""
+        return np.array([len(ids) for ids in self._encode(prompts)])
+
+    def _encode(self, prompts: list[str]) -> list[np.ndarray]:
+        check_prompts(prompts)
         tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
         tokenizer.no_padding()
         tokenizer.no_truncation()
         encoded = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch(prompts)]
-        cut = [position for position, ids in enumerate(encoded) if len(ids) > limit]
-        return [ids[-limit:] if truncation_side == "left" else ids[:limit] for ids in encoded], cut
+        nothing = [position for position, ids in enumerate(encoded) if not len(ids)]
+        if nothing:
+            raise PromptError(
+                f"{len(nothing)} of {len(prompts)} prompts hold nothing that encoder {self.name!r} has tokens for, first at "
+                f"position {nothing[0]}: {prompts[nothing[0]]!r}; drop them"
+            )
+        return encoded
 
 
 def load_encoder(name: str = PACKAGED, *, dtype: str = "float32") -> Encoder:
@@ -99,20 +115,12 @@ def check_prompts(prompts: Sequence[str]) -> None:
     if empty:
         shown = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
         raise PromptError(f"{len(empty)} of {len(prompts)} prompts are empty or not text, at position {shown}: drop them")
-    broken = [index for index, prompt in enumerate(prompts) if _lone_surrogate(prompt)]
+    broken = [index for index, prompt in enumerate(prompts) if not is_text(prompt)]
     if broken:
         raise PromptError(
             f"{len(broken)} of {len(prompts)} prompts hold half of a surrogate pair, which is not text, first at position "
             f"{broken[0]}: correct or drop them"
         )
-
-
-def _lone_surrogate(prompt: str) -> bool:
-    try:
-        prompt.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _packaged() -> Path:

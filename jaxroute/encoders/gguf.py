@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from jaxroute.encoders.huggingface import LAYER_WEIGHTS
 from jaxroute.errors import EncoderError
+from jaxroute.files import umask
 
 # llama.cpp's names of what LAYER_WEIGHTS names.
 LAYER_NAMES = {
@@ -54,6 +55,7 @@ def convert_gguf(path: Path, folder: Path) -> Path:
         save_file(weights, partial / "model.safetensors")
         tokenizer.save(str(partial / "tokenizer.json"))
         (partial / "config.json").write_text(json.dumps(config, indent=2))
+        partial.chmod(0o777 & ~umask())
         try:
             os.replace(partial, folder)
         except OSError:

@@ -16,9 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxroute.errors import TableError
 from jaxroute.prices import Price, token_cost_usd
 from jaxroute.table import RoutingTable
 
+MOST_QUERIES = 20_000
+"""More distinct questions than that are slow to find among the templates."""
 SLOPE = 2.2
 LEVELS = (-1.8, -0.6, 0.5, 1.6)
 RESIDUAL = 0.35
@@ -117,6 +120,8 @@ def load_simulated(path: object = None, *, queries: int = 1500, seed: int = 0) -
     """
     generator = np.random.default_rng(seed)
     names = list(DOMAINS)
+    if not 1 <= queries <= MOST_QUERIES:
+        raise TableError(f"queries={queries} must be from 1 to {MOST_QUERIES:,}")
     prompts: dict[str, tuple[str, int]] = {}
     while len(prompts) < queries:
         domain, level = names[generator.integers(len(names))], int(generator.integers(len(LEVELS)))

@@ -240,3 +240,18 @@ def test_a_sum_that_rounds_to_just_above_the_budget_does_not_stop_the_proof(valu
     found = exact(problem)
     assert found.value == best_value(problem)
     assert found.status == "optimal"
+
+
+def test_cp_sat_alone_agrees_with_brute_force_on_a_thousand_batches():
+    """OR-Tools 9.15 proves too little in one of some hundred such batches, unless one of its presolve steps is left out."""
+    generator = np.random.default_rng(7)
+    with without_the_dynamic_programme():
+        for _ in range(1000):
+            queries, models = generator.integers(2, 6), generator.integers(2, 5)
+            value = np.round(generator.uniform(size=(queries, models)), 4)
+            cost = np.round(value + generator.uniform(0, 0.3, size=(queries, models)), 4)
+            least, most = cost.min(axis=1).sum(), cost.max(axis=1).sum()
+            problem = Problem(value, cost, float(least + generator.uniform() * (most - least)))
+            found = exact(problem, workers=1)
+            assert found.value <= best_value(problem) <= found.bound
+            assert found.status == "feasible" or found.value >= best_value(problem) - ROUNDING

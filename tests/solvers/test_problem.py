@@ -232,6 +232,15 @@ def test_a_bound_that_rounding_put_below_the_value_is_raised_to_it():
     assert left_out.choice.tolist() == [-1]
 
 
+def test_numbers_whose_sums_would_overflow_are_refused():
+    assert "value[0, 0]=1e+308 must be finite" in refusal([[1e308, 1.0]], [1.0, 2.0], 1.0)
+
+
+def test_a_query_that_no_model_may_answer_is_an_infeasible_problem():
+    with pytest.raises(InfeasibleProblem, match="allow unanswered queries"):
+        Problem(np.ones((2, 1)), [1.0], 5.0, available=np.array([[True], [False]]))
+
+
 @pytest.mark.parametrize(
     ("value", "cost", "budget"),
     [
