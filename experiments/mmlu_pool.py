@@ -2,9 +2,9 @@
 
     JAXROUTE_DATA=... uv run python -m experiments.mmlu_pool
 
-15 minutes on 2 cores, of which 12 encode the questions, once. Seen on 4,182 test questions: AIQ 2.4 points above the zero
+13 minutes on 2 cores, of which 12 encode the questions, once. Seen on 4,182 test questions: AIQ 2.4 points above the zero
 router (2.1 to 2.9; estimates shuffled across questions +0.3), the paper's features and head +1.3; at half of GPT-4's cost 77.3
-percent, +3.1 (2.4 to 3.8); APGR of Mixtral / GPT-4 0.681; without GPT-4 AIQ +0.5 (0.3 to 1.0), where shuffled estimates have
+percent, +3.1 (2.5 to 3.8); APGR of Mixtral / GPT-4 0.681; without GPT-4 AIQ +0.5 (0.3 to 1.0), where shuffled estimates have
 +0.3. The exact solver proved every budget in at most 0.3 seconds.
 """
 
