@@ -7,6 +7,7 @@ already; sums over a Part are sums over the whole problem, to the last digit, so
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ CHUNK_CELLS = 2**16
 """Choices per chunk: half a megabyte in float64."""
 
 
-class Choices:
+class Choices(ABC):
     """Queries with their choices: the models (value -inf where not available), then, if allowed, no answer at all."""
 
     budget_usd: float
@@ -29,17 +30,17 @@ class Choices:
     dearest_usd: float
     """The largest cost of every query of the whole problem, summed."""
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """Choices per query."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, rows: slice) -> tuple[Float[np.ndarray, "rows choices"], Float[np.ndarray, "#rows choices"]]:
         """Value and cost of every choice in float64; one row of costs where they are the same for all queries."""
-        raise NotImplementedError
 
     @property
     def settled(self) -> tuple[list[float], list[float]]:
