@@ -135,7 +135,8 @@ def _check_cells(problem: Problem) -> None:
         first, count = None, 0
         for rows in problem.slices():
             array = problem.cost_usd[:1] if name == "cost_usd" and problem.one_cost_per_model else getattr(problem, name)[rows]
-            right = np.abs(array) <= LARGEST
+            # As float64: in float32 the limit itself would be infinite.
+            right = np.abs(array) <= np.float64(LARGEST)
             if name == "cost_usd":
                 right &= array >= 0
             if problem.available is not None:
