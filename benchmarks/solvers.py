@@ -4,9 +4,9 @@
 
 4 minutes on 2 cores, `--small` half of one. Every figure is the median of several runs, comparisons run in one process.
 Seen, 30 percent of the way from the cheapest to the dearest assignment, one cost per model: `lagrangian` 1,000,000 x 56 in
-1.5 s, gap 1.1e-10; `exact` proved 10,000 x 56 in 0.03 s, 100,000 x 11 in 4.6 s and 1,000,000 x 56 in 8.3 s; ten million queries
-from a file 21 s and 3.0 GB. CP-SAT on the full model of 1,000 x 11 has not proved in 60 s what `exact` proves in 0.004 s, HiGHS
-takes 1.4 s. `greedy_ratio` is 11 times as fast as a plain loop over lists, `build_universe` 32 times as fast as
+1.2 s, gap 1.1e-10; `exact` proved 10,000 x 56 in 0.03 s, 100,000 x 11 in 4.4 s and 1,000,000 x 56 in 8.8 s; ten million queries
+from a file 16 s and 3.0 GB. CP-SAT on the full model of 1,000 x 11 has not proved in 60 s what `exact` proves in 0.004 s, HiGHS
+takes 1.1 s. `greedy_ratio` is 11 times as fast as a plain loop over lists, `build_universe` 33 times as fast as
 apricot-select's lazy greedy.
 """
 
