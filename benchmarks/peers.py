@@ -35,7 +35,7 @@ def full_cp_sat(problem: Problem, max_seconds: float) -> tuple[float, float, str
     """Value, seconds and status of CP-SAT with a variable per cell; values and costs are counted in 2^-40 of their sums."""
     value, cost = problem.choices
     started = time.perf_counter()
-    value_unit, cost_unit = value.max(axis=1).sum() / LARGEST_SUM, problem.budget_usd / LARGEST_SUM
+    value_unit, cost_unit = value.max(axis=1).sum() / LARGEST_SUM, problem.limit / LARGEST_SUM
     model = cp_model.CpModel()
     picks = [[model.new_bool_var("") for _ in row] for row in value]
     for row in picks:
@@ -59,7 +59,7 @@ def highs(problem: Problem, max_seconds: float) -> tuple[float, float, str]:
     each = kron(eye_array(queries), np.ones((1, models)), format="csr")
     found = milp(
         -value.ravel(),
-        constraints=[LinearConstraint(each, 1, 1), LinearConstraint(csr_array(cost.reshape(1, -1)), ub=problem.budget_usd)],
+        constraints=[LinearConstraint(each, 1, 1), LinearConstraint(csr_array(cost.reshape(1, -1)), ub=problem.limit)],
         integrality=np.ones(value.size),
         bounds=Bounds(0, 1),
         options={"time_limit": max_seconds, "mip_rel_gap": 1e-9},
@@ -72,7 +72,7 @@ def pdlp_bound(problem: Problem) -> tuple[float, float]:
     """The value of the linear relaxation by OR-Tools' PDLP, and the seconds it took to solve, building not counted."""
     value, cost = problem.choices
     solver = pywraplp.Solver.CreateSolver("PDLP")
-    budget = solver.Constraint(-solver.infinity(), problem.budget_usd)
+    budget = solver.Constraint(-solver.infinity(), problem.limit)
     objective = solver.Objective()
     objective.SetMaximization()
     for values, costs in zip(value.tolist(), cost.tolist()):

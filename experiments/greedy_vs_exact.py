@@ -130,7 +130,7 @@ def compare(batch: Batch, config: Config) -> list[Row]:
     rows = []
     for reach, end in ends.items():
         for share in SHARES:
-            budget = posed.least_cost_usd + share * (end - posed.least_cost_usd)
+            budget = posed.least_cost + share * (end - posed.least_cost)
             best = exact(replace(posed, budget_usd=budget))
             place = (batch.name, reach, share)
             rows.append(Row(*place, "exact", **_measured([best], [orders[0]], best.value, batch)))

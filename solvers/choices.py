@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 
@@ -21,14 +21,21 @@ CHUNK_CELLS = 2**16
 
 
 class Choices(ABC):
-    """Queries with their choices: the models (value -inf where not available), then, if allowed, no answer at all."""
+    """Queries with their choices: the models (value -inf where not available), then, if allowed, no answer at all.
 
-    budget_usd: float
-    spendable_usd: float
+    The standard form of every program: the sum of values is maximised, the sum of costs is limited.
+    """
+
+    limit: float
+    """What the costs may add up to, tolerance included."""
+    places: Int[np.ndarray, " choices"] | None
+    """How many queries may take each choice; None where nothing is limited."""
     magnitude: float
     """The largest absolute value of every query of the whole problem, summed: what rounding is measured against."""
-    dearest_usd: float
-    """The largest cost of every query of the whole problem, summed."""
+    dearest: float
+    """The largest absolute cost of every query of the whole problem, summed."""
+    steps: int
+    """Steps per unit where all values are whole numbers of steps; 0 where they are on no grid."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -79,11 +86,20 @@ class Choices(ABC):
         (value, cost), (settled_value, settled_cost) = self.picked(choice), self.settled
         return exact_sum(settled_value, value), exact_sum(settled_cost, cost)
 
-    def fits(self, cost_usd: float) -> bool:
-        return cost_usd <= self.spendable_usd
+    def fits(self, cost: float) -> bool:
+        return cost <= self.limit
+
+    def spare(self, choice: Int[np.ndarray, " queries"]) -> Int[np.ndarray, " choices"]:
+        """How many more queries could take each choice."""
+        if self.places is None:
+            return np.full(self.width, len(self))
+        return self.places - np.bincount(choice, minlength=self.width)
 
     def best_at(self, price: float) -> Int[np.ndarray, " queries"]:
-        """Per query the choice with the most value - price * cost, the cheaper among equals, then the lower column."""
+        """Per query the choice with the most value - price * cost, the cheaper among equals, then the lower column.
+
+        It looks at one query at a time, and so not at capacities.
+        """
         choice = np.empty(len(self), np.int32)
         for rows, value, cost in self.chunks():
             choice[rows] = best_of(value - price * cost, -cost)
@@ -104,7 +120,8 @@ class Choices(ABC):
             [*settled_value, *exact_parts(values[others])],
             [*settled_cost, *exact_parts(costs[others])],
         )
-        return Part(self, rows, choice, (value, cost), sums)
+        left = None if self.places is None else self.places - np.bincount(choice[others], minlength=self.width)
+        return Part(self, rows, choice, (value, cost), sums, self.limit, left)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +133,11 @@ class Part(Choices):
     choice: Int[np.ndarray, " queries"]
     cells: tuple[Float[np.ndarray, "rows choices"], Float[np.ndarray, "rows choices"]]
     settled_sums: tuple[list[float], list[float]]
+    limit: float
+    places: Int[np.ndarray, " choices"] | None
 
     def __post_init__(self) -> None:
-        for name in ("budget_usd", "spendable_usd", "magnitude", "dearest_usd"):
+        for name in ("magnitude", "dearest", "steps"):
             object.__setattr__(self, name, getattr(self.parent, name))
 
     def __len__(self) -> int:
@@ -140,7 +159,7 @@ class Part(Choices):
         """The same queries with fewer choices."""
         value, cost = self.cells
         cells = np.where(open_choices, value, -np.inf), np.where(open_choices, cost, 0.0)
-        return Part(self.parent, self.rows, self.choice, cells, self.settled_sums)
+        return replace(self, cells=cells)
 
     def whole(self, choice: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " queries"]:
         """The parent's assignment with these answers."""

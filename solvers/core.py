@@ -21,7 +21,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from solvers.choices import Choices
-from solvers.lagrangian import PROVED, slack
+from solvers.dual import Dual
+from solvers.lagrangian import PROVED
 
 MOST_STATES = 20_000
 
@@ -36,7 +37,7 @@ class CoreSearch:
 
 def search_core(
     problem: Choices,
-    price: float,
+    dual: Dual,
     incumbent: Int[np.ndarray, " queries"],
     *,
     most_states: int = MOST_STATES,
@@ -49,11 +50,11 @@ def search_core(
     started = time.perf_counter()
     value, cost = problem.choices
     rows = np.arange(len(value))
-    losses = slack(problem, price)
+    losses, price = dual.slack(problem), dual.price
     base = np.argmin(np.where(losses == 0, cost, np.inf), axis=1)
     base_value, base_cost = problem.totals(base)
     # Sums of costs are rounded; a state that breaks the budget by no more than that is looked at exactly.
-    room = problem.spendable_usd * (1 + 4 * np.finfo(np.float64).eps) - base_cost
+    room = problem.limit - base_cost + 4 * np.finfo(np.float64).eps * (abs(problem.limit) + abs(base_cost))
     # What rounding can add up to; a loss that is larger by no more than this counts as equal.
     doubt = PROVED * problem.magnitude
     known = base_value + price * room - problem.totals(incumbent)[0]

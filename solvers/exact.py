@@ -20,10 +20,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from ortools.sat.python import cp_model
 
+from solvers.assignment import Assignment, assignment
 from solvers.choices import Choices, Part
-from solvers.core import search_core
-from solvers.lagrangian import PROVED, Dual, fill, search, slack
-from solvers.problem import Assignment, Problem, ProblemError, assignment
+from solvers.core import CoreSearch, search_core
+from solvers.dual import Dual, search
+from solvers.grid import round_down
+from solvers.lagrangian import PROVED, fill
+from solvers.problem import Problem, ProblemError
 
 LARGEST_SUM = 2**52
 """Integer sums stay below this: far from CP-SAT's overflow at 2^62, and exact in float64."""
@@ -44,15 +47,19 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
     if not max_seconds > 0 or not relative_gap >= 0:
         raise ProblemError(f"max_seconds={max_seconds} must be > 0 and relative_gap={relative_gap} >= 0")
     started = time.perf_counter()
-    dual = search(problem)
-    best = fill(problem, dual.choice, dual.price)
-    bound, value = dual.bound, problem.totals(best)[0]
+    dual = search(problem, problem.cheapest)
+    best = fill(problem, dual.choice, dual)
+    bound = round_down(dual.bound, problem.steps, problem.magnitude)
+    value = problem.totals(best)[0]
     enough = 2 * PROVED * problem.magnitude
     if bound - value > max(enough, relative_gap * abs(bound)):
         core = _core(problem, dual, best, value)
         inner = best[core.rows]
-        searched = search_core(core, dual.price, inner, max_seconds=max_seconds / 2)
-        inner = fill(core, searched.choice, dual.price)
+        # The dynamic programme knows no capacities.
+        searched = CoreSearch(inner, False)
+        if problem.places is None:
+            searched = search_core(core, dual, inner, max_seconds=max_seconds / 2)
+        inner = fill(core, searched.choice, dual)
         value = core.totals(inner)[0]
         if searched.complete:
             bound = min(bound, value + PROVED * problem.magnitude)
@@ -61,11 +68,11 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
             if bound - value <= max(enough, relative_gap * abs(bound)) or left <= 0:
                 break
             undecided = _undecided(core, dual, inner, value)
-            part = undecided if size is None else _easiest(undecided, dual.price, size)
+            part = undecided if size is None else _easiest(undecided, dual, size)
             whole = len(part) == len(undecided)
             answer = _solve_core(part, inner[part.rows], relative_gap, left if whole else left / 4, workers)
             if answer.choice is not None and part.totals(answer.choice)[0] > value:
-                inner = fill(core, part.whole(answer.choice), dual.price)
+                inner = fill(core, part.whole(answer.choice), dual)
                 value = core.totals(inner)[0]
             # A part of the core says nothing about the rest; the whole of it bounds everything better than `inner`.
             if whole:
@@ -76,7 +83,7 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
         problem,
         best,
         bound=bound,
-        multiplier=dual.price,
+        price=dual.price,
         status="optimal" if bound - value <= max(enough, relative_gap * abs(bound)) else "feasible",
         seconds=time.perf_counter() - started,
         solver="exact",
@@ -88,9 +95,9 @@ def _core(problem: Problem, dual: Dual, best: Int[np.ndarray, " queries"], value
     most = _most_loss(problem, dual, value)
     rows, usable = [], []
     for place, values, costs in problem.chunks():
-        reduced = values - dual.price * costs
-        row = np.arange(len(reduced))
-        open_choices = reduced >= (reduced[row, reduced.argmax(axis=1)] - most)[:, None]
+        worth = dual.reduced(values, costs)
+        row = np.arange(len(worth))
+        open_choices = worth >= (worth[row, worth.argmax(axis=1)] - most)[:, None]
         open_choices[row, best[place]] = True
         # One count over all is much cheaper than one per query, and in a large problem most have one choice.
         if np.count_nonzero(open_choices) > len(row):
@@ -104,8 +111,10 @@ def _core(problem: Problem, dual: Dual, best: Int[np.ndarray, " queries"], value
 
 def _undecided(core: Part, dual: Dual, inner: Int[np.ndarray, " queries"], value: float) -> Part:
     """What is left of the core now that `value` is known, without dominated choices."""
-    open_choices = slack(core, dual.price) <= _most_loss(core, dual, value)
-    open_choices &= ~_dominated(core)
+    open_choices = dual.slack(core) <= _most_loss(core, dual, value)
+    if core.places is None:
+        # A better choice may be full, and the dominated one then the next best.
+        open_choices &= ~_dominated(core)
     open_choices[np.arange(len(inner)), inner] = True
     rows = np.flatnonzero(open_choices.sum(axis=1) > 1)
     return core.part(rows, inner).only(open_choices[rows])
@@ -113,7 +122,9 @@ def _undecided(core: Part, dual: Dual, inner: Int[np.ndarray, " queries"], value
 
 def _most_loss(problem: Choices, dual: Dual, value: float) -> float:
     """What a choice may lose at the price of `dual`, whose bound it is, and still be part of something better."""
-    return (dual.bound - value) * (1 + 1e-9) + PROVED * problem.magnitude
+    # On a grid something better is better by a step at least.
+    step = 1 / problem.steps if problem.steps else 0.0
+    return max(dual.bound - value - step, 0.0) * (1 + 1e-9) + PROVED * problem.magnitude
 
 
 @dataclass(frozen=True)
@@ -134,11 +145,11 @@ def _dominated(problem: Choices) -> Bool[np.ndarray, "queries choices"]:
     return dominated
 
 
-def _easiest(part: Part, price: float, size: int) -> Part:
+def _easiest(part: Part, dual: Dual, size: int) -> Part:
     """Of these queries the `size` whose second choice loses least."""
     if len(part) <= size:
         return part
-    second = np.partition(slack(part, price), 1, axis=1)[:, 1]
+    second = np.partition(dual.slack(part), 1, axis=1)[:, 1]
     rows = np.sort(np.argsort(second, kind="stable")[:size])
     usable = ~np.isneginf(part.choices[0][rows])
     return part.parent.part(part.rows[rows], part.choice).only(usable)
@@ -167,10 +178,11 @@ def _solve_core(
     value_unit = _unit(values, len(rows))
     gains = [math.ceil(one / value_unit) for one in values]
     # What is left for the core is a difference of sums, and wrong by their rounding.
-    budget = core.spendable_usd - fixed_cost
-    doubt = 4 * np.finfo(np.float64).eps * core.spendable_usd
+    most = math.fsum(max(costs[positions[row]]) for row in rows)
+    budget = min(core.limit - fixed_cost, most)
+    doubt = 4 * np.finfo(np.float64).eps * (abs(fixed_cost) + abs(budget))
     grid = _decimal_unit(costs, budget)
-    cost_unit = grid or _unit(np.append(costs, max(budget, 0.0)), len(rows))
+    cost_unit = grid or _unit(np.abs(costs), len(rows))
 
     def solve(weights: list[int], limit: int, excluded: list) -> tuple[Int[np.ndarray, " queries"] | None, float]:
         model = cp_model.CpModel()
@@ -180,6 +192,10 @@ def _solve_core(
         for row in rows:
             model.add_exactly_one(picks[position] for position in positions[row])
         _add_budget(model, picks, weights, limit - sum(least.values()))
+        for column, room in enumerate([] if core.places is None else core.places.tolist()):
+            same = [pick for (_, other), pick in zip(cells, picks, strict=True) if other == column]
+            if room < len(same):
+                model.add(cp_model.LinearExpr.sum(same) <= room)
         for wrong in excluded:
             same = [pick for (row, column), pick in zip(cells, picks, strict=True) if wrong[row] == column]
             model.add(cp_model.LinearExpr.sum(same) <= len(rows) - 1)
@@ -251,7 +267,7 @@ def _decimal_unit(costs: Float[np.ndarray, " cells"], budget: float) -> float | 
     for digits in range(13):
         unit = 10.0**-digits
         whole = np.rint(costs / unit)
-        if max(float(whole.sum()), budget / unit) >= LARGEST_SUM:
+        if max(float(np.abs(whole).sum()), abs(budget) / unit) >= LARGEST_SUM:
             return None
         if np.array_equal(whole / 10.0**digits, costs):
             return unit

@@ -15,9 +15,10 @@ from typing import overload
 import numpy as np
 from jaxtyping import Float, Int
 
+from solvers.assignment import Assignment, assignment
 from solvers.choices import best_of
-from solvers.lagrangian import dual_bound
-from solvers.problem import BUDGET_TOLERANCE, Assignment, InfeasibleBudget, Problem, assignment
+from solvers.dual import dual_bound
+from solvers.problem import BUDGET_TOLERANCE, InfeasibleBudget, Problem, ProblemError
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,21 +69,27 @@ class Frontier:
             problem,
             choice,
             bound=dual_bound(problem, multiplier),
-            multiplier=multiplier,
+            price=multiplier,
             status="optimal" if point == len(self.query) else "feasible",
             seconds=time.perf_counter() - started,
             solver="frontier",
         )
 
     def _point(self, budget_usd: float) -> int:
-        if not budget_usd * (1 + BUDGET_TOLERANCE) >= self.problem.least_cost_usd:
-            raise InfeasibleBudget(budget_usd, self.problem.least_cost_usd)
+        if not budget_usd * (1 + BUDGET_TOLERANCE) >= self.problem.least_cost:
+            raise InfeasibleBudget(budget_usd, self.problem.least_cost)
         point = np.searchsorted(self.cost_usd, budget_usd * (1 + BUDGET_TOLERANCE), side="right") - 1
         return max(int(point), 0)
 
 
 def frontier(problem: Problem) -> Frontier:
-    """Value and price at every budget of `problem`, whose own budget plays no part."""
+    """Value and price at every budget of `problem`, whose own budget or minimum value plays no part.
+
+    Raises `ProblemError` for a problem with capacities: with them one query's step is no longer its own.
+    """
+    if problem.capacity is not None:
+        raise ProblemError("frontier knows no capacity: leave it out, or solve for one budget after the other")
+    problem = replace(problem, budget_usd=None, minimum_value=None)
     walks = [_walk(problem.cheapest[rows], rows.start, value, cost) for rows, value, cost in problem.chunks()]
     query, choice, slope, value, cost = (np.concatenate(parts) for parts in zip(*walks, strict=True))
     order = np.argsort(-slope, kind="stable")

@@ -15,9 +15,10 @@ import time
 import numpy as np
 from jaxtyping import Float, Int
 
+from solvers.assignment import Assignment, assignment
 from solvers.choices import best_of, exact_parts
-from solvers.lagrangian import search
-from solvers.problem import UNANSWERED, Assignment, Problem, ProblemError, assignment
+from solvers.dual import search
+from solvers.problem import UNANSWERED, Problem, ProblemError
 
 IN_DOUBT = -2
 SHORTEST, LONGEST = 64, 2**15
@@ -29,10 +30,14 @@ def greedy_ratio(problem: Problem, alpha: float = 1.0, reserve: bool = True) -> 
 
     `reserve=False` is the paper to the letter: it depends on the order of the queries, and one that fits nowhere is left
     unanswered; its bound is that of the problem with `allow_unanswered`. `reserve=True` keeps the cheapest answer for
-    every query still to come. Raises `ProblemError` for an `alpha` that is negative or not finite.
+    every query still to come. Raises `ProblemError` for an `alpha` that is negative or not finite, and for a problem with
+    capacities or a minimum value, of which it knows nothing.
     """
     if not (math.isfinite(alpha) and alpha >= 0):
         raise ProblemError(f"alpha={alpha!r} must be finite and >= 0")
+    for name in ("capacity", "minimum_value"):
+        if getattr(problem, name) is not None:
+            raise ProblemError(f"greedy_ratio knows no {name}: leave it out, or use lagrangian or exact")
     started = time.perf_counter()
     choice = _select(problem, alpha, reserve)
     seconds = time.perf_counter() - started
@@ -42,12 +47,12 @@ def greedy_ratio(problem: Problem, alpha: float = 1.0, reserve: bool = True) -> 
             problem.value, problem.cost_usd, problem.budget_usd, available=problem.available, allow_unanswered=True
         )
         choice = np.where(choice == UNANSWERED, problem.value.shape[1], choice)
-    dual = search(judged)
+    dual = search(judged, judged.cheapest)
     return assignment(
         judged,
         choice,
         bound=dual.bound,
-        multiplier=dual.price,
+        price=dual.price,
         status="feasible",
         seconds=seconds,
         solver=f"greedy_ratio(alpha={alpha:g}, reserve={reserve})",
@@ -63,7 +68,7 @@ def _select(problem: Problem, alpha: float, reserve: bool) -> Int[np.ndarray, " 
     decide, the query is chosen alone, with exact sums.
     """
     kept = problem.picked(problem.cheapest)[1] if reserve else np.zeros(len(problem))
-    doubt = 8 * np.finfo(np.float64).eps * len(problem) * problem.spendable_usd
+    doubt = 8 * np.finfo(np.float64).eps * len(problem) * problem.limit
     choice = np.empty(len(problem), np.int64)
     spent = exact_parts(kept)
     length = LONGEST
@@ -77,7 +82,7 @@ def _select(problem: Problem, alpha: float, reserve: bool) -> Int[np.ndarray, " 
         cost = np.broadcast_to(cost, value.shape)
         start = 0
         while start < len(value):
-            left = problem.spendable_usd - math.fsum(spent)
+            left = problem.limit - math.fsum(spent)
             block = slice(start, start + length)
             picks = _picks(ratio[block], cost[block], need[block], usual[block], left, doubt)
             takes = np.where(picks < 0, 0.0, need[block][np.arange(len(picks)), picks])
@@ -144,7 +149,7 @@ def _pick_exactly(
     spent: list[float],
 ) -> int:
     """The best choice of one query that fits beside `spent`, summed exactly."""
-    fits = np.array([math.fsum([*spent, one]) <= problem.spendable_usd for one in cost]) & ~np.isneginf(value)
+    fits = np.array([math.fsum([*spent, one]) <= problem.limit for one in cost]) & ~np.isneginf(value)
     if not fits.any():
         return UNANSWERED
     return int(best_of(np.where(fits, ratio, -np.inf)[None], np.where(fits, -cost, -np.inf)[None])[0])

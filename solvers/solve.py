@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from solvers.assignment import Assignment
 from solvers.exact import exact
 from solvers.greedy import greedy_ratio
 from solvers.lagrangian import lagrangian
-from solvers.problem import Assignment, Problem, ProblemError
+from solvers.problem import Problem, ProblemError
 
 SOLVERS: dict[str, Callable[..., Assignment]] = {
     "greedy_ratio": greedy_ratio,

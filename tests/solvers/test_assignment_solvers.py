@@ -22,7 +22,7 @@ from solvers import (
     lagrangian,
     solve,
 )
-from solvers.lagrangian import dual_bound
+from solvers.dual import dual_bound
 
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=60)
 ROUNDING = 1e-11

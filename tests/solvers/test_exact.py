@@ -18,6 +18,7 @@ from scipy.sparse import csr_matrix, eye, kron
 
 from solvers import Problem, ProblemError, exact, lagrangian
 from solvers.core import CoreSearch, search_core
+from solvers.dual import search
 
 exact_module = importlib.import_module("solvers.exact")  # `solvers.exact` names the function
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=60)
@@ -42,7 +43,7 @@ def best_value(problem: Problem) -> float:
 def without_the_dynamic_programme() -> Iterator[None]:
     """The search of the core gives up at once, so that CP-SAT has to do the work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact_module, "search_core", lambda problem, price, incumbent, **limits: CoreSearch(incumbent, False))
+        patch.setattr(exact_module, "search_core", lambda problem, dual, incumbent, **limits: CoreSearch(incumbent, False))
         yield
 
 
@@ -179,7 +180,7 @@ def test_limits_that_make_no_sense_are_refused(options: dict[str, float]):
 @given(problems(decimal=True), st.integers(1, 6))
 def test_a_core_search_with_few_states_never_claims_a_proof_that_it_does_not_have(problem: Problem, states: int):
     incumbent = problem.cheapest
-    found = search_core(problem, lagrangian(problem).multiplier, incumbent, most_states=states)
+    found = search_core(problem, search(problem, problem.cheapest), incumbent, most_states=states)
     value, cost = problem.totals(found.choice)
     assert problem.fits(cost)
     assert value >= problem.totals(incumbent)[0] - ROUNDING
@@ -189,16 +190,16 @@ def test_a_core_search_with_few_states_never_claims_a_proof_that_it_does_not_hav
 @CAREFUL
 @given(problems(decimal=False))
 def test_a_core_search_with_enough_states_is_complete_and_optimal(problem: Problem):
-    found = search_core(problem, lagrangian(problem).multiplier, problem.cheapest)
+    found = search_core(problem, search(problem, problem.cheapest), problem.cheapest)
     assert found.complete
     assert problem.totals(found.choice)[0] == pytest.approx(best_value(problem), rel=0, abs=ROUNDING)
 
 
 def test_too_few_states_are_noticed_on_a_batch_that_needs_more():
     problem = hard_batch(2)
-    price, incumbent = lagrangian(problem).multiplier, lagrangian(problem).choice.astype(int)
-    assert search_core(problem, price, incumbent).complete
-    assert not search_core(problem, price, incumbent, most_states=2).complete
+    dual, incumbent = search(problem, problem.cheapest), lagrangian(problem).choice.astype(int)
+    assert search_core(problem, dual, incumbent).complete
+    assert not search_core(problem, dual, incumbent, most_states=2).complete
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e9], ids=["fractions of a cent", "billions"])
