@@ -1,4 +1,4 @@
-"""The command line: `jaxroute demo | train | route | sources`, made from the configurations."""
+"""The command line: `jaxroute demo | train | route | assign | sources`, made from the configurations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxroute import demo
+from jaxroute import assign, demo
 from jaxroute.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
 from jaxroute.errors import JaxrouteError, PromptError, SourceError
 from jaxroute.files import check_file, check_folder
@@ -87,7 +87,7 @@ class Sources:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends with a message and exit status 2, and nothing is written."""
     tyro.extras.subcommand_cli_from_dict(
-        {"demo": _demo, "train": _train, "route": _route, "sources": _sources},
+        {"demo": _demo, "train": _train, "route": _route, "assign": _assign, "sources": _sources},
         args=arguments,
         prog="jaxroute",
         description="Assign every prompt to a language model so that total quality is highest within a budget.",
@@ -154,6 +154,11 @@ def _route(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
     for column, model in enumerate(routed.models):
         print(f"  {model:<46} {(routed.assignment.choice == column).sum():>7,} prompts")
     print(f"written to {config.output}")
+
+
+def _assign(config: Annotated[assign.AssignConfig, tyro.conf.arg(name="")]) -> None:
+    """Assign queries to models from files of estimates and costs; no predictor needed."""
+    assign.main(config)
 
 
 def _sources(config: Annotated[Sources, tyro.conf.arg(name="")]) -> None:

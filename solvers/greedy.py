@@ -35,9 +35,7 @@ def greedy_ratio(problem: Problem, alpha: float = 1.0, reserve: bool = True) -> 
     """
     if not (math.isfinite(alpha) and alpha >= 0):
         raise ProblemError(f"alpha={alpha!r} must be finite and >= 0")
-    for name in ("capacity", "minimum_value"):
-        if getattr(problem, name) is not None:
-            raise ProblemError(f"greedy_ratio knows no {name}: leave it out, or use lagrangian or exact")
+    check_known(problem)
     started = time.perf_counter()
     choice = _select(problem, alpha, reserve)
     seconds = time.perf_counter() - started
@@ -57,6 +55,13 @@ def greedy_ratio(problem: Problem, alpha: float = 1.0, reserve: bool = True) -> 
         seconds=seconds,
         solver=f"greedy_ratio(alpha={alpha:g}, reserve={reserve})",
     )
+
+
+def check_known(problem: Problem) -> None:
+    """Raise `ProblemError` for constraints that the selector knows nothing of."""
+    for name in ("capacity", "minimum_value"):
+        if getattr(problem, name) is not None:
+            raise ProblemError(f"greedy_ratio knows no {name}: leave it out, or use lagrangian or exact")
 
 
 def _select(problem: Problem, alpha: float, reserve: bool) -> Int[np.ndarray, " queries"]:

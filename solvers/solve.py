@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from solvers.assignment import Assignment
 from solvers.exact import exact
@@ -19,13 +21,21 @@ EXACT_QUERIES = 20_000
 """Up to here `exact` proves optimality in seconds; beyond, the Lagrangian's bound is closer than estimates are good."""
 
 
-def solve(problem: Problem, solver: str = "auto", **options: float) -> Assignment:
-    """Assign with the named solver; `auto` takes `exact` up to 20,000 queries and `lagrangian` beyond.
+def solve(problem: Problem, solver: str = "auto", **options: Any) -> Assignment:
+    """Assign with the named solver; `auto` takes `exact` up to 20,000 queries and `lagrangian` beyond, and says so.
 
     `options` go to the solver. Raises `ProblemError` for an unknown name.
     """
-    if solver == "auto":
-        solver = "exact" if len(problem.value) <= EXACT_QUERIES else "lagrangian"
-    if solver not in SOLVERS:
-        raise ProblemError(f"solver={solver!r} must be one of auto, {', '.join(SOLVERS)}")
-    return SOLVERS[solver](problem, **options)
+    if solver != "auto":
+        return find_solver(solver)(problem, **options)
+    few = len(problem) <= EXACT_QUERIES
+    found = (exact if few else lagrangian)(problem, **options)
+    why = "up to" if few else "more than"
+    return replace(found, reason=f"taken since {len(problem):,} queries are {why} {EXACT_QUERIES:,}")
+
+
+def find_solver(name: str) -> Callable[..., Assignment]:
+    """The solver of that name. Raises `ProblemError` naming those there are."""
+    if name not in SOLVERS:
+        raise ProblemError(f"solver={name!r} must be one of auto, {', '.join(SOLVERS)}")
+    return SOLVERS[name]

@@ -64,7 +64,10 @@ def numbers(
     """The column as float64; empty cells are NaN, True and False are 1 and 0, anything else is a problem."""
     words = {"true": 1.0, "false": 0.0, "": np.nan, "nan": np.nan, "none": np.nan, "null": np.nan}
     values = np.full(len(frame), np.nan)
-    for row, cell in enumerate(frame[column]):
+    cells: Any = frame[column]
+    if isinstance(cells.dtype, np.dtype) and cells.dtype.kind in "fiub":
+        values, cells = cells.to_numpy(np.float64), []
+    for row, cell in enumerate(cells):
         if isinstance(cell, float | np.number | np.bool_):
             values[row] = float(cell)
         elif cell is not None and cell is not pd.NA:

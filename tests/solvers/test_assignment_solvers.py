@@ -289,3 +289,11 @@ def test_auto_proves_small_batches_and_bounds_large_ones():
     assert (solve(small).solver, solve(small).status) == ("exact", "optimal")
     large = Problem(np.random.default_rng(9).uniform(size=(20_001, 2)), [0.1, 0.2], 3_000.0)
     assert solve(large).solver == "lagrangian"
+
+
+def test_auto_says_what_it_took_and_why():
+    small = Problem(np.random.default_rng(9).uniform(size=(10, 3)), [0.1, 0.2, 0.4], 2.0)
+    assert "exact (taken since 10 queries are up to 20,000)" in str(solve(small))
+    large = Problem(np.random.default_rng(9).uniform(size=(20_001, 2)), [0.1, 0.2], 3_000.0)
+    assert "lagrangian (taken since 20,001 queries are more than 20,000)" in str(solve(large))
+    assert solve(small, "exact").reason == ""
