@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
 
 from jaxroute.files import check_folder, replacing
 from jaxroute.sources.estimates import QUERY_ID, Given, read_given
-from solvers import SOLVERS, Assignment, Problem, ProblemError, solve
-from solvers.greedy import check_known
+from solvers import Assignment, Problem, ProblemError, check_solver, solve
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,8 @@ def main(config: AssignConfig) -> list[Assignment]:
     _check(config, names)
     given = read_given(config.estimates, config.costs, config.available)
     problems = _problems(config, given)
-    if "greedy_ratio" in names:
-        check_known(problems[0])
+    for name in names:
+        check_solver(problems[0], name)
     _describe(config, given)
     print(
         f"{'limit':>12}  {'solver':<14}{'value':>12}{'mean':>9}{'cost_usd':>12}{'gap':>10}  {'status':<9}{'unanswered':>11}"
@@ -115,9 +113,6 @@ def _check(config: AssignConfig, names: list[str]) -> None:
         problems.append(
             f"budget_usd={config.budget_usd} and minimum_value={config.minimum_value}: give one or several of either"
         )
-    unknown = [name for name in names if name not in (*SOLVERS, "auto")]
-    if unknown:
-        problems.append(f"solver={config.solver!r}: {', '.join(unknown)} must be one of auto, {', '.join(SOLVERS)}")
     if len(set(names)) < len(names):
         problems.append(f"solver={config.solver!r}: name every solver once")
     if not config.max_seconds > 0:
@@ -128,11 +123,12 @@ def _check(config: AssignConfig, names: list[str]) -> None:
 
 def _problems(config: AssignConfig, given: Given) -> list[Problem]:
     """One per budget or minimum value; what cannot work is refused here."""
+    counts = read_capacity(config.capacity, given.models)
     first = Problem(
         given.estimates,
         given.cost_usd,
         available=given.available,
-        capacity=_capacity(config.capacity, given),
+        capacity=np.array([counts.get(model, len(given.estimates)) for model in given.models]) if counts else None,
         allow_unanswered=config.allow_unanswered,
     )
     if config.minimum_value:
@@ -140,15 +136,14 @@ def _problems(config: AssignConfig, given: Given) -> list[Problem]:
     return [replace(first, budget_usd=budget) for budget in config.budget_usd]
 
 
-def _capacity(listed: Sequence[str], given: Given) -> Int[np.ndarray, " models"] | None:
-    if not listed:
-        return None
-    capacity = np.full(len(given.models), len(given.estimates))
+def read_capacity(listed: Sequence[str], models: Sequence[str]) -> dict[str, int]:
+    """MODEL=COUNT as typed. Raises `ProblemError` for one that is not."""
+    capacity = {}
     for one in listed:
         model, _, count = one.rpartition("=")
-        if model not in given.models or not count.isdigit():
-            raise ProblemError(f"capacity={one!r} must be MODEL=COUNT, the model one of {', '.join(given.models)}")
-        capacity[given.models.index(model)] = int(count)
+        if model not in models or not count.isdigit() or model in capacity:
+            raise ProblemError(f"capacity={one!r} must be MODEL=COUNT, once for any model of {', '.join(models)}")
+        capacity[model] = int(count)
     return capacity
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxroute import assign, demo
+from jaxroute.assign import read_capacity
 from jaxroute.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
 from jaxroute.errors import JaxrouteError, PromptError, SourceError
 from jaxroute.files import check_file, check_folder
@@ -54,14 +55,20 @@ class Route:
     prompts: Path
     """JSON lines with a "prompt" each, or plain text with a prompt per line (.txt). Further fields are kept, but for model,
     estimate and cost_usd, which are set."""
-    budget_usd: float
+    budget_usd: float | None = None
     """Dollars for all prompts together."""
+    minimum_quality: float | None = None
+    """Instead of a budget: the mean estimated quality to reach, in [0, 1], at the least cost."""
     output: Path = Path("assignment.jsonl")
     """One JSON line per prompt: model, estimated quality, expected cost."""
     solver: Literal["auto", "lagrangian", "exact", "greedy_ratio"] = "lagrangian"
     """How to assign."""
     models: tuple[str, ...] | None = None
     """Only these models of the checkpoint; default: all."""
+    capacity: tuple[str, ...] = ()
+    """MODEL=COUNT for every model that takes only so many prompts."""
+    allow_unanswered: bool = False
+    """Leave prompts without an answer (model null) where the budget or the capacities do not reach."""
     prices: Path | None = None
     """A price list in place of the checkpoint's."""
     output_tokens: float | None = None
@@ -141,6 +148,9 @@ def _route(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
     routed = router.route_in_full(
         [row["prompt"] for row in rows],
         budget_usd=config.budget_usd,
+        minimum_quality=config.minimum_quality,
+        capacity=read_capacity(config.capacity, router.models) if config.capacity else None,
+        allow_unanswered=config.allow_unanswered,
         solver=config.solver,
         models=config.models,
         prices=prices,

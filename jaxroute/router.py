@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from jaxroute.checkpoint import Checkpoint, load_checkpoint
 from jaxroute.encoders import check_prompts
 from jaxroute.errors import TableError
 from jaxroute.files import replacing
 from jaxroute.prices import PriceList, Pricing
-from solvers import Assignment, Problem, at_price, solve
+from solvers import Assignment, Problem, at_price, check_solver, solve
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,18 @@ class Router:
         prices: PriceList | None = None,
         output_tokens: float | None = None,
         available: Bool[np.ndarray, "queries models"] | None = None,
+        capacity: Mapping[str, int] | None = None,
+        minimum_quality: float | None = None,
+        allow_unanswered: bool = False,
     ) -> Assignment:
         """Assign every prompt to a model; `choice` counts `models`, by default all of the router's.
 
-        Either `budget_usd`, dollars for the whole batch, or a fixed `multiplier` (quality per dollar, as an earlier
-        assignment found it), with which every prompt is routed on its own. `prices` replaces those of the checkpoint
-        and must name every model, `output_tokens` the expected length of an answer. Raises `InfeasibleBudget` with the least
-        budget that works.
+        One of `budget_usd`, dollars for the whole batch; `minimum_quality`, the mean estimate that is to be reached at the
+        least cost; or a fixed `multiplier` (quality per dollar, as an earlier assignment found it), with which every prompt is
+        routed on its own. `prices` replaces those of the checkpoint and must name every model, `output_tokens` the expected
+        length of an answer. `available` says which model may answer which prompt, `capacity` how many prompts a model
+        takes, by name; with `allow_unanswered` prompts may be left out (-1). Raises `InfeasibleBudget` with the least budget
+        that works, `InfeasibleProblem` with other limits that would.
         """
         return self.route_in_full(
             prompts,
@@ -81,6 +87,9 @@ class Router:
             prices=prices,
             output_tokens=output_tokens,
             available=available,
+            capacity=capacity,
+            minimum_quality=minimum_quality,
+            allow_unanswered=allow_unanswered,
         ).assignment
 
     def route_in_full(
@@ -94,10 +103,18 @@ class Router:
         prices: PriceList | None = None,
         output_tokens: float | None = None,
         available: Bool[np.ndarray, "queries models"] | None = None,
+        capacity: Mapping[str, int] | None = None,
+        minimum_quality: float | None = None,
+        allow_unanswered: bool = False,
     ) -> Routed:
         """`route` with the estimates, the expected costs and the assumption behind them."""
-        if (budget_usd is None) == (multiplier is None):
-            raise TableError(f"budget_usd={budget_usd} and multiplier={multiplier}: give exactly one of them")
+        asked = {"budget_usd": budget_usd, "minimum_quality": minimum_quality, "multiplier": multiplier}
+        if sum(one is not None for one in asked.values()) != 1:
+            raise TableError(f"{', '.join(f'{name}={one}' for name, one in asked.items())}: give exactly one of them")
+        if minimum_quality is not None and not 0 <= minimum_quality <= 1:
+            raise TableError(f"minimum_quality={minimum_quality} must be in [0, 1]")
+        if multiplier is not None and (capacity is not None or allow_unanswered):
+            raise TableError("a fixed multiplier routes every prompt on its own: it knows no capacity and answers everything")
         if output_tokens is not None and not output_tokens >= 0:
             raise TableError(f"output_tokens={output_tokens} must be >= 0")
         chosen = self._chosen(models)
@@ -106,16 +123,21 @@ class Router:
         prompts = list(prompts)
         tokens = self.predictor.encoder.count_tokens(prompts)
         cost, assumption = pricing.expected_cost_usd(tokens, output_tokens=output_tokens)
-        if budget_usd is not None:
-            # A budget that cannot work is refused before the encoder spends minutes on the prompts.
-            Problem(np.zeros_like(cost), cost, budget_usd, available=available)
+        limits: dict[str, Any] = {
+            "available": available,
+            "capacity": _by_model(capacity, chosen, len(prompts)),
+            "allow_unanswered": allow_unanswered,
+        }
+        if multiplier is None:
+            # Limits that cannot work are refused before the encoder spends minutes on the prompts.
+            check_solver(Problem(np.zeros_like(cost), cost, budget_usd, **limits), solver)
         estimates = self.predictor.estimate(prompts)
         values = estimates.values[:, [self.models.index(model) for model in chosen]]
         if multiplier is not None:
             assigned = at_price(values, cost, multiplier, available=available)
         else:
-            assert budget_usd is not None
-            assigned = solve(Problem(values, cost, budget_usd, available=available), solver)
+            least = None if minimum_quality is None else minimum_quality * len(prompts)
+            assigned = solve(Problem(values, cost, budget_usd, minimum_value=least, **limits), solver)
         return Routed(
             assignment=assigned,
             models=chosen,
@@ -140,6 +162,15 @@ class Router:
     def _pricing(self, models: list[str], prices: PriceList | None) -> Pricing:
         pricing = self.checkpoint.pricing.select(models)
         return pricing if prices is None else replace(pricing, prices=prices)
+
+
+def _by_model(capacity: Mapping[str, int] | None, models: list[str], queries: int) -> Int[np.ndarray, " models"] | None:
+    """A count per model; those that are not named take everything."""
+    if capacity is None:
+        return None
+    if unknown := [f"{model}={count}" for model, count in capacity.items() if model not in models]:
+        raise TableError(f"capacity of unknown models: {', '.join(unknown)}; known are {', '.join(models)}")
+    return np.array([capacity.get(model, queries) for model in models])
 
 
 def write_assignment(

@@ -6,7 +6,7 @@ from solvers.frontier import Frontier, frontier
 from solvers.greedy import greedy_ratio
 from solvers.lagrangian import PROVED, at_price, lagrangian
 from solvers.problem import InfeasibleBudget, InfeasibleProblem, InfeasibleValue, Problem, ProblemError
-from solvers.solve import SOLVERS, solve
+from solvers.solve import SOLVERS, check_solver, solve
 from solvers.universe import Universe, build_universe
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Universe",
     "at_price",
     "build_universe",
+    "check_solver",
     "exact",
     "frontier",
     "greedy_ratio",

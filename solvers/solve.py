@@ -8,7 +8,7 @@ from typing import Any
 
 from solvers.assignment import Assignment
 from solvers.exact import exact
-from solvers.greedy import greedy_ratio
+from solvers.greedy import check_known, greedy_ratio
 from solvers.lagrangian import lagrangian
 from solvers.problem import Problem, ProblemError
 
@@ -26,16 +26,18 @@ def solve(problem: Problem, solver: str = "auto", **options: Any) -> Assignment:
 
     `options` go to the solver. Raises `ProblemError` for an unknown name.
     """
+    check_solver(problem, solver)
     if solver != "auto":
-        return find_solver(solver)(problem, **options)
+        return SOLVERS[solver](problem, **options)
     few = len(problem) <= EXACT_QUERIES
     found = (exact if few else lagrangian)(problem, **options)
     why = "up to" if few else "more than"
     return replace(found, reason=f"taken since {len(problem):,} queries are {why} {EXACT_QUERIES:,}")
 
 
-def find_solver(name: str) -> Callable[..., Assignment]:
-    """The solver of that name. Raises `ProblemError` naming those there are."""
-    if name not in SOLVERS:
-        raise ProblemError(f"solver={name!r} must be one of auto, {', '.join(SOLVERS)}")
-    return SOLVERS[name]
+def check_solver(problem: Problem, solver: str) -> None:
+    """Raise the `ProblemError` that `solve` would: an unknown name, or constraints of which that solver knows nothing."""
+    if solver not in ("auto", *SOLVERS):
+        raise ProblemError(f"solver={solver!r} must be one of auto, {', '.join(SOLVERS)}")
+    if solver == "greedy_ratio":
+        check_known(problem)

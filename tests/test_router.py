@@ -30,7 +30,7 @@ from jaxroute.predictor import _logits
 from jaxroute.prices import Price, table_pricing
 from jaxroute.scoring import _run
 from jaxroute.sources.simulated import simulated_prices
-from solvers import InfeasibleBudget, ProblemError
+from solvers import InfeasibleBudget, InfeasibleProblem, ProblemError
 
 PROMPTS = ["What is 2 plus 2?", "Write a Rust function that reverses a list of coins.", "Translate 'hello' into Finnish."] * 4
 
@@ -184,6 +184,33 @@ def test_bad_requests_are_named(checkpoint_folder: Path, fresh_cache: Path) -> N
         router.route(PROMPTS, budget_usd=float("nan"))
     with pytest.raises(ProblemError, match="solver='magic'"):
         router.route(PROMPTS, budget_usd=1.0, solver="magic")
+    with pytest.raises(TableError, match=r"minimum_quality=1\\.5 must be in"):
+        router.route(PROMPTS, minimum_quality=1.5)
+    with pytest.raises(TableError, match="capacity of unknown models: sim-huge=3"):
+        router.route(PROMPTS, budget_usd=1.0, capacity={"sim-huge": 3})
+    with pytest.raises(TableError, match="knows no capacity"):
+        router.route(PROMPTS, multiplier=1.0, capacity={"sim-nano": 3})
+    with pytest.raises(ProblemError, match="greedy_ratio knows no capacity"):
+        router.route(PROMPTS, budget_usd=1.0, capacity={"sim-nano": 3}, solver="greedy_ratio")
+    with pytest.raises(InfeasibleProblem, match="leaves 2 of 12 queries without a place"):
+        router.route(PROMPTS, budget_usd=1.0, capacity={model: 1 for model in router.models})
+    assert not list(fresh_cache.rglob("*.sqlite"))  # all that was refused before anything was encoded
+
+
+def test_a_capacity_a_minimum_quality_and_prompts_left_out(checkpoint_folder: Path, fresh_cache: Path) -> None:
+    router = Router.load(checkpoint_folder)
+    free = router.route(PROMPTS, budget_usd=0.01, solver="exact")
+    favourite = router.models[int(np.bincount(free.choice).argmax())]
+    within = router.route(PROMPTS, budget_usd=0.01, solver="exact", capacity={favourite: 2})
+    assert (within.choice == router.models.index(favourite)).sum() == 2
+    assert within.value <= free.value + 1e-12
+    cheapest = router.route(PROMPTS, minimum_quality=free.value / len(PROMPTS), solver="exact")
+    assert cheapest.objective == "cost_usd"
+    assert cheapest.cost_usd <= free.cost_usd + 1e-12
+    assert cheapest.value >= free.value * (1 - 1e-11)
+    least = free.cost_usd / 100
+    some = router.route(PROMPTS, budget_usd=least, allow_unanswered=True)
+    assert some.cost_usd <= least and some.unanswered > 0
 
 
 def test_a_long_prompt_is_cut_and_counted(checkpoint_folder: Path, fresh_cache: Path) -> None:
