@@ -184,7 +184,7 @@ def test_bad_requests_are_named(checkpoint_folder: Path, fresh_cache: Path) -> N
         router.route(PROMPTS, budget_usd=float("nan"))
     with pytest.raises(ProblemError, match="solver='magic'"):
         router.route(PROMPTS, budget_usd=1.0, solver="magic")
-    with pytest.raises(TableError, match=r"minimum_quality=1\\.5 must be in"):
+    with pytest.raises(TableError, match=r"minimum_quality=1\.5 must be in"):
         router.route(PROMPTS, minimum_quality=1.5)
     with pytest.raises(TableError, match="capacity of unknown models: sim-huge=3"):
         router.route(PROMPTS, budget_usd=1.0, capacity={"sim-huge": 3})
