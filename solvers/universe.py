@@ -85,11 +85,13 @@ def build_universe(
             inside = Limits(np.ones(models), len(best), limits.required, sorted(set(range(models)) - set(best)), False)
             chosen = _greedy(coverage, inside, lazy=True).models
         bound = min(bound, best_bound)
+    # No set is worth more than all models together.
+    everything = coverage.value(sorted(set(range(models)) - set(limits.banned)))
     values = [coverage.value(chosen[: count + 1]) for count in range(len(chosen))]
     return Universe(
         models=chosen,
         value_by_size=values,
-        bound=max(bound, values[-1] if values else 0.0),
+        bound=max(min(bound, everything), values[-1] if values else 0.0),
         evaluations=evaluations,
         never_run=never_run,
         cost_usd=None if cost_usd is None else math.fsum(np.asarray(cost_usd, np.float64)[chosen]),

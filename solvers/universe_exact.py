@@ -1,17 +1,29 @@
-"""The best set of models to serve, as an integer programme in OR-Tools CP-SAT; for small pools."""
+"""The best set of models to serve, as maximum coverage in OR-Tools CP-SAT; for small pools.
+
+The best quality of a set on one query is a sum of steps down its sorted qualities q(1) >= q(2) >= ...,
+
+    max_{i in U} q[j, i] = sum_k (q(k) - q(k+1)) * [U meets the k best models of query j]
+
+so graded qualities are weighted coverage too (Cornuejols, Nemhauser & Wolsey 1980, "A canonical representation of simple
+plant location problems"). Equal sets of models are merged over all queries, of which a small pool leaves few:
+
+    maximise  sum_s weight[s] y[s]   subject to   y[s] <= sum_{i in s} x[i],   sum_i cost[i] x[i] <= budget,   x, y in {0, 1}
+"""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from ortools.sat.python import cp_model
 
 from solvers.coverage import Limits
 
-UNITS = 2**30
-"""Quality is counted in this part of the largest, cost in this part of the budget."""
+UNITS = 2**40
+"""Weights are counted in this part of their sum, cost in a part of the budget."""
+COST_UNITS = 2**30
+ROWS = 4_096
 
 
 def best_cover(
@@ -19,12 +31,11 @@ def best_cover(
 ) -> tuple[list[int], float]:
     """The best set found, and a bound on the mean quality of all.
 
-    Facility location: maximise sum_j sum_i quality[j, i] y[j, i] with y[j, i] <= x[i], sum_i y[j, i] <= 1 and
-    sum_i cost[i] x[i] <= budget. Qualities are rounded up and costs down, so that the solver's bound holds; a set that only
-    rounding let in is not returned.
+    Weights are rounded up and costs down, so that the solver's bound holds; a set that only rounding let in is not returned.
     """
     queries, models = quality.shape
-    unit = (quality.max() or 1.0) / UNITS
+    sets, weights = _cover(quality)
+    unit = 1.0 if np.array_equal(weights, np.rint(weights)) else float(weights.sum()) / UNITS
     program = cp_model.CpModel()
     serve = [program.new_bool_var("") for _ in range(models)]
     for model in range(models):
@@ -34,25 +45,19 @@ def best_cover(
     for model in limits.banned:
         program.add(serve[model] == 0)
     if limits.budget > 0:
-        cost_unit = limits.budget / UNITS if limits.cost_matters else 1.0
+        cost_unit = limits.budget / COST_UNITS if limits.cost_matters else 1.0
         # What costs more than the budget counts as twice it: large enough, and small enough for integers.
-        weights = [math.floor(cost / cost_unit) for cost in np.minimum(limits.cost, 2 * limits.budget)]
+        costs = [math.floor(cost / cost_unit) for cost in np.minimum(limits.cost, 2 * limits.budget)]
         most = math.ceil(limits.budget / cost_unit) + limits.cost_matters
-        program.add(cp_model.LinearExpr.weighted_sum(serve, weights) <= most)
+        program.add(cp_model.LinearExpr.weighted_sum(serve, costs) <= most)
     else:
         for model in np.flatnonzero(limits.cost > 0):
             program.add(serve[model] == 0)
-    terms, gains = [], []
-    for row in range(queries):
-        answers = []
-        for model in np.flatnonzero(quality[row] > 0):
-            answer = program.new_bool_var("")
-            program.add_implication(answer, serve[model])
-            answers.append(answer)
-            terms.append(answer)
-            gains.append(math.ceil(quality[row, model] / unit))
-        program.add_at_most_one(answers)
-    program.maximize(cp_model.LinearExpr.weighted_sum(terms, gains))
+    met = []
+    for members in sets:
+        met.append(program.new_bool_var(""))
+        program.add_bool_or([serve[model] for model in np.flatnonzero(members)]).only_enforce_if(met[-1])
+    program.maximize(cp_model.LinearExpr.weighted_sum(met, [math.ceil(weight / unit) for weight in weights]))
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds = max_seconds
     solver.parameters.random_seed = 0
@@ -65,3 +70,26 @@ def best_cover(
     found = [model for model in range(models) if solver.boolean_value(serve[model])]
     within = limits.allows(0.0, math.fsum(limits.cost[found]))
     return (found if within else start), bound
+
+
+def _cover(quality: Float[np.ndarray, "queries models"]) -> tuple[Bool[np.ndarray, "sets models"], Float[np.ndarray, " sets"]]:
+    """The different sets of the k best models, and the sum of the steps that each is worth."""
+    models = quality.shape[1]
+    weight_of: dict[bytes, float] = {}
+    for start in range(0, len(quality), ROWS):
+        rows = quality[start : start + ROWS]
+        order = np.argsort(-rows, axis=1, kind="stable")
+        ordered = np.take_along_axis(rows, order, axis=1)
+        steps = ordered - np.pad(ordered[:, 1:], ((0, 0), (0, 1)))
+        members = np.zeros_like(rows, bool)
+        for rank in range(models):
+            np.put_along_axis(members, order[:, rank : rank + 1], True, axis=1)
+            worth = np.flatnonzero(steps[:, rank] > 0)
+            packed = np.packbits(members[worth], axis=1)
+            different, place = np.unique(packed, axis=0, return_inverse=True)
+            sums = np.bincount(place.ravel(), weights=steps[worth, rank], minlength=len(different))
+            for key, total in zip(different, sums, strict=True):
+                weight_of[key.tobytes()] = weight_of.get(key.tobytes(), 0.0) + float(total)
+    packed = np.frombuffer(b"".join(weight_of), np.uint8).reshape(-1, -(-models // 8))
+    sets = np.unpackbits(packed, axis=1, count=models).astype(bool)
+    return sets, np.array(list(weight_of.values()))
