@@ -215,8 +215,8 @@ def _figure(path: Path, rows: list[Row]) -> None:
     panels[1].axvline(56, color="#888888", linewidth=1)
     panels[0].set_ylabel("share of queries answered by at least one model\n(graded: mean of the best grade)")
     figure.suptitle(
-        "Models worth serving, chosen by greedy: on the queries they were chosen on (solid; shaded up to the proved bound; "
-        "dotted: all models) and on others (dashed)"
+        "Models worth serving, chosen by greedy\nsolid: on the queries they were chosen on, shaded up to the proved bound; "
+        "dotted: all models; dashed: on other queries"
     )
     with replacing(path) as partial:
         figure.savefig(partial, dpi=130)
