@@ -16,13 +16,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from ortools.graph.python import min_cost_flow
 
 from solvers.choices import Choices, best_of
 
 INTEGER_BITS = 61
 """Sums of costs stay below 2^61: the flow counts in 64 bits."""
+WHOLE = 1_000_000
+"""Up to so many choices the flow is given all of them."""
+SAMPLE = 20_000
+"""Queries whose tolls tell which choices a large problem's flow needs."""
+NEAR, WIDER = 0.05, 8.0
+"""The share of queries that the flow is first given a second choice for, and how much wider the net is cast if it fails."""
+ROWS = 20_000
+"""Queries that are looked at together."""
+TOO_LITTLE = 1e-12
+"""A difference, relative to the numbers, that rounding alone explains."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +46,36 @@ class Shared:
 
 
 def share(choices: Choices, price: float) -> Shared:
-    """The most value - price * cost within the capacities; at an infinite price the least cost."""
+    """The most value - price * cost within the capacities; at an infinite price the least cost.
+
+    A large problem's flow is first asked for on the choices that are near the best at the tolls of a sample; what its own
+    tolls then show to be worth more is added until nothing is (column generation).
+    """
     reduced = _reduced(choices, price)
     choice = np.empty(len(choices), np.int32)
     for rows, _, cost in choices.chunks():
         choice[rows] = best_of(reduced[rows], -cost)
     if choices.places is None or (choices.spare(choice) >= 0).all():
         return Shared(choice, np.zeros(choices.width), np.zeros(0, np.int64))
-    choice, left_over = _flow(reduced, choices.places)
-    tolls = _tolls(reduced, choice, choices.places) if not left_over.size else np.zeros(choices.width)
-    return Shared(choice, tolls, left_over)
+    usable = reduced > -np.inf
+    guess, near = _guess(reduced, choices.places) if reduced.size > WHOLE else (np.zeros(choices.width), math.inf)
+    arcs = _worth_more(reduced, guess, within=near) & usable
+    while True:
+        choice, left_over = _flow(reduced, arcs, choices.places)
+        if left_over.size and arcs.sum() == usable.sum():
+            return Shared(choice, np.zeros(choices.width), left_over)
+        if left_over.size:
+            near = near * WIDER if near else math.inf
+            arcs = _worth_more(reduced, guess, within=near) & usable
+            continue
+        tolls = _tolls(reduced, usable, choice, choices.places)
+        missing = _worth_more(reduced, tolls, choice) & usable & ~arcs
+        if not missing.any() and math.isfinite(near):
+            # Moves that are not among the arcs can make the tolls of all moves contradict each other.
+            missing = _worth_more(reduced, _tolls(reduced, arcs, choice, choices.places), choice) & usable & ~arcs
+        if not missing.any():
+            return Shared(choice, tolls, left_over)
+        arcs |= missing
 
 
 def _reduced(choices: Choices, price: float) -> Float[np.ndarray, "queries choices"]:
@@ -55,14 +85,69 @@ def _reduced(choices: Choices, price: float) -> Float[np.ndarray, "queries choic
     return reduced
 
 
-def _flow(
+def _guess(
     reduced: Float[np.ndarray, "queries choices"], places: Int[np.ndarray, " choices"]
+) -> tuple[Float[np.ndarray, " choices"], float]:
+    """The tolls of an even sample; and how near its best another choice of a query comes at them, for one query in twenty."""
+    rows = np.linspace(0, len(reduced) - 1, SAMPLE).astype(int)
+    sample, some = reduced[rows], np.ceil(places * (SAMPLE / len(reduced))).astype(np.int64)
+    arcs = sample > -np.inf
+    choice, left_over = _flow(sample, arcs, some)
+    tolls = _tolls(sample, arcs, choice, some) if not left_over.size else np.zeros(len(places))
+    ordered = np.sort(sample - tolls, axis=1)
+    return tolls, float(np.quantile(ordered[:, -1] - ordered[:, -2], NEAR)) if len(places) > 1 else 0.0
+
+
+def _worth_more(
+    reduced: Float[np.ndarray, "queries choices"],
+    tolls: Float[np.ndarray, " choices"],
+    choice: Int[np.ndarray, " queries"] | None = None,
+    within: float = 0.0,
+) -> Bool[np.ndarray, "queries choices"]:
+    """The choices that are, at the tolls, worth more than the one that was made; or `within` so much of the best one."""
+    found = np.empty(reduced.shape, bool)
+    scale = float(np.abs(tolls).max()) + float(np.abs(reduced[reduced > -np.inf]).max(initial=0.0))
+    for start in range(0, len(reduced), ROWS):
+        rows = slice(start, start + ROWS)
+        worth = reduced[rows] - tolls
+        if choice is None:
+            found[rows] = worth >= worth.max(axis=1, keepdims=True) - within
+        else:
+            own = worth[np.arange(len(worth)), choice[rows]][:, None]
+            found[rows] = worth > own + TOO_LITTLE * scale
+    return found
+
+
+def _flow(
+    reduced: Float[np.ndarray, "queries choices"],
+    arcs: Bool[np.ndarray, "queries choices"],
+    places: Int[np.ndarray, " choices"],
 ) -> tuple[Int[np.ndarray, " queries"], Int[np.ndarray, " left"]]:
-    """As many queries as possible through places in the models, at the least loss."""
+    """As many queries as possible through places in the models, along `arcs`, at the least loss."""
     queries, width = reduced.shape
-    row, column = np.nonzero(reduced > -np.inf)
-    best = reduced.max(axis=1, initial=-np.inf)
-    loss = best[row] - reduced[row, column]
+    choice = np.full(queries, -1, np.int32)
+    # What has one choice takes it and needs no flow.
+    counts = arcs.sum(axis=1)
+    single = np.flatnonzero(counts == 1)
+    choice[single] = arcs[single].argmax(axis=1)
+    places = places - np.bincount(choice[single], minlength=width)
+    for full in np.flatnonzero(places < 0):
+        choice[np.flatnonzero((counts == 1) & (choice == full))[places[full] :]] = -1
+    several = np.flatnonzero(counts > 1)
+    if several.size:
+        choice[several] = _routed(reduced[several], arcs[several], np.maximum(places, 0))
+    return choice, np.flatnonzero(choice < 0)
+
+
+def _routed(
+    reduced: Float[np.ndarray, "queries choices"],
+    arcs: Bool[np.ndarray, "queries choices"],
+    places: Int[np.ndarray, " choices"],
+) -> Int[np.ndarray, " queries"]:
+    """The flow itself; -1 where no place is left."""
+    queries, width = reduced.shape
+    row, column = np.nonzero(arcs)
+    loss = reduced.max(axis=1)[row] - reduced[row, column]
     # Flow's own scaling multiplies every cost by the number of nodes.
     bits = INTEGER_BITS - (queries + width + 2).bit_length() - 1
     unit = 2.0 ** (math.frexp(float(loss.max(initial=0.0)) or 1.0)[1] - bits)
@@ -82,11 +167,14 @@ def _flow(
     used = network.flows(np.arange(len(row))) > 0
     choice = np.full(queries, -1, np.int32)
     choice[row[used]] = column[used]
-    return choice, np.flatnonzero(choice < 0)
+    return choice
 
 
 def _tolls(
-    reduced: Float[np.ndarray, "queries choices"], choice: Int[np.ndarray, " queries"], places: Int[np.ndarray, " choices"]
+    reduced: Float[np.ndarray, "queries choices"],
+    arcs: Bool[np.ndarray, "queries choices"],
+    choice: Int[np.ndarray, " queries"],
+    places: Int[np.ndarray, " choices"],
 ) -> Float[np.ndarray, " choices"]:
     """The dual of a flow: what the cheapest way of making room costs.
 
@@ -95,15 +183,18 @@ def _tolls(
     """
     width = reduced.shape[1]
     moves = np.full((width, width), np.inf)
-    order = np.argsort(choice, kind="stable")
-    counts = np.bincount(choice, minlength=width)
-    ends = np.cumsum(counts)
-    for model in np.flatnonzero(counts):
-        rows = order[ends[model] - counts[model] : ends[model]]
-        moves[model] = (reduced[rows, model][:, None] - reduced[rows]).min(axis=0)
-    finite = reduced[reduced > -np.inf]
+    most, least = -np.inf, np.inf
+    for start in range(0, len(reduced), ROWS):
+        rows = slice(start, start + ROWS)
+        worth, made = np.where(arcs[rows], reduced[rows], -np.inf), choice[rows]
+        loss = worth[np.arange(len(worth)), made][:, None] - worth
+        order = np.argsort(made, kind="stable")
+        models, first = np.unique(made[order], return_index=True)
+        moves[models] = np.minimum(moves[models], np.minimum.reduceat(loss[order], first, axis=0))
+        most = max(most, float(worth.max()))
+        least = min(least, float(worth.min(where=arcs[rows], initial=np.inf)))
     # Where there is no room at all, a toll that outweighs every other one.
-    tolls = np.where(counts < places, 0.0, (finite.max() - finite.min()) * width)
+    tolls = np.where(np.bincount(choice, minlength=width) < places, 0.0, (most - least) * width)
     for _ in range(width):
         shorter = np.minimum(tolls, (moves + tolls).min(axis=1))
         if (shorter == tolls).all():

@@ -327,3 +327,27 @@ def test_a_table_that_is_no_array_is_read_in_slices():
     found = lagrangian(Problem(value, cost, problem.budget_usd))
     assert (found.value, found.cost_usd) == (kept.value, kept.cost_usd)
     assert max(value.longest, cost.longest) <= 2**16
+
+
+def test_a_flow_on_some_of_the_choices_ends_where_the_flow_on_all_does(monkeypatch: pytest.MonkeyPatch):
+    """Small limits make a small problem a large one: tolls of a sample, and rounds that add what is missing."""
+    problems = [crowded(seed, queries=400) for seed in range(3)]
+    problems += [replace(problem, cost_usd=np.tile(problem.cost_usd[0], (400, 1)), budget_usd=None) for problem in problems]
+    whole = [share(problem, price) for problem in problems for price in (0.0, 0.3, math.inf)]
+    monkeypatch.setattr("solvers.capacity.WHOLE", 100)
+    monkeypatch.setattr("solvers.capacity.SAMPLE", 60)
+    monkeypatch.setattr("solvers.capacity.ROWS", 70)
+    for near in (0.01, 0.2):
+        monkeypatch.setattr("solvers.capacity.NEAR", near)
+        pairs = zip(whole, [(problem, price) for problem in problems for price in (0.0, 0.3, math.inf)], strict=True)
+        for expected, (problem, price) in pairs:
+            found = share(problem, price)
+            assert (problem.spare(found.choice) >= 0).all()
+            worth = [
+                -cost if math.isinf(price) else value - price * cost
+                for value, cost in (problem.totals(found.choice), problem.totals(expected.choice))
+            ]
+            assert worth[0] == pytest.approx(worth[1], rel=1e-11)
+            if math.isfinite(price):
+                bounds = [dual_bound(problem, price, shared.tolls) for shared in (found, expected)]
+                assert bounds[0] == pytest.approx(bounds[1], rel=1e-9)
