@@ -53,7 +53,15 @@ def main(config: Config) -> Result:
     """Run them all; returns what is also written to result.json."""
     print(f"results go to {config.output}/")
     result: Result = {"small": str(config.small)}
-    for part in (assignments, against_integer_programmes, against_the_relaxation, against_a_loop, universes, many_queries):
+    for part in (
+        assignments,
+        with_capacities,
+        against_integer_programmes,
+        against_the_relaxation,
+        against_a_loop,
+        universes,
+        many_queries,
+    ):
         found = part(config)
         result |= found
         for name, value in found.items():
@@ -77,6 +85,27 @@ def assignments(config: Config) -> Result:
                 result |= {f"{key}_seconds": seconds, f"{key}_relative_gap": found.relative_gap, f"{key}_status": found.status}
     seconds, curve = _median(lambda: frontier(posed), config)
     return result | {"frontier_1e6x56_cost_per_query_seconds": seconds, "frontier_1e6x56_cost_per_query_points": len(curve)}
+
+
+def with_capacities(config: Config) -> Result:
+    """Every model takes at most 1.5 times its even share of the queries."""
+    result: Result = {}
+    for name, queries, models, solver in (
+        ("1e4x56", 10_000, 56, exact),
+        ("1e5x11", 100_000, 11, lagrangian),
+        ("1e6x11", 1_000_000, 11, lagrangian),
+    ):
+        value, cost, budget = batch(_scaled(queries, config), models)
+        capacity = np.full(models, 3 * len(value) // (2 * models) + 1)
+        built, posed = _median(lambda given=(value, cost, budget), room=capacity: Problem(*given, capacity=room), config)
+        seconds, found = _median(lambda posed=posed, solver=solver: solver(posed), config)
+        result |= {
+            f"problem_{name}_capacity_seconds": built,
+            f"{solver.__name__}_{name}_capacity_seconds": seconds,
+            f"{solver.__name__}_{name}_capacity_relative_gap": found.relative_gap,
+            f"{solver.__name__}_{name}_capacity_status": found.status,
+        }
+    return result
 
 
 def against_integer_programmes(config: Config) -> Result:

@@ -81,13 +81,17 @@ def _select(problem: Problem, alpha: float, reserve: bool) -> Int[np.ndarray, " 
         ratio = _ratio(problem, value, cost, alpha)
         usual = best_of(ratio, -cost)
         # What a choice takes of what is left: its cost, or what it costs more than the answer that was reserved.
-        need = cost - kept[chunk, None]
+        need = np.broadcast_to(cost - kept[chunk, None] if reserve else cost, value.shape)
         if problem.available is not None:
-            need[np.isneginf(value)] = np.inf
+            need = np.where(np.isneginf(value), np.inf, need)
         cost = np.broadcast_to(cost, value.shape)
         start = 0
         while start < len(value):
             left = problem.limit - math.fsum(spent)
+            if not reserve and need[start:].min() > left + doubt:
+                # Nothing fits any more.
+                choice[chunk.start + start : chunk.stop] = UNANSWERED
+                break
             block = slice(start, start + length)
             picks = _picks(ratio[block], cost[block], need[block], usual[block], left, doubt)
             takes = np.where(picks < 0, 0.0, need[block][np.arange(len(picks)), picks])
