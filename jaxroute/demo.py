@@ -28,6 +28,7 @@ from jaxroute.files import check_folder, write_json
 from jaxroute.plots import cost_quality_figure
 from jaxroute.prices import table_pricing
 from jaxroute.router import write_assignment
+from jaxroute.sources.estimates import write_given
 from jaxroute.sources.simulated import load_simulated, simulated_prices
 from jaxroute.table import RoutingTable
 from jaxroute.training import TrainConfig, train
@@ -116,10 +117,13 @@ def main(config: DemoConfig) -> dict[str, float | str]:
     )
     rows = [{"prompt": prompt} for prompt in test.prompts]
     write_assignment(config.output / "assignment.jsonl", rows, test.models, last, estimates, cost)
+    write_given(config.output / "estimates.csv", estimates, test.models, test.query_ids)
+    write_given(config.output / "costs.csv", cost, test.models, test.query_ids)
     result["seconds"] = time.perf_counter() - started
     write_json(config.output / "result.json", result)
     print(
-        f"\nwritten to {config.output}/: cost_quality.png, assignment.jsonl (exact, largest budget), checkpoint/, result.json"
+        f"\nwritten to {config.output}/: cost_quality.png, assignment.jsonl (exact, largest budget), estimates.csv, costs.csv, "
+        "checkpoint/, result.json"
         f"\n{result['seconds']:.0f} seconds in all. Route your own prompts with: jaxroute route "
         f"--checkpoint {config.output}/checkpoint --prompts FILE --budget-usd DOLLARS"
     )

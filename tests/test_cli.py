@@ -80,12 +80,14 @@ def test_the_demo_runs_the_whole_line_and_its_solvers_agree(
 ) -> None:
     monkeypatch.setattr("jaxroute.demo.TrainConfig", lambda **fields: TINY_TRAINING(str(tiny_encoder), **fields))
     result = run_demo(DemoConfig(output=tmp_path / "demo", queries=200, layer=1))
-    for name in ("cost_quality.png", "assignment.jsonl", "result.json"):
+    for name in ("cost_quality.png", "assignment.jsonl", "estimates.csv", "costs.csv", "result.json"):
         assert (tmp_path / "demo" / name).stat().st_size > 0
     assert (tmp_path / "demo" / "checkpoint" / "config.json").exists()
     assert json.loads((tmp_path / "demo" / "result.json").read_text()) == result
     assert all(result[f"status_exact_{share:g}"] == "optimal" for share in DemoConfig().budgets)
     assert result["aiq_zero_router"] < result["aiq_oracle"]
+    files = [f"--{name}={tmp_path}/demo/{name}.csv" for name in ("estimates", "costs")]
+    main(["assign", *files, "--budget-usd", "0.05", "--output", str(tmp_path / "assigned")])
     printed = capsys.readouterr().out
     assert printed.count("simulation") >= 2
     for name in ("always sim-frontier", "random", "prompt length", "zero router", "oracle", "exact (OR-Tools)"):

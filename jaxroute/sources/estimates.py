@@ -14,6 +14,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from jaxroute.errors import SourceError
+from jaxroute.files import replacing
 from jaxroute.sources.reading import Problems, numbers, read_frame, read_json, texts
 
 QUERY_ID = "query_id"
@@ -42,6 +43,14 @@ def read_given(estimates: Path, costs: Path | None, available: Path | None = Non
         mask = _fitted(_read(available, "available") if available else first, "available", first, available or estimates)
         usable &= np.nan_to_num(mask.astype(np.float64)) > 0
     return Given(first.models, first.query_ids, values, cost, None if usable.all() else usable)
+
+
+def write_given(path: Path, array: Float[np.ndarray, "queries models"], models: list[str], query_ids: list[str]) -> None:
+    """A .csv that `read_given` reads."""
+    frame = pd.DataFrame(array, columns=pd.Index(models))
+    frame.insert(0, QUERY_ID, query_ids)
+    with replacing(path) as partial:
+        frame.to_csv(partial, index=False)
 
 
 @dataclass(frozen=True)
