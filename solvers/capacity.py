@@ -58,7 +58,8 @@ def share(choices: Choices, price: float) -> Shared:
     if choices.places is None or (choices.spare(choice) >= 0).all():
         return Shared(choice, np.zeros(choices.width), np.zeros(0, np.int64))
     usable = reduced > -np.inf
-    guess, near = _guess(reduced, choices.places) if reduced.size > WHOLE else (np.zeros(choices.width), math.inf)
+    large = reduced.size > WHOLE and len(reduced) > SAMPLE
+    guess, near = _guess(reduced, choices.places) if large else (np.zeros(choices.width), math.inf)
     arcs = _worth_more(reduced, guess, within=near) & usable
     while True:
         choice, left_over = _flow(reduced, arcs, choices.places)
@@ -95,7 +96,9 @@ def _guess(
     choice, left_over = _flow(sample, arcs, some)
     tolls = _tolls(sample, arcs, choice, some) if not left_over.size else np.zeros(len(places))
     ordered = np.sort(sample - tolls, axis=1)
-    return tolls, float(np.quantile(ordered[:, -1] - ordered[:, -2], NEAR)) if len(places) > 1 else 0.0
+    # A query with a single choice has no second one at any distance.
+    second = ordered[:, -1] - ordered[:, -2] if len(places) > 1 else np.zeros(1)
+    return tolls, float(np.quantile(second, NEAR, method="lower"))
 
 
 def _worth_more(

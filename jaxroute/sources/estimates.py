@@ -18,6 +18,7 @@ from jaxroute.files import replacing
 from jaxroute.sources.reading import Problems, numbers, read_frame, read_json, texts
 
 QUERY_ID = "query_id"
+MEANING = {"estimates": "estimated quality", "cost_usd": "dollars", "available": "True and False"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _read(path: Path, part: str) -> _File:
     """`part` is what its numbers are, and their name in an .npz."""
     if path.suffix == ".npz":
         return _read_npz(path, part)
-    problems = Problems(path, f"a table of {part} with a column per model")
+    problems = Problems(path, f"a table of {MEANING[part]}, with a column per model")
     if path.suffix == ".json" and part == "cost_usd":
         listed = read_json(path, problems)
         if not isinstance(listed, dict) or not listed:
