@@ -1,4 +1,4 @@
-"""The command line: `jaxroute demo | train | route | assign | sources`, made from the configurations."""
+"""The command line: `jaxroute demo | train | route | assign | universe | sources`, made from the configurations."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxroute import assign, demo
+from jaxroute import assign, demo, universe
 from jaxroute.assign import read_capacity
 from jaxroute.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
 from jaxroute.errors import JaxrouteError, PromptError, SourceError
 from jaxroute.files import check_file, check_folder
 from jaxroute.prices import ROUTOO_TABLE_1, PriceList, load_prices, table_pricing
 from jaxroute.router import Router, write_assignment
-from jaxroute.sources import SCHEMA, SOURCES, load_source
+from jaxroute.sources import SCHEMA, SOURCES, chosen_table
 from jaxroute.sources.fetch import PUBLISHED, fetch
 from jaxroute.sources.simulated import simulated_prices
 from jaxroute.training import TrainConfig, check_trainable, train
@@ -94,7 +94,7 @@ class Sources:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends with a message and exit status 2, and nothing is written."""
     tyro.extras.subcommand_cli_from_dict(
-        {"demo": _demo, "train": _train, "route": _route, "assign": _assign, "sources": _sources},
+        {"demo": _demo, "train": _train, "route": _route, "assign": _assign, "universe": _universe, "sources": _sources},
         args=arguments,
         prog="jaxroute",
         description="Assign every prompt to a language model so that total quality is highest within a budget.",
@@ -120,15 +120,10 @@ def _demo(config: Annotated[demo.DemoConfig, tyro.conf.arg(name="")]) -> None:
 
 def _train(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     """Train a predictor on a table of outcomes and write a checkpoint."""
-    if (config.table is None) == (config.source is None):
-        raise SourceError("give either --table FILE with your own outcomes, or --source NAME with --path")
-    if config.table and config.path:
-        raise SourceError(f"path={str(config.path)!r} goes with --source; --table names its file itself")
     check_folder("output", config.output, ours=is_checkpoint)
-    source, path = (config.source, config.path) if config.source else ("table", config.table)
-    table = load_source(source, path)
+    table = chosen_table(config.table, config.source, config.path)
     check_trainable(table, config.config)
-    prices: PriceList | None = load_prices(config.prices) if config.prices else _own_prices(source)
+    prices: PriceList | None = load_prices(config.prices) if config.prices else _own_prices(config.source)
     pricing = table_pricing(table, prices)
     print(table)
     predictor, report = train(table, config.config)
@@ -169,6 +164,11 @@ def _route(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
 def _assign(config: Annotated[assign.AssignConfig, tyro.conf.arg(name="")]) -> None:
     """Assign queries to models from files of estimates and costs; no predictor needed."""
     assign.main(config)
+
+
+def _universe(config: Annotated[universe.UniverseConfig, tyro.conf.arg(name="")]) -> None:
+    """Choose the models worth serving from a table of outcomes."""
+    universe.main(config)
 
 
 def _sources(config: Annotated[Sources, tyro.conf.arg(name="")]) -> None:
@@ -219,7 +219,7 @@ def read_prompts(path: Path) -> list[dict]:
     return rows
 
 
-def _own_prices(source: str) -> PriceList | None:
+def _own_prices(source: str | None) -> PriceList | None:
     """The list that a source's costs were made with, where there is one."""
     if source == "simulated":
         return simulated_prices()

@@ -78,4 +78,13 @@ def load_source(name: str, path: Path | str | None = None, **options: Any) -> Ro
     return SOURCES[name].load(Path(path) if path is not None else None, **options)
 
 
-__all__ = ["SCHEMA", "SOURCES", "Source", "load_source"]
+def chosen_table(table: Path | None, source: str | None, path: Path | None) -> RoutingTable:
+    """What a command's --table names, or its --source with --path. Raises `SourceError` where it is not one of the two."""
+    if (table is None) == (source is None):
+        raise SourceError("give either --table FILE with your own outcomes, or --source NAME with --path")
+    if table and path:
+        raise SourceError(f"path={str(path)!r} goes with --source; --table names its file itself")
+    return load_source(source, path) if source else load_source("table", table)
+
+
+__all__ = ["SCHEMA", "SOURCES", "Source", "chosen_table", "load_source"]

@@ -46,6 +46,15 @@ def read_given(estimates: Path, costs: Path | None, available: Path | None = Non
     return Given(first.models, first.query_ids, values, cost, None if usable.all() else usable)
 
 
+def read_model_costs(path: Path, models: list[str]) -> Float[np.ndarray, " models"]:
+    """One number of dollars per model, in the order of `models`; raises `SourceError` listing what is wrong."""
+    about = _File(models, [], {"estimates": np.zeros((1, len(models)))})
+    cost = _fitted(_read(path, "cost_usd"), "cost_usd", about, path)
+    if not np.isfinite(cost).all():
+        raise SourceError(f"{path}: no number of dollars for {', '.join(np.array(models)[~np.isfinite(cost)])}")
+    return cost
+
+
 def write_given(path: Path, array: Float[np.ndarray, "queries models"], models: list[str], query_ids: list[str]) -> None:
     """A .csv that `read_given` reads."""
     frame = pd.DataFrame(array, columns=pd.Index(models))
