@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from solvers.problem import UNANSWERED, Problem
 
@@ -27,6 +27,8 @@ class Assignment:
     """`optimal`: proved on the problem as given, within `gap`; `feasible`: within the constraints."""
     seconds: float
     solver: str
+    tolls: Float[np.ndarray, " models"] | None = None
+    """With capacities: what one more place in every model would add to the value, or save in dollars, by the bound."""
     objective: str = "value"
     """What `bound` and `gap` are about: `value`, or `cost_usd` where a minimum value was asked for."""
     reason: str = ""
@@ -63,13 +65,14 @@ def assignment(
     *,
     bound: float,
     price: float,
+    tolls: Float[np.ndarray, " choices"] | None = None,
     status: str,
     seconds: float,
     solver: str,
 ) -> Assignment:
     """The Assignment of `choice`, columns of `problem.choices`, its sums exact; bound and price are the standard form's."""
     value, cost_usd = problem.totals(choice)
-    objective, bound = "value", max(bound, value)
+    objective, bound = "value", float(max(bound, value))
     if problem.minimum_value is not None:
         # The standard form maximises minus the dollars, and its price is dollars per value.
         objective, value, cost_usd, bound = "cost_usd", -cost_usd, -value, -bound
@@ -80,7 +83,8 @@ def assignment(
         value=value,
         cost_usd=cost_usd,
         bound=bound,
-        multiplier=price,
+        multiplier=float(price),
+        tolls=None if tolls is None else tolls[:models],
         status=status,
         seconds=seconds,
         solver=solver,

@@ -84,6 +84,7 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
         best,
         bound=bound,
         price=dual.price,
+        tolls=dual.tolls,
         status="optimal" if bound - value <= max(enough, relative_gap * abs(bound)) else "feasible",
         seconds=time.perf_counter() - started,
         solver="exact",

@@ -40,6 +40,7 @@ def lagrangian(problem: Problem) -> Assignment:
         choice,
         bound=bound,
         price=dual.price,
+        tolls=dual.tolls,
         status="optimal" if closed else "feasible",
         seconds=time.perf_counter() - started,
         solver="lagrangian",

@@ -351,3 +351,18 @@ def test_a_flow_on_some_of_the_choices_ends_where_the_flow_on_all_does(monkeypat
             if math.isfinite(price):
                 bounds = [dual_bound(problem, price, shared.tolls) for shared in (found, expected)]
                 assert bounds[0] == pytest.approx(bounds[1], rel=1e-9)
+
+
+def test_the_toll_is_what_one_more_place_is_worth():
+    problem = crowded(11, queries=3000)
+    before = lagrangian(problem)
+    assert before.tolls is not None and before.tolls.shape == (6,)
+    model = int(before.tolls.argmax())
+    more = problem.capacity + 2 * (np.arange(6) == model)
+    after = lagrangian(replace(problem, capacity=more))
+    assert (after.bound - before.bound) / 2 == pytest.approx(before.tolls[model], rel=0.05)
+    # A toll never understates: the bound is concave in the capacities.
+    assert after.bound <= before.bound + 2 * before.tolls[model] + 1e-9
+    spare = problem.capacity - np.bincount(before.choice, minlength=6)
+    assert (before.tolls[spare > 30] == 0).all()
+    assert lagrangian(replace(problem, capacity=None)).tolls is None
