@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 from tqdm.auto import tqdm
 
-from experiments.mmlu_data import load_mmlu_pool
+from experiments.real_data import load_mmlu_pool
 from jaxroute import JaxrouteError, TrainConfig
 from jaxroute.encoders import POOLINGS, load_encoder
 from jaxroute.features import FeatureConfig, prompt_features_of_all

@@ -11,7 +11,6 @@ right-or-wrong outcomes alpha has no effect, and at tight budgets the order of t
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -22,8 +21,8 @@ import tyro
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from experiments.mmlu_data import VARIABLE, load_mmlu_pool
-from jaxroute import JaxrouteError, SourceError, TrainConfig, load_source
+from experiments.real_data import load_mmlu_pool, routerbench_parts
+from jaxroute import JaxrouteError, TrainConfig
 from jaxroute.encoders import load_encoder
 from jaxroute.features import prompt_features
 from jaxroute.files import replacing, write_json
@@ -100,16 +99,9 @@ def main(config: Config) -> dict[str, float | str]:
 
 def batches(config: Config) -> Iterator[Batch]:
     """The test parts of three real pools, with what is predicted and with what is true."""
-    if not os.environ.get(VARIABLE):
-        raise SourceError(
-            f"{VARIABLE} is not set: point it at a folder with routellm, routerdc and routerbench (see the README)"
-        )
-    folder = Path(os.environ[VARIABLE]) / "routerbench"
     pool = load_mmlu_pool()
     parts = {"MMLU": (pool.train, pool.test)}
-    for name, file in (("ARC", "arc_challenge"), ("MBPP", "mbpp")):
-        train, test = (load_source("routerbench", folder / f"{file}_{part}.csv").complete()[0] for part in ("train", "test"))
-        parts[name] = (train, test)
+    parts |= {name: routerbench_parts(file) for name, file in (("ARC", "arc_challenge"), ("MBPP", "mbpp"))}
     encoder = load_encoder(config.train.encoder)
     for name, (train, test) in parts.items():
         features = prompt_features(encoder, train.prompts + test.prompts, config.train.features).values

@@ -20,7 +20,7 @@ import tyro
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from experiments.mmlu_data import GPT4, MIXTRAL, load_mmlu_pool
+from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
 from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, save_checkpoint
 from jaxroute.checkpoint import is_checkpoint
 from jaxroute.encoders import load_encoder

@@ -5,7 +5,6 @@ JAXROUTE_DATA=... uv run python -m experiments.universe
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ import tyro
 from jaxtyping import Bool, Float
 from tqdm.auto import tqdm
 
-from experiments.mmlu_data import VARIABLE, load_mmlu_pool
-from jaxroute import JaxrouteError, SourceError, load_source
+from experiments.real_data import data_folder, load_mmlu_pool, routerbench_parts
+from jaxroute import JaxrouteError, load_source
 from jaxroute.files import replacing, write_json
 from solvers import build_universe
 
@@ -100,20 +99,13 @@ def main(config: Config) -> dict[str, float | str]:
 
 def pools(config: Config) -> Iterator[Pool]:
     """Published outcomes, then simulated ones."""
-    if not os.environ.get(VARIABLE):
-        raise SourceError(
-            f"{VARIABLE} is not set: point it at a folder with routellm, routerdc and routerbench (see the README)"
-        )
-    folder = Path(os.environ[VARIABLE])
+    folder = data_folder()
     mmlu = load_mmlu_pool()
     yield Pool("MMLU, nine models", True, mmlu.train.quality, mmlu.test.quality, len(mmlu.train.models))
     graded = [load_source("routerdc", folder / "routerdc" / f"mmlu_{part}.json").complete()[0] for part in ("train", "test")]
     yield Pool("MMLU, seven small ones, graded", True, graded[0].quality, graded[1].quality, len(graded[0].models))
     for name, file in (("ARC", "arc_challenge"), ("MBPP", "mbpp")):
-        train, test = (
-            load_source("routerbench", folder / "routerbench" / f"{file}_{part}.csv").complete()[0]
-            for part in ("train", "test")
-        )
+        train, test = routerbench_parts(file)
         yield Pool(f"{name}, eleven models", True, train.quality, test.quality, len(train.models))
     for models in config.pools:
         answered = simulated_answers(2 * config.queries, models, seed=config.seed)

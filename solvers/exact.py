@@ -76,7 +76,8 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
                 value = core.totals(inner)[0]
             # A part of the core says nothing about the rest; the whole of it bounds everything better than `inner`.
             if whole:
-                bound = min(bound, max(answer.bound, value))
+                # On a grid what is equal but for rounding was eliminated as well.
+                bound = min(bound, max(answer.bound, value + (PROVED * problem.magnitude if problem.steps else 0.0)))
                 break
         best = core.whole(inner)
     return assignment(

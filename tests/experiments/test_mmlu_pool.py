@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import experiments.mmlu_pool as experiment
-from experiments.mmlu_data import load_mmlu_pool
+from experiments.real_data import load_mmlu_pool
 from jaxroute import Router, SourceError, TrainConfig
 from jaxroute.features import FeatureConfig
 from jaxroute.table import text_key

@@ -1,4 +1,4 @@
-"""The nine-model MMLU pool: RouterDC's seven small models joined with RouteLLM's Mixtral and GPT-4 Turbo."""
+"""Published outcomes for experiments: the nine-model MMLU pool of Routoo's Table 1, and RouterBench's parts."""
 
 from __future__ import annotations
 
@@ -24,15 +24,13 @@ class MmluPool:
 
 
 def load_mmlu_pool(folder: Path | None = None) -> MmluPool:
-    """Join the published files below `folder` (default: the environment variable JAXROUTE_DATA) on the question's text.
+    """RouterDC's seven small models and RouteLLM's Mixtral and GPT-4 Turbo, joined on the question's text.
 
+    The published files lie below `folder`, by default where the environment variable JAXROUTE_DATA points.
     A RouterDC grade above 0 counts as correct, which is the scale of RouteLLM's outcomes. Questions of the training part
     are dropped from the test part. Raises `SourceError` where the data is not there.
     """
-    if folder is None:
-        if not os.environ.get(VARIABLE):
-            raise SourceError(f"{VARIABLE} is not set: point it at a folder with routellm/mmlu and routerdc (see the README)")
-        folder = Path(os.environ[VARIABLE])
+    folder = folder or data_folder()
     routellm = load_source("routellm-mmlu", folder / "routellm" / "mmlu")
     parts, notes = {}, []
     for part in ("train", "test"):
@@ -48,3 +46,21 @@ def load_mmlu_pool(folder: Path | None = None) -> MmluPool:
     notes.append(f"test: {len(fresh) - sum(fresh)} dropped because they stand in the training part too")
     test = parts["test"].select([row for row, kept in enumerate(fresh) if kept])
     return MmluPool(train=parts["train"], test=test, notes=notes)
+
+
+def data_folder() -> Path:
+    """Where published outcomes lie. Raises `SourceError` where the environment variable is not set."""
+    if not os.environ.get(VARIABLE):
+        raise SourceError(
+            f"{VARIABLE} is not set: point it at a folder with routellm, routerdc and, for some experiments, routerbench "
+            "(see the README)"
+        )
+    return Path(os.environ[VARIABLE])
+
+
+def routerbench_parts(name: str) -> tuple[RoutingTable, RoutingTable]:
+    """Training and test part of `arc_challenge` or `mbpp`, without queries on which a model was not run."""
+    train, test = (
+        load_source("routerbench", data_folder() / "routerbench" / f"{name}_{part}.csv") for part in ("train", "test")
+    )
+    return train.complete()[0], test.complete()[0]
