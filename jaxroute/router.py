@@ -16,7 +16,7 @@ from jaxroute.encoders import check_prompts
 from jaxroute.errors import TableError
 from jaxroute.files import replacing
 from jaxroute.prices import PriceList, Pricing
-from solvers import Assignment, Problem, at_price, check_solver, solve
+from solvers import Assignment, InfeasibleProblem, InfeasibleValue, Problem, at_price, check_solver, solve
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,15 @@ class Router:
             assigned = at_price(values, cost, multiplier, available=available)
         else:
             least = None if minimum_quality is None else minimum_quality * len(prompts)
-            assigned = solve(Problem(values, cost, budget_usd, minimum_value=least, **limits), solver)
+            try:
+                problem = Problem(values, cost, budget_usd, minimum_value=least, **limits)
+            except InfeasibleValue as error:
+                most = error.most_value / len(prompts)
+                raise InfeasibleProblem(
+                    f"minimum_quality={minimum_quality} is above the best mean estimate within the limits: "
+                    f"give at most {most!r}"
+                ) from error
+            assigned = solve(problem, solver)
         return Routed(
             assignment=assigned,
             models=chosen,

@@ -208,6 +208,10 @@ def test_a_capacity_a_minimum_quality_and_prompts_left_out(checkpoint_folder: Pa
     assert cheapest.objective == "cost_usd"
     assert cheapest.cost_usd <= free.cost_usd + 1e-12
     assert cheapest.value >= free.value * (1 - 1e-11)
+    with pytest.raises(InfeasibleProblem, match=r"minimum_quality=1\.0 is above .* give at most 0\.") as caught:
+        router.route(PROMPTS, minimum_quality=1.0)
+    most = float(str(caught.value).rsplit(" ", 1)[1])
+    assert router.route(PROMPTS, minimum_quality=most).value == pytest.approx(most * len(PROMPTS), rel=1e-12)
     least = free.cost_usd / 100
     some = router.route(PROMPTS, budget_usd=least, allow_unanswered=True)
     assert some.cost_usd <= least and some.unanswered > 0
