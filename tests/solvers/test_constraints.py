@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import Bounds, LinearConstraint, linear_sum_assignment, milp
+from scipy.sparse import eye_array, kron
 
 from solvers import (
     Assignment,
@@ -366,3 +367,32 @@ def test_the_toll_is_what_one_more_place_is_worth():
     spare = problem.capacity - np.bincount(before.choice, minlength=6)
     assert (before.tolls[spare > 30] == 0).all()
     assert lagrangian(replace(problem, capacity=None)).tolls is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_in_a_full_house_even_a_worse_and_dearer_model_can_be_right(seed: int):
+    """Against HiGHS on the whole programme: what one query would never choose may be what lets another one in."""
+    generator = np.random.default_rng(seed)
+    queries, models, capacity = 30, 4, np.full(4, 8)
+    value, cost = generator.uniform(size=(queries, models)), generator.uniform(size=(queries, models))
+    budget = Problem(value, cost, capacity=capacity).least_cost * 1.3
+    limits = [
+        LinearConstraint(kron(eye_array(queries), np.ones((1, models))), 1, 1),
+        LinearConstraint(kron(np.ones((1, queries)), eye_array(models)), -np.inf, capacity),
+        LinearConstraint(cost.reshape(1, -1), ub=budget),
+    ]
+    whole = np.ones(queries * models)
+    best = milp(-value.ravel(), constraints=limits, integrality=whole, bounds=Bounds(0, 1), options={"mip_rel_gap": 0})
+    found = exact(Problem(value, cost, budget, capacity=capacity))
+    assert found.status == "optimal"
+    assert found.value == pytest.approx(-best.fun, rel=1e-7)
+
+
+def test_where_only_exchanges_are_possible_as_many_are_made_as_the_budget_pays_for():
+    """No model has room, every exchange of two queries buys the same, and so at the one price that matters all tie."""
+    value = np.zeros((200, 2))
+    value[:100, 1] = 1.0
+    problem = Problem(value, value.copy(), 40.0, capacity=[100, 100])
+    assert problem.totals(problem.cheapest) == (0.0, 0.0)
+    found = lagrangian(problem)
+    assert (found.value, found.cost_usd, found.status) == (40.0, 40.0, "optimal")
