@@ -21,8 +21,8 @@ from ortools.graph.python import min_cost_flow
 
 from solvers.choices import Choices, best_of
 
-INTEGER_BITS = 61
-"""Sums of costs stay below 2^61: the flow counts in 64 bits."""
+INTEGER_BITS, FEWEST_BITS = 61, 15
+"""Sums of costs stay below 2^61: the flow counts in 64 bits. Fewer are tried where it finds that too many."""
 WHOLE = 1_000_000
 """Up to so many choices the flow is given all of them."""
 SAMPLE = 20_000
@@ -148,29 +148,51 @@ def _routed(
     places: Int[np.ndarray, " choices"],
 ) -> Int[np.ndarray, " queries"]:
     """The flow itself; -1 where no place is left."""
-    queries, width = reduced.shape
     row, column = np.nonzero(arcs)
     loss = reduced.max(axis=1)[row] - reduced[row, column]
-    # Flow's own scaling multiplies every cost by the number of nodes.
-    bits = INTEGER_BITS - (queries + width + 2).bit_length() - 1
-    unit = 2.0 ** (math.frexp(float(loss.max(initial=0.0)) or 1.0)[1] - bits)
-    whole = np.rint(loss / unit).astype(np.int64)
-    # Its type stubs take shapes for dtypes.
-    network: Any = min_cost_flow.SimpleMinCostFlow()
-    network.add_arcs_with_capacity_and_unit_cost(row, queries + column, np.ones(len(row), np.int64), whole)
+    while True:
+        choice, used = _integer_flow(row, column, loss, places, len(reduced))
+        total = float(loss[used].sum())
+        if (choice < 0).any() or total >= loss.max(initial=0.0) / 2:
+            return choice
+        # What alone loses more than all of this is in no better flow; without it the integers are finer.
+        kept = loss <= total * (1 + 1e-9)
+        row, column, loss = row[kept], column[kept], loss[kept]
+        if not total:
+            return choice
+
+
+def _integer_flow(
+    row: Int[np.ndarray, " arcs"],
+    column: Int[np.ndarray, " arcs"],
+    loss: Float[np.ndarray, " arcs"],
+    places: Int[np.ndarray, " choices"],
+    queries: int,
+) -> tuple[Int[np.ndarray, " queries"], Int[np.ndarray, " used"]]:
+    """Choices, -1 where no place is left, and the arcs that they use; losses are rounded to whole numbers."""
+    width = len(places)
     sink = queries + width
-    network.add_arcs_with_capacity_and_unit_cost(
-        queries + np.arange(width), np.full(width, sink), np.minimum(places, queries), np.zeros(width, np.int64)
-    )
-    network.set_nodes_supplies(np.arange(queries), np.ones(queries, np.int64))
-    network.set_node_supply(sink, -queries)
-    status = network.solve_max_flow_with_min_cost()
+    largest = math.frexp(float(loss.max(initial=0.0)) or 1.0)[1]
+    # Flow's own scaling multiplies every cost by the number of nodes, and a long chain of models adds costs up.
+    for bits in range(INTEGER_BITS - (sink + 1).bit_length() - 1, FEWEST_BITS, -4):
+        # Its type stubs take shapes for dtypes.
+        network: Any = min_cost_flow.SimpleMinCostFlow()
+        whole = np.rint(np.ldexp(loss, bits - largest)).astype(np.int64)
+        network.add_arcs_with_capacity_and_unit_cost(row, queries + column, np.ones(len(row), np.int64), whole)
+        network.add_arcs_with_capacity_and_unit_cost(
+            queries + np.arange(width), np.full(width, sink), np.minimum(places, queries), np.zeros(width, np.int64)
+        )
+        network.set_nodes_supplies(np.arange(queries), np.ones(queries, np.int64))
+        network.set_node_supply(sink, -queries)
+        status = network.solve_max_flow_with_min_cost()
+        if status != network.BAD_COST_RANGE:
+            break
     if status != network.OPTIMAL:
         raise RuntimeError(f"OR-Tools' min-cost flow ended with {status}")
-    used = network.flows(np.arange(len(row))) > 0
+    used = np.flatnonzero(network.flows(np.arange(len(row))) > 0)
     choice = np.full(queries, -1, np.int32)
     choice[row[used]] = column[used]
-    return choice
+    return choice, used
 
 
 def _tolls(

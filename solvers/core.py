@@ -21,8 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from solvers.choices import Choices
-from solvers.dual import Dual
-from solvers.lagrangian import PROVED
+from solvers.dual import Dual, slack_rounding
 
 MOST_STATES = 20_000
 
@@ -56,7 +55,7 @@ def search_core(
     # Sums of costs are rounded; a state that breaks the budget by no more than that is looked at exactly.
     room = problem.limit - base_cost + 4 * np.finfo(np.float64).eps * (abs(problem.limit) + abs(base_cost))
     # What rounding can add up to; a loss that is larger by no more than this counts as equal.
-    doubt = PROVED * problem.magnitude
+    doubt = slack_rounding(problem, price, incumbent)
     known = base_value + price * room - problem.totals(incumbent)[0]
 
     swapped = losses.copy()

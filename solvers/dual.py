@@ -29,6 +29,8 @@ SAMPLE = 20_000
 GUESS_WIDTH = 1.02
 """The sample's price is off by about a hundredth; so far beyond it the other side of the budget is looked for."""
 ROUNDING = 4 * np.finfo(np.float64).eps
+PROVED = 1e-12
+"""A gap, relative to the magnitude of the values, that rounding alone explains."""
 
 
 @dataclass(frozen=True)
@@ -165,3 +167,9 @@ def dual_bound(problem: Choices, price: float, tolls: Float[np.ndarray, " choice
     if tolls is not None:
         scale += len(problem) * float(tolls.max())
     return total + ROUNDING * scale
+
+
+def slack_rounding(problem: Choices, price: float, choice: Int[np.ndarray, " queries"]) -> float:
+    """What the rounding of slacks, value - price * cost, can add up to over the choices that come near the best ones."""
+    spent = float(np.abs(problem.picked(choice)[1]).sum()) + sum(map(abs, problem.settled[1]))
+    return PROVED * problem.magnitude + ROUNDING * price * spent

@@ -23,9 +23,9 @@ from ortools.sat.python import cp_model
 from solvers.assignment import Assignment, assignment
 from solvers.choices import Choices, Part
 from solvers.core import CoreSearch, search_core
-from solvers.dual import Dual, search
+from solvers.dual import PROVED, Dual, search, slack_rounding
 from solvers.grid import round_down
-from solvers.lagrangian import PROVED, fill
+from solvers.lagrangian import fill
 from solvers.problem import Problem, ProblemError
 
 LARGEST_SUM = 2**52
@@ -53,7 +53,8 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
     value = problem.totals(best)[0]
     enough = 2 * PROVED * problem.magnitude
     if bound - value > max(enough, relative_gap * abs(bound)):
-        core = _core(problem, dual, best, value)
+        doubt = slack_rounding(problem, dual.price, best)
+        core = _core(problem, dual, best, value, doubt)
         inner = best[core.rows]
         # The dynamic programme knows no capacities.
         searched = CoreSearch(inner, False)
@@ -62,12 +63,12 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
         inner = fill(core, searched.choice, dual)
         value = core.totals(inner)[0]
         if searched.complete:
-            bound = min(bound, value + PROVED * problem.magnitude)
+            bound = min(bound, value + doubt)
         for size in (SMALL_CORE, None):
             left = max_seconds - (time.perf_counter() - started)
             if bound - value <= max(enough, relative_gap * abs(bound)) or left <= 0:
                 break
-            undecided = _undecided(core, dual, inner, value)
+            undecided = _undecided(core, dual, inner, value, doubt)
             part = undecided if size is None else _easiest(undecided, dual, size)
             whole = len(part) == len(undecided)
             answer = _solve_core(part, inner[part.rows], relative_gap, left if whole else left / 4, workers)
@@ -77,7 +78,7 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
             # A part of the core says nothing about the rest; the whole of it bounds everything better than `inner`.
             if whole:
                 # On a grid what is equal but for rounding was eliminated as well.
-                bound = min(bound, max(answer.bound, value + (PROVED * problem.magnitude if problem.steps else 0.0)))
+                bound = min(bound, max(answer.bound, value + (doubt if problem.steps else 0.0)))
                 break
         best = core.whole(inner)
     return assignment(
@@ -92,9 +93,9 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
     )
 
 
-def _core(problem: Problem, dual: Dual, best: Int[np.ndarray, " queries"], value: float) -> Part:
+def _core(problem: Problem, dual: Dual, best: Int[np.ndarray, " queries"], value: float, doubt: float) -> Part:
     """The queries with more than one choice that can be part of anything better than `best`, with these choices only."""
-    most = _most_loss(problem, dual, value)
+    most = _most_loss(problem, dual, value, doubt)
     rows, usable = [], []
     for place, values, costs in problem.chunks():
         worth = dual.reduced(values, costs)
@@ -111,9 +112,9 @@ def _core(problem: Problem, dual: Dual, best: Int[np.ndarray, " queries"], value
     return problem.part(np.concatenate(rows), best).only(np.concatenate(usable))
 
 
-def _undecided(core: Part, dual: Dual, inner: Int[np.ndarray, " queries"], value: float) -> Part:
+def _undecided(core: Part, dual: Dual, inner: Int[np.ndarray, " queries"], value: float, doubt: float) -> Part:
     """What is left of the core now that `value` is known, without dominated choices."""
-    open_choices = dual.slack(core) <= _most_loss(core, dual, value)
+    open_choices = dual.slack(core) <= _most_loss(core, dual, value, doubt)
     if core.places is None:
         # A better choice may be full, and the dominated one then the next best.
         open_choices &= ~_dominated(core)
@@ -122,11 +123,11 @@ def _undecided(core: Part, dual: Dual, inner: Int[np.ndarray, " queries"], value
     return core.part(rows, inner).only(open_choices[rows])
 
 
-def _most_loss(problem: Choices, dual: Dual, value: float) -> float:
+def _most_loss(problem: Choices, dual: Dual, value: float, doubt: float) -> float:
     """What a choice may lose at the price of `dual`, whose bound it is, and still be part of something better."""
     # On a grid something better is better by a step at least.
     step = 1 / problem.steps if problem.steps else 0.0
-    return max(dual.bound - value - step, 0.0) * (1 + 1e-9) + PROVED * problem.magnitude
+    return max(dual.bound - value - step, 0.0) * (1 + 1e-9) + doubt
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ FEW = 64
 def round_down(bound: float, steps: int, magnitude: float) -> float:
     """The largest sum on the grid that is not above `bound`, with room for the rounding of sums; `steps` = 0 is no grid."""
     doubt = 8 * sys.float_info.epsilon * magnitude
-    if not steps or doubt * steps > 0.1:
+    if not steps or doubt * steps > 0.1 or not math.isfinite(bound):
         return bound
     return min(bound, math.floor((bound + doubt) * steps) / steps + doubt)
 

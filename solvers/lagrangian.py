@@ -15,12 +15,10 @@ from jaxtyping import Bool, Float, Int
 
 from solvers.assignment import Assignment, assignment
 from solvers.choices import Choices, Part, best_of
-from solvers.dual import Dual, dual_bound, search
+from solvers.dual import PROVED, Dual, dual_bound, search
 from solvers.grid import round_down
 from solvers.problem import Problem, ProblemError
 
-PROVED = 1e-12
-"""A gap, relative to the magnitude of the values, that rounding alone explains."""
 CANDIDATES = 4_096
 """Queries among which the rest of the budget is spent."""
 MOST_LOOKS = 4

@@ -103,8 +103,11 @@ class Problem(Choices):
                 f"value, cost_usd, budget_usd={self.budget_usd!r} and minimum_value={self.minimum_value!r} must be numbers: "
                 f"{error}"
             ) from error
-        put("available", None if self.available is None else np.asanyarray(self.available))
-        put("capacity", None if self.capacity is None else np.asarray(self.capacity))
+        for name in ("available", "capacity"):
+            try:
+                put(name, None if getattr(self, name) is None else np.asanyarray(getattr(self, name)))
+            except ValueError as error:
+                raise ProblemError(f"{name} is no array: {error}") from error
         if problems := self._misshapen():
             raise ProblemError("; ".join(problems))
         if isinstance(self.cost_usd, np.ndarray):
@@ -138,6 +141,8 @@ class Problem(Choices):
             problems.append(f"budget_usd={self.budget_usd!r} and minimum_value={self.minimum_value!r}: give one of them")
         if self.budget_usd is not None and (not math.isfinite(self.budget_usd) or self.budget_usd < 0):
             problems.append(f"budget_usd={self.budget_usd!r} must be finite and >= 0 dollars")
+        if not isinstance(self.allow_unanswered, bool | np.bool_):
+            problems.append(f"allow_unanswered={self.allow_unanswered!r} must be True or False")
         if self.minimum_value is not None and not abs(self.minimum_value) <= LARGEST:
             problems.append(f"minimum_value={self.minimum_value!r} must be finite")
         return problems

@@ -396,3 +396,47 @@ def test_where_only_exchanges_are_possible_as_many_are_made_as_the_budget_pays_f
     assert problem.totals(problem.cheapest) == (0.0, 0.0)
     found = lagrangian(problem)
     assert (found.value, found.cost_usd, found.status) == (40.0, 40.0, "optimal")
+
+
+@pytest.mark.parametrize("models", [15, 40])
+def test_a_long_chain_of_models_is_no_overflow(models: int):
+    """Every query may go to its own model or the next one, and the last is full: making room moves them all."""
+    queries = models - 1
+    row, available, value = np.arange(queries), np.zeros((queries, models), bool), np.zeros((queries, models))
+    available[row, row] = available[row, row + 1] = value[row, row + 1] = True
+    capacity = [1] * queries + [0]
+    found = lagrangian(Problem(value, np.ones(models), available=available, capacity=capacity))
+    assert found.choice.tolist() == row.tolist() and found.status == "optimal"
+    assert Problem(np.ones_like(value), 1 - value, available=available, capacity=capacity).least_cost == queries
+
+
+@pytest.mark.parametrize("never", [1e6, 1e12, 1e17])
+def test_a_price_that_nobody_would_pay_does_not_blur_the_others(never: float):
+    cost = np.array([[0.1, 0.4], [0.3, 0.4], [0.1, never]])
+    assert Problem(np.ones((3, 2)), cost, capacity=[2, 1]).least_cost == pytest.approx(0.6, rel=1e-12)
+    generator = np.random.default_rng(0)
+    cost = 10 ** generator.uniform(-5, -3, (200, 4))
+    barred = generator.uniform(size=cost.shape) < 0.2
+    barred[np.arange(200), generator.integers(4, size=200)] = False
+    problem = Problem(np.ones_like(cost), cost, available=~barred, capacity=np.full(4, 60))
+    priced = Problem(np.ones_like(cost), np.where(barred, never, cost), capacity=np.full(4, 60))
+    assert priced.least_cost == pytest.approx(problem.least_cost, rel=1e-11)
+
+
+def test_costs_that_hardly_differ_do_not_hide_the_best():
+    """Their rounding, times the price, is larger than what the values' own rounding explains."""
+    value = np.array([[2.000000017, 1.000000027], [1.000000085, 2.000000052]])
+    cost = np.array([[1000000.00054, 1000000.00005], [1000000.00047, 1000000.00076]])
+    found = exact(Problem(value, cost, 2000000.00101))
+    assert found.bound >= math.fsum([2.000000017, 1.000000085])
+    assert found.choice.tolist() == [0, 0]
+
+
+def test_ragged_limits_and_odd_switches_are_named():
+    for wrong, message in (
+        ({"capacity": [1, [2]]}, "capacity is no array"),
+        ({"available": [[True], [True, False]]}, "available is no array"),
+        ({"allow_unanswered": 2}, "allow_unanswered=2 must be True or False"),
+    ):
+        with pytest.raises(ProblemError, match=message):
+            Problem(np.ones((2, 2)), [1.0, 2.0], **wrong)
