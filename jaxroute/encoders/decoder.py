@@ -1,22 +1,27 @@
 """The Llama-family decoder as a prompt encoder: tokens in, pooled hidden states of any layer out.
 
 RMSNorm, rotary positions, grouped-query attention and SwiGLU (Touvron et al. 2023, "LLaMA" section 2.2 and "Llama 2"
-section 2.2), without the language-model head: only hidden states are read. The layers are stacked on a leading axis and
-scanned, so that compile time does not grow with depth.
+section 2.2), without the language-model head: only hidden states are read. Mistral adds a window, Qwen2 biases of query, key
+and value, Qwen3 norms of every query and key head. The layers are stacked on a leading axis and scanned, so that compile time
+does not grow with depth.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
+
+from jaxroute.encoders.attention import causal_attention
+from jaxroute.encoders.rotary import Rope, rotary_tables, rotate
 
 POOLINGS = ("mean", "last")
-CHUNK = 256
-"""Queries that attend together."""
+NO_WINDOW = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -30,10 +35,20 @@ class DecoderConfig:
     heads: int
     key_value_heads: int
     head_size: int
-    rope_theta: float
     norm_epsilon: float
     context_length: int
     """Longest prompt, in tokens, that the weights were trained for; longer ones are cut."""
+    rope: Rope = field(default_factory=Rope)
+    input_bias: bool = False
+    """Query, key and value have biases (Qwen2)."""
+    output_bias: bool = False
+    """So has the attention's output."""
+    head_norm: bool = False
+    """Every head's query and key is normed before it turns (Qwen3)."""
+    windows: tuple[int | None, ...] = ()
+    """Per layer, how many positions a token sees, itself included; None = all before it. Empty = None for every layer."""
+    final_norm: bool = True
+    """Whether the last layer's states are normed; False where layers above are left out."""
 
     def __post_init__(self) -> None:
         if self.heads % self.key_value_heads:
@@ -43,6 +58,20 @@ class DecoderConfig:
             )
         if self.head_size % 2:
             raise ValueError(f"head_size={self.head_size} is odd; rotary positions turn pairs, so it must be even")
+        if self.windows and len(self.windows) != self.layers:
+            raise ValueError(f"windows has {len(self.windows)} entries for layers={self.layers}")
+        if any(window is not None and window < 1 for window in self.windows):
+            raise ValueError(f"windows={self.windows} must be at least 1, or None")
+
+    def projection_size(self, name: str) -> int:
+        """Outputs of `query`, `key` or `value`."""
+        return self.head_size * (self.heads if name == "query" else self.key_value_heads)
+
+    def up_to(self, depth: int) -> DecoderConfig:
+        """The same without the layers above `depth`, which no state below them needs."""
+        if depth == self.layers:
+            return self
+        return replace(self, layers=depth, windows=self.windows[:depth], final_norm=False)
 
 
 class Decoder(nnx.Module):
@@ -52,7 +81,8 @@ class Decoder(nnx.Module):
         self.config = config
         self.embedding = nnx.Param(_normal(rngs, (config.vocabulary_size, config.hidden_size), dtype))
         self.layers = Layer(config, dtype=dtype, rngs=rngs)
-        self.norm = nnx.Param(jnp.ones((config.hidden_size,), dtype))
+        if config.final_norm:
+            self.norm = nnx.Param(jnp.ones((config.hidden_size,), dtype))
 
     def __call__(
         self,
@@ -60,26 +90,39 @@ class Decoder(nnx.Module):
         lengths: Int[Array, " batch"],
         *,
         taps: tuple[tuple[int, str], ...],
+        adapters: Mapping[str, Mapping[str, Array]] | None = None,
+        dropout: tuple[float, Key[Array, ""]] | None = None,
+        remat: bool = False,
     ) -> Float[Array, "batch taps hidden"]:
         """Pooled hidden states at each of `taps`: (layer, pooling), layers counted from 1, pooling `mean` or `last`.
 
         The last layer's states include the final norm. Layers above the highest tap are not computed. `tokens` is padded
         on the right; attention is causal, so padding cannot reach a real token, and pooling reads the first `lengths`
-        positions only: the mean over them, or the last of them.
+        positions only: the mean over them, or the last of them. `adapters` are low-rank corrections (see lora.py), their
+        inputs dropped with the rate and key of `dropout`; `remat` computes a layer again in the backward pass instead
+        of keeping what is inside it.
         """
-        depth = max(layer for layer, _ in taps)
+        config, depth = self.config, max(layer for layer, _ in taps)
         graph, stacked = nnx.split(self.layers)
-        stacked = jax.tree.map(lambda leaf: leaf[:depth], stacked)
-        hidden = self.embedding[...][tokens]
-        rotation = rotary_tables(tokens.shape[1], self.config)
+        rotation = rotary_tables(jnp.arange(tokens.shape[1]), config.rope, config.head_size)
+        per_layer = {
+            "weights": stacked,
+            "window": jnp.array([window or NO_WINDOW for window in config.windows]) if any(config.windows) else None,
+            "adapters": adapters,
+            "key": None if dropout is None else jax.random.split(dropout[1], config.layers),
+        }
+        if depth < config.layers:
+            per_layer = jax.tree.map(lambda leaf: leaf[:depth], per_layer)
 
-        def layer(hidden, parameters):
-            hidden = nnx.merge(graph, parameters)(hidden, rotation)
+        def layer(hidden: Array, given: dict[str, Any]):
+            drop = None if dropout is None else (dropout[0], given["key"])
+            called = nnx.merge(graph, given["weights"])
+            hidden = called(hidden, rotation, window=given["window"], adapters=given["adapters"], dropout=drop)
             return hidden, pool(hidden, lengths)
 
-        hidden, pooled = jax.lax.scan(layer, hidden, stacked)
-        if depth == self.config.layers:
-            final = rms_norm(hidden, self.norm[...], self.config.norm_epsilon)
+        hidden, pooled = jax.lax.scan(jax.checkpoint(layer) if remat else layer, self.embedding[...][tokens], per_layer)
+        if depth == config.layers and config.final_norm:
+            final = rms_norm(hidden, self.norm[...], config.norm_epsilon)
             pooled = pooled.at[-1].set(pool(final, lengths))
         return jnp.stack([pooled[layer - 1, POOLINGS.index(pooling)] for layer, pooling in taps], axis=1)
 
@@ -90,63 +133,67 @@ class Layer(nnx.Module):
     def __init__(self, config: DecoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.config = config
         count, hidden, middle = config.layers, config.hidden_size, config.intermediate_size
-        queries, keys = config.heads * config.head_size, config.key_value_heads * config.head_size
+        queries = config.projection_size("query")
         self.attention_norm = nnx.Param(jnp.ones((count, hidden), dtype))
-        self.query = nnx.Param(_normal(rngs, (count, hidden, queries), dtype))
-        self.key = nnx.Param(_normal(rngs, (count, hidden, keys), dtype))
-        self.value = nnx.Param(_normal(rngs, (count, hidden, keys), dtype))
+        for name in ("query", "key", "value"):
+            size = config.projection_size(name)
+            setattr(self, name, nnx.Param(_normal(rngs, (count, hidden, size), dtype)))
+            if config.input_bias:
+                setattr(self, f"{name}_bias", nnx.Param(jnp.zeros((count, size), dtype)))
+        if config.head_norm:
+            self.query_norm = nnx.Param(jnp.ones((count, config.head_size), dtype))
+            self.key_norm = nnx.Param(jnp.ones((count, config.head_size), dtype))
         self.output = nnx.Param(_normal(rngs, (count, queries, hidden), dtype))
+        if config.output_bias:
+            self.output_bias = nnx.Param(jnp.zeros((count, hidden), dtype))
         self.mlp_norm = nnx.Param(jnp.ones((count, hidden), dtype))
         self.gate = nnx.Param(_normal(rngs, (count, hidden, middle), dtype))
         self.up = nnx.Param(_normal(rngs, (count, hidden, middle), dtype))
         self.down = nnx.Param(_normal(rngs, (count, middle, hidden), dtype))
 
     def __call__(
-        self, hidden: Float[Array, "batch length hidden"], rotation: tuple[Array, Array]
+        self,
+        hidden: Float[Array, "batch length hidden"],
+        rotation: tuple[Array, Array],
+        *,
+        window: Int[Array, ""] | None = None,
+        adapters: Mapping[str, Mapping[str, Array]] | None = None,
+        dropout: tuple[float, Key[Array, ""]] | None = None,
     ) -> Float[Array, "batch length hidden"]:
         epsilon = self.config.norm_epsilon
-        hidden = hidden + self._attend(rms_norm(hidden, self.attention_norm[...], epsilon), rotation)
+        normed = rms_norm(hidden, self.attention_norm[...], epsilon)
+        query = rotate(self._heads("query", normed, adapters, dropout), rotation)
+        key = rotate(self._heads("key", normed, adapters, dropout), rotation)
+        value = self._heads("value", normed, adapters, dropout)
+        attended = causal_attention(query, key, value, window=window)
+        attended = attended.reshape(*hidden.shape[:2], -1) @ self.output[...]
+        hidden = hidden + (attended + self.output_bias[...] if self.config.output_bias else attended)
         normed = rms_norm(hidden, self.mlp_norm[...], epsilon)
         return hidden + (jax.nn.silu(normed @ self.gate[...]) * (normed @ self.up[...])) @ self.down[...]
 
-    def _attend(self, hidden, rotation):
-        batch, length, _ = hidden.shape
-        size = self.config.head_size
-        query = rotate((hidden @ self.query[...]).reshape(batch, length, self.config.heads, size), rotation)
-        key = rotate((hidden @ self.key[...]).reshape(batch, length, self.config.key_value_heads, size), rotation)
-        value = (hidden @ self.value[...]).reshape(batch, length, self.config.key_value_heads, size)
-        return causal_attention(query, key, value).reshape(batch, length, -1) @ self.output[...]
+    def _heads(self, name, normed, adapters, dropout) -> Float[Array, "batch length heads size"]:
+        """One projection, corrected by its adapter where there is one, split into heads."""
+        config = self.config
+        projected = normed @ getattr(self, name)[...]
+        if config.input_bias:
+            projected = projected + getattr(self, f"{name}_bias")[...]
+        if adapters is not None and name in adapters:
+            pair = adapters[name]
+            seen = normed if dropout is None else _drop(normed, dropout, name)
+            projected = projected + (seen @ pair["down"].astype(seen.dtype)) @ pair["up"].astype(seen.dtype)
+        heads = projected.reshape(*normed.shape[:2], -1, config.head_size)
+        if config.head_norm and name != "value":
+            heads = rms_norm(heads, getattr(self, f"{name}_norm")[...], config.norm_epsilon)
+        return heads
 
 
-def causal_attention(
-    query: Float[Array, "batch length heads size"],
-    key: Float[Array, "batch length groups size"],
-    value: Float[Array, "batch length groups size"],
-) -> Float[Array, "batch length heads size"]:
-    """softmax(q k / sqrt(size)) v over the positions so far (Vaswani et al. 2017, equation 1), heads sharing keys in groups.
-
-    Queries go in chunks, each against the keys up to its end, so that what the mask would hide is hardly computed.
-    """
-    length = query.shape[1]
-    chunks = range(0, length, CHUNK)
-    parts = [_attend(query[:, at : at + CHUNK], key[:, : at + CHUNK], value[:, : at + CHUNK], at) for at in chunks]
-    return jnp.concatenate(parts, axis=1)
-
-
-def _attend(query: Array, key: Array, value: Array, at: int) -> Array:
-    batch, length, heads, size = query.shape
-    known, groups = key.shape[1:3]
-    shared = heads // groups
-    query = query.reshape(batch, length, groups, shared, size).transpose(0, 2, 3, 1, 4)
-    query = query.reshape(batch * groups, shared * length, size) * size**-0.5
-    key = key.transpose(0, 2, 3, 1).reshape(batch * groups, size, known)
-    value = value.transpose(0, 2, 1, 3).reshape(batch * groups, known, size)
-    seen = jnp.tile(jnp.arange(known) <= at + jnp.arange(length)[:, None], (shared, 1))
-    scores = jnp.where(seen, (query @ key).astype(jnp.float32), -jnp.inf)
-    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
-    mixed = (weights.astype(value.dtype) @ value) / jnp.sum(weights, axis=-1, keepdims=True).astype(value.dtype)
-    mixed = mixed.reshape(batch, groups, shared, length, size).transpose(0, 3, 1, 2, 4)
-    return mixed.reshape(batch, length, heads, size)
+def _drop(hidden: Array, dropout: tuple[float, Key[Array, ""]], name: str) -> Array:
+    """Zeros for a random share, the rest scaled up by as much; every projection draws for itself."""
+    rate, key = dropout
+    if not rate:
+        return hidden
+    kept = jax.random.bernoulli(jax.random.fold_in(key, ("query", "key", "value").index(name)), 1 - rate, hidden.shape)
+    return jnp.where(kept, hidden / (1 - rate), 0)
 
 
 def rms_norm(hidden: Float[Array, "... hidden"], weight: Float[Array, " hidden"], epsilon: float) -> Array:
@@ -154,20 +201,6 @@ def rms_norm(hidden: Float[Array, "... hidden"], weight: Float[Array, " hidden"]
     wide = hidden.astype(jnp.float32)
     scale = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + epsilon)
     return (wide * scale).astype(hidden.dtype) * weight
-
-
-def rotary_tables(length: int, config: DecoderConfig) -> tuple[Float[Array, "length half"], Float[Array, "length half"]]:
-    """cos and sin of position * theta^(-2k / head_size) (Su et al. 2021, "RoFormer", section 3.2.2)."""
-    frequency = config.rope_theta ** (-jnp.arange(0, config.head_size, 2, dtype=jnp.float32) / config.head_size)
-    angle = jnp.arange(length, dtype=jnp.float32)[:, None] * frequency
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rotate(heads: Float[Array, "batch length heads size"], rotation: tuple[Array, Array]) -> Array:
-    """Turn dimension k together with k + size / 2, the pairing of Hugging Face's checkpoints."""
-    cos, sin = (table[None, :, None, :].astype(heads.dtype) for table in rotation)
-    first, second = jnp.split(heads, 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
 def pool(hidden: Float[Array, "batch length hidden"], lengths: Int[Array, " batch"]) -> Float[Array, "poolings batch hidden"]:

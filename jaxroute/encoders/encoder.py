@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from jaxtyping import Int
 from tokenizers import Tokenizer
 
 from jaxroute.cache import cache_folder
+from jaxroute.encoders.configuration import read_config
 from jaxroute.encoders.decoder import Decoder, DecoderConfig
 from jaxroute.encoders.gguf import convert_gguf
-from jaxroute.encoders.huggingface import load_decoder, read_config, weight_files
+from jaxroute.encoders.huggingface import load_decoder, weight_files
 from jaxroute.errors import EncoderError, PromptError
 from jaxroute.table import is_text
 
@@ -34,14 +35,29 @@ class Encoder:
     """SHA-256 over the files that decide its output; a checkpoint refuses an encoder with another one."""
     folder: Path
     dtype: str = "float32"
+    change: Callable[[Decoder], Decoder] | None = None
+    """What training made of the weights, applied to those on disk."""
 
     @cached_property
     def config(self) -> DecoderConfig:
         return read_config(self.folder)
 
     @cached_property
-    def decoder(self) -> Decoder:
-        return load_decoder(self.folder, dtype=jnp.dtype(self.dtype))
+    def _decoders(self) -> dict[int, Decoder]:
+        return {}
+
+    def decoder(self, depth: int | None = None) -> Decoder:
+        """The first `depth` layers, by default all; read once and kept."""
+        depth = depth or self.config.layers
+        if depth not in self._decoders:
+            decoder = load_decoder(self.folder, dtype=jnp.dtype(self.dtype), depth=depth)
+            self._decoders[depth] = self.change(decoder) if self.change else decoder
+        return self._decoders[depth]
+
+    def changed(self, change: Callable[[Decoder], Decoder], digest: str) -> Encoder:
+        """The same encoder with trained weights; `digest` identifies them."""
+        identity = hashlib.sha256(f"{self.identity} {digest}".encode()).hexdigest()
+        return replace(self, identity=identity, change=change)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

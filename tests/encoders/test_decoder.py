@@ -53,7 +53,7 @@ def test_every_layer_agrees_with_torch(name: str, tiny_encoder: Path) -> None:
     token_ids, _ = encoder.tokenize(PROMPTS)
     layers = range(1, encoder.config.layers + 1)
     taps = tuple((layer, pooling) for layer in layers for pooling in ("mean", "last"))
-    found = pooled(encoder.decoder, token_ids, taps, length=64)
+    found = pooled(encoder.decoder(), token_ids, taps, length=64)
     for row, states in enumerate(torch_states(encoder.folder, token_ids)):
         for column, (layer, pooling) in enumerate(taps):
             expected = states[layer].mean(axis=0) if pooling == "mean" else states[layer][-1]
@@ -64,9 +64,9 @@ def test_padding_and_batch_mates_change_nothing_beyond_rounding(tiny_encoder: Pa
     encoder = load_encoder(str(tiny_encoder))
     token_ids, _ = encoder.tokenize(PROMPTS[:3])
     taps = ((1, "mean"), (2, "mean"), (2, "last"))
-    together = pooled(encoder.decoder, token_ids, taps, length=64)
+    together = pooled(encoder.decoder(), token_ids, taps, length=64)
     for row, ids in enumerate(token_ids):
-        alone = pooled(encoder.decoder, [ids], taps, length=len(ids))[0]
+        alone = pooled(encoder.decoder(), [ids], taps, length=len(ids))[0]
         assert relative_error(together[row], alone) < 1e-5
 
 
@@ -75,7 +75,7 @@ def test_attention_in_chunks_is_attention(tiny_encoder: Path, monkeypatch: pytes
     ids = [np.random.default_rng(length).integers(0, 600, length).astype(np.int32) for length in (600, 300)]
     taps = ((1, "mean"), (2, "last"))
     in_chunks = pooled(decoder, ids, taps, length=600)
-    monkeypatch.setattr("jaxroute.encoders.decoder.CHUNK", 600)
+    monkeypatch.setattr("jaxroute.encoders.attention.CHUNK", 600)
     whole = pooled(decoder, ids, taps, length=600)
     assert relative_error(in_chunks, whole) < 1e-5
 
@@ -83,8 +83,8 @@ def test_attention_in_chunks_is_attention(tiny_encoder: Path, monkeypatch: pytes
 def test_a_tap_does_not_depend_on_which_others_are_asked_for(tiny_encoder: Path) -> None:
     encoder = load_encoder(str(tiny_encoder))
     token_ids, _ = encoder.tokenize(PROMPTS[:2])
-    first = pooled(encoder.decoder, token_ids, ((1, "last"),), length=64)
-    both = pooled(encoder.decoder, token_ids, ((2, "mean"), (1, "last")), length=64)
+    first = pooled(encoder.decoder(), token_ids, ((1, "last"),), length=64)
+    both = pooled(encoder.decoder(), token_ids, ((2, "mean"), (1, "last")), length=64)
     np.testing.assert_allclose(both[:, 1], first[:, 0], rtol=1e-5, atol=1e-6)
 
 
@@ -100,7 +100,7 @@ def test_a_layer_in_the_middle_is_read_before_the_final_norm(tiny_encoder: Path)
 
 
 def test_sizes_that_cannot_work_are_refused() -> None:
-    sizes = dict(vocabulary_size=8, hidden_size=8, intermediate_size=8, layers=1, rope_theta=1e4, norm_epsilon=1e-5)
+    sizes = dict(vocabulary_size=8, hidden_size=8, intermediate_size=8, layers=1, norm_epsilon=1e-5)
     with pytest.raises(ValueError, match="heads=3 is not a multiple of key_value_heads=2"):
         DecoderConfig(**sizes, heads=3, key_value_heads=2, head_size=4, context_length=16)
     with pytest.raises(ValueError, match="head_size=3 is odd"):
@@ -117,7 +117,6 @@ def test_the_abstract_build_allocates_nothing() -> None:
         heads=32,
         key_value_heads=8,
         head_size=128,
-        rope_theta=1e4,
         norm_epsilon=1e-5,
         context_length=4096,
     )

@@ -12,8 +12,9 @@ from safetensors.numpy import save_file
 
 from jaxroute import EncoderError, PromptError
 from jaxroute.encoders import load_encoder
+from jaxroute.encoders.configuration import read_config
 from jaxroute.encoders.gguf import LAYER_NAMES
-from jaxroute.encoders.huggingface import LAYER_WEIGHTS, load_decoder, read_config
+from jaxroute.encoders.huggingface import LAYER_WEIGHTS, load_decoder
 
 
 def write_folder(folder: Path, config: dict, weights: dict[str, np.ndarray], **changes: object) -> Path:
@@ -60,7 +61,7 @@ def test_the_new_and_the_old_way_to_state_rotary_positions_agree(tmp_path: Path,
     old = write_folder(tmp_path / "old", config, weights, rope_theta=5e4)
     new = write_folder(tmp_path / "new", config, weights, rope_parameters={"rope_theta": 5e4, "rope_type": "default"})
     assert read_config(old) == read_config(new)
-    assert read_config(old).rope_theta == 5e4
+    assert read_config(old).rope.theta == 5e4
 
 
 def test_all_wrong_weights_stand_in_one_message(tmp_path: Path, tiny_parts) -> None:
@@ -87,12 +88,12 @@ def test_arithmetic_that_is_not_computed_here_is_refused_by_name(tmp_path: Path,
         tmp_path / "foreign",
         *tiny_parts,
         hidden_act="gelu",
-        attention_bias=True,
-        rope_scaling={"rope_type": "llama3", "factor": 8.0},
+        mlp_bias=True,
+        rope_scaling={"rope_type": "dynamic", "factor": 8.0},
     )
     with pytest.raises(EncoderError) as caught:
         read_config(folder)
-    for part in ("hidden_act='gelu'", "attention_bias=True", "rope type 'llama3'"):
+    for part in ("hidden_act='gelu'", "mlp_bias=True", "rope type 'dynamic'"):
         assert part in str(caught.value)
 
 

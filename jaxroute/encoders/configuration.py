@@ -1,0 +1,171 @@
+"""config.json of a Hugging Face folder as a DecoderConfig; what is not computed here is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxroute.encoders.decoder import DecoderConfig
+from jaxroute.encoders.rotary import KINDS, Rope, yarn_attention_factor
+from jaxroute.errors import EncoderError
+
+# What a file of the family means where it says nothing, as transformers reads it.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
+    "qwen2": {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28},
+    "qwen3": {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28, "head_dim": 128},
+}
+# Fields that would change the arithmetic -> the only value that does not.
+FIXED = {
+    "hidden_act": "silu",
+    "mlp_bias": False,
+    "partial_rotary_factor": 1.0,
+    "quantization_config": None,
+    "pretraining_tp": 1,
+}
+NEEDED = (
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "rms_norm_eps",
+    "max_position_embeddings",
+)
+ROPE_FIELDS = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": (
+        "factor",
+        "original_max_position_embeddings",
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+        "mscale",
+        "mscale_all_dim",
+        "truncate",
+    ),
+}
+
+
+def read_config(folder: Path) -> DecoderConfig:
+    """The arithmetic of `config.json`; raises `EncoderError` with everything that this decoder would compute differently."""
+    path = folder / "config.json"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{path} cannot be read as the configuration of an encoder: {error}") from error
+    if not isinstance(fields, dict):
+        raise EncoderError(f"{path} cannot be read as the configuration of an encoder: it holds no object")
+    problems = [f"{name} is missing" for name in NEEDED if fields.get(name) is None]
+    family = fields.get("model_type")
+    if family is not None and family not in FAMILIES:
+        problems.append(f"model_type={family!r} is not supported (only {', '.join(FAMILIES)})")
+    problems += [
+        f"{name}={fields[name]!r} is not supported (only {only!r})"
+        for name, only in FIXED.items()
+        if fields.get(name) is not None and fields[name] != only
+    ]
+    if family not in FAMILIES or any(fields.get(name) is None for name in NEEDED):
+        raise _refusal(path, problems)
+    fields = FAMILIES[family] | fields
+    rope, windows = _rope(fields, problems), _windows(fields, problems)
+    if problems:
+        raise _refusal(path, problems)
+    heads = fields["num_attention_heads"]
+    biased = bool(fields.get("attention_bias", False))
+    try:
+        return DecoderConfig(
+            vocabulary_size=fields["vocab_size"],
+            hidden_size=fields["hidden_size"],
+            intermediate_size=fields["intermediate_size"],
+            layers=fields["num_hidden_layers"],
+            heads=heads,
+            key_value_heads=fields.get("num_key_value_heads") or heads,
+            head_size=fields.get("head_dim") or fields["hidden_size"] // heads,
+            norm_epsilon=float(fields["rms_norm_eps"]),
+            context_length=int(fields["max_position_embeddings"]),
+            rope=Rope(**rope),
+            input_bias=family == "qwen2" or (biased and family != "mistral"),
+            output_bias=biased and family in ("llama", "qwen3"),
+            head_norm=family == "qwen3",
+            windows=windows,
+        )
+    except (TypeError, ValueError) as error:
+        raise _refusal(path, [str(error)]) from error
+
+
+def _rope(fields: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Fields of `Rope`; transformers 5 writes rope_parameters, before it rope_theta and rope_scaling stood side by side."""
+    given: dict[str, Any] = dict(fields.get("rope_scaling") or fields.get("rope_parameters") or {})
+    old_kind = given.pop("type", "default")
+    kind = given.pop("rope_type", old_kind)
+    rope: dict[str, Any] = {"theta": float(given.pop("rope_theta", None) or fields.get("rope_theta") or 10_000.0)}
+    if kind not in KINDS:
+        problems.append(f"rope type {kind!r} is not supported (only {', '.join(KINDS)})")
+        return rope
+    if given.pop("partial_rotary_factor", None) not in (None, 1.0):
+        problems.append("partial_rotary_factor other than 1.0 is not supported")
+    problems += [
+        f"rope field {name}={given[name]!r} is not known for {kind!r}" for name in given if name not in ROPE_FIELDS[kind]
+    ]
+    if kind == "default":
+        return rope
+    given = {name: value for name, value in given.items() if value is not None}
+    # A stated top-level length is the weights' own; without any, the context was not stretched beyond what is stated.
+    original = fields.get("original_max_position_embeddings") or given.get("original_max_position_embeddings")
+    original = int(original or fields["max_position_embeddings"])
+    if kind != "linear":
+        rope["original_context_length"] = original
+    if kind == "yarn" and "factor" not in given:
+        given["factor"] = fields["max_position_embeddings"] / original
+    missing = [name for name in ROPE_FIELDS[kind][: 3 if kind == "llama3" else 1] if name not in given]
+    if missing:
+        problems.append(f"rope type {kind!r} lacks {', '.join(missing)}")
+        return rope
+    rope |= {"kind": kind, "factor": float(given["factor"])}
+    if kind == "llama3":
+        rope |= {
+            "low_frequency_factor": float(given["low_freq_factor"]),
+            "high_frequency_factor": float(given["high_freq_factor"]),
+        }
+    if kind == "yarn":
+        named = given.get("attention_factor")
+        scales = given.get("mscale"), given.get("mscale_all_dim")
+        rope |= {
+            "beta_fast": float(given.get("beta_fast") or 32.0),
+            "beta_slow": float(given.get("beta_slow") or 1.0),
+            "truncate": bool(given.get("truncate", True)),
+            "attention_factor": float(named) if named is not None else yarn_attention_factor(rope["factor"], *scales),
+        }
+    return rope
+
+
+def _windows(fields: dict[str, Any], problems: list[str]) -> tuple[int | None, ...]:
+    """Per layer how many positions are seen; empty where every layer sees all."""
+    family, layers = fields["model_type"], fields["num_hidden_layers"]
+    window = fields.get("sliding_window")
+    if family == "llama" or window is None or (family.startswith("qwen") and not fields.get("use_sliding_window", False)):
+        return ()
+    if family == "mistral":
+        return (int(window),) * layers
+    kinds = fields.get("layer_types")
+    if kinds is None:
+        first = fields["max_window_layers"]
+        kinds = ["sliding_attention" if layer >= first else "full_attention" for layer in range(layers)]
+    unknown = sorted(set(kinds) - {"sliding_attention", "full_attention"})
+    if unknown or len(kinds) != layers:
+        problems.append(
+            f"layer_types must be {layers} times sliding_attention or full_attention; it has {len(kinds)}, {unknown}"
+        )
+        return ()
+    windows = tuple(int(window) if kind == "sliding_attention" else None for kind in kinds)
+    return windows if any(windows) else ()
+
+
+def _refusal(path: Path, problems: list[str]) -> EncoderError:
+    return EncoderError(f"{path} describes an encoder that jaxroute cannot compute: " + "; ".join(problems))
