@@ -2,6 +2,8 @@
 
 DIR/config.json    models, levels, prices, encoder and its hash, features, training configuration, held-out loss
 DIR/head/          the head's parameters, written by orbax
+DIR/adapter/       where adapters were trained: PEFT's format
+DIR/encoder/       where the whole encoder was trained: its weights, written by orbax
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jax
@@ -17,8 +19,11 @@ import numpy as np
 import orbax.checkpoint
 from flax import nnx
 
-from jaxroute.encoders import load_encoder
-from jaxroute.errors import CheckpointError
+from jaxroute.encoders import DecoderConfig, load_encoder
+from jaxroute.encoders.huggingface import abstract_decoder
+from jaxroute.encoders.peft import load_adapters, save_adapters
+from jaxroute.encoders.trained import Trained, TrainedAdapters, TrainedWeights
+from jaxroute.errors import CheckpointError, EncoderError
 from jaxroute.features import FeatureConfig
 from jaxroute.files import check_folder, replacing_folder
 from jaxroute.heads import Head
@@ -36,6 +41,7 @@ FIELDS = {
     "head_sha256": str,
     "about": dict,
 }
+ENCODER_FIELDS = ("name", "sha256", "dtype", "trained")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -62,6 +68,7 @@ def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
             "name": predictor.encoder.name,
             "sha256": predictor.encoder.identity,
             "dtype": predictor.encoder.dtype,
+            "trained": _described(predictor.encoder.trained),
         },
         "features": asdict(predictor.features),
         "pricing": {
@@ -74,14 +81,19 @@ def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
     }
     with replacing_folder(folder) as partial:
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-            state = nnx.to_pure_dict(nnx.state(predictor.head))
-            checkpointer.save((partial / "head").resolve(), state)
+        _write(partial / "head", nnx.to_pure_dict(nnx.state(predictor.head)))
+        trained = predictor.encoder.trained
+        if isinstance(trained, TrainedAdapters):
+            layers = predictor.encoder.config.layers
+            save_adapters(partial / "adapter", trained.arrays, trained.lora, base=predictor.encoder.name, layers=layers)
+        elif trained is not None:
+            _write(partial / "encoder", dict(trained.arrays))
 
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether `folder` holds a checkpoint and nothing else, so that a new one may take its place."""
-    return {path.name for path in folder.iterdir()} == {"config.json", "head"}
+    names = {path.name for path in folder.iterdir()}
+    return {"config.json", "head"} <= names <= {"config.json", "head", "adapter", "encoder"}
 
 
 def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkpoint:
@@ -101,7 +113,7 @@ def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkp
             prices=None if prices is None else {model: Price(**entry) for model, entry in prices.items()},
             output_tokens=config["pricing"]["output_tokens"],
         )
-        name, sha256, dtype = (config["encoder"][key] for key in ("name", "sha256", "dtype"))
+        name, sha256, dtype, described = (config["encoder"].get(key) for key in ENCODER_FIELDS)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"checkpoint={str(folder)!r}: config.json does not fit this version: {error!r}") from error
     found = load_encoder(encoder or name, dtype=dtype)
@@ -111,21 +123,59 @@ def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkp
             f"{encoder or name!r} has {found.identity[:16]}...: name the right one with encoder=..."
         )
     head = Head(found.config.hidden_size * len(features.layers), len(pricing.models), config["levels"])
-    try:
-        with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-            wanted = nnx.to_pure_dict(nnx.state(head))
-            _check_shapes(checkpointer.metadata((folder / "head").resolve()).item_metadata.tree, wanted)
-            stored = checkpointer.restore((folder / "head").resolve(), _like(wanted))
-    except Exception as error:
-        told = str(error).split("\n")[0][:200]
-        raise CheckpointError(f"checkpoint={str(folder)!r}: head/ is damaged; copy it again or train again ({told})") from error
-    nnx.update(head, nnx.State(stored) if not isinstance(stored, dict) else stored)
+    nnx.update(head, _read(folder / "head", nnx.to_pure_dict(nnx.state(head))))
+    if described is not None:
+        trained = _read_trained(folder, described["kind"], found.config.up_to(max(features.layers)))
+        if trained.digest != described["sha256"]:
+            raise CheckpointError(
+                f"checkpoint={str(folder)!r}: the trained encoder is not as saved; copy it again or train again"
+            )
+        found = replace(found, trained=trained)
     predictor = Predictor(encoder=found, features=features, head=head, models=config["models"], levels=config["levels"])
     if _hash(predictor) != config["head_sha256"]:
         raise CheckpointError(
             f"checkpoint={str(folder)!r}: head/, features, models or levels are not as saved; copy it again or train again"
         )
     return Checkpoint(predictor=predictor, pricing=pricing, about=config["about"])
+
+
+def _described(trained: Trained | None) -> dict[str, str] | None:
+    if trained is None:
+        return None
+    return {"kind": "lora" if isinstance(trained, TrainedAdapters) else "full", "sha256": trained.digest}
+
+
+def _read_trained(folder: Path, kind: str, decoder: DecoderConfig) -> Trained:
+    """The trained part of an encoder, of the layers that the features need."""
+    if kind == "lora":
+        try:
+            return TrainedAdapters(*load_adapters(folder / "adapter", decoder))
+        except EncoderError as error:
+            raise CheckpointError(f"checkpoint={str(folder)!r}: {error}") from error
+    wanted = nnx.to_pure_dict(nnx.state(abstract_decoder(decoder)))
+    return TrainedWeights(jax.tree.map(np.asarray, _read(folder / "encoder", wanted)))
+
+
+def _write(folder: Path, tree: dict) -> None:
+    """By this process alone, also where there are others."""
+    alone = orbax.checkpoint.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix=folder.name
+    )
+    with orbax.checkpoint.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
+        checkpointer.save(folder.resolve(), tree)
+
+
+def _read(folder: Path, wanted: dict) -> dict:
+    """What `_write` wrote, in the shapes of `wanted`. Raises `CheckpointError` where it is anything else."""
+    try:
+        with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+            _check_shapes(checkpointer.metadata(folder.resolve()).item_metadata.tree, wanted)
+            return checkpointer.restore(folder.resolve(), _like(wanted))
+    except Exception as error:
+        told = str(error).split("\n")[0][:200]
+        raise CheckpointError(
+            f"checkpoint={str(folder.parent)!r}: {folder.name}/ is damaged; copy it again or train again ({told})"
+        ) from error
 
 
 def _read_config(folder: Path) -> dict:
@@ -170,8 +220,14 @@ def _misshapen(config: dict) -> list[str]:
         elif not all(isinstance(number, int | float) and 0 <= number < math.inf for number in numbers):
             problems.append(f"pricing.{name}={numbers} must be numbers, finite and >= 0")
     encoder = config["encoder"]
-    if set(encoder) != {"name", "sha256", "dtype"} or not all(isinstance(value, str) for value in encoder.values()):
-        problems.append(f"encoder={encoder} must hold the texts name, sha256 and dtype")
+    trained = encoder.get("trained")
+    texts = [encoder.get(name) for name in ENCODER_FIELDS[:3]] + (list(trained.values()) if isinstance(trained, dict) else [])
+    if not set(encoder) <= set(ENCODER_FIELDS) or not all(isinstance(value, str) for value in texts):
+        problems.append(f"encoder={encoder} must hold the texts name, sha256 and dtype, and trained")
+    elif trained is not None and (
+        not isinstance(trained, dict) or set(trained) != {"kind", "sha256"} or trained["kind"] not in ("lora", "full")
+    ):
+        problems.append(f"encoder.trained={trained} must be null, or kind (lora or full) and sha256")
     elif encoder["dtype"] not in DTYPES:
         problems.append(f"encoder.dtype={encoder['dtype']!r} must be one of {', '.join(DTYPES)}")
     return problems
@@ -189,8 +245,10 @@ def _hash(predictor: Predictor) -> str:
 
 def _check_shapes(stored: dict, wanted: dict) -> None:
     """Raise `ValueError` before orbax reads: a restore that fails half-way leaves reads behind that nobody awaits."""
-    shapes = {name: tuple(leaf.shape) for name, leaf in stored.items()}
-    expected = {name: tuple(leaf.shape) for name, leaf in wanted.items()}
+    shapes, expected = (
+        {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (stored, wanted)
+    )
     if shapes != expected:
         raise ValueError(f"its shapes are {shapes}, config.json says {expected}")
 

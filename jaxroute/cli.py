@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+import jax
 import tyro
 
 from jaxroute import assign, demo, universe
@@ -21,7 +22,7 @@ from jaxroute.router import Router, write_assignment
 from jaxroute.sources import SCHEMA, SOURCES, chosen_table
 from jaxroute.sources.fetch import PUBLISHED, fetch
 from jaxroute.sources.simulated import simulated_prices
-from jaxroute.training import TrainConfig, check_trainable, train
+from jaxroute.training import TrainConfig, check_trainable, described, train
 from solvers import ProblemError
 
 BAD_INPUT = 2
@@ -33,7 +34,8 @@ class Train:
     """Train a predictor on a table of outcomes and write a checkpoint."""
 
     output: Path
-    """Folder of the checkpoint; what stands there is replaced when the new one is whole."""
+    """Folder of the checkpoint; what stands there is replaced when the new one is whole. Training the encoder keeps its state
+    and metrics.jsonl in a folder of the same name with -state added: the same command goes on from there after a stop."""
     table: Path | None = None
     """Your own outcomes: .csv, .jsonl or .parquet in the schema that `jaxroute sources` prints."""
     source: str | None = None
@@ -123,13 +125,16 @@ def _train(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     check_folder("output", config.output, ours=is_checkpoint)
     table = chosen_table(config.table, config.source, config.path)
     check_trainable(table, config.config)
+    state = config.output.with_name(config.output.name + "-state")
     prices: PriceList | None = load_prices(config.prices) if config.prices else _own_prices(config.source)
     pricing = table_pricing(table, prices)
     print(table)
-    predictor, report = train(table, config.config)
+    predictor, report = train(table, config.config, state=state)
+    if jax.process_index() > 0:
+        return
     print(report)
     about = {"trained_on": table.name, "queries": len(table), "held_out_log_loss": report.held_out_loss}
-    about["training"] = asdict(config.config)
+    about["training"] = described(config.config)
     save_checkpoint(config.output, Checkpoint(predictor=predictor, pricing=pricing, about=about))
     print(f"checkpoint written to {config.output}/")
 

@@ -69,9 +69,7 @@ def prompt_features(encoder: Encoder, prompts: list[str], config: FeatureConfig)
 def prompt_features_of_all(encoder: Encoder, prompts: list[str], configs: Sequence[FeatureConfig]) -> list[Features]:
     """The same for several layers or poolings in one pass; they must cut prompts alike."""
     check_prompts(prompts)
-    highest = max(max(config.layers) for config in configs)
-    if highest > encoder.config.layers:
-        raise EncoderError(f"layer {highest} was asked for; encoder {encoder.name!r} has {encoder.config.layers} layers")
+    highest = check_layers(encoder, configs)
     if len({(config.max_tokens, config.truncation_side) for config in configs}) > 1:
         raise EncoderError("several feature configurations need the same max_tokens and truncation_side for one pass")
     distinct = list(dict.fromkeys(prompts))
@@ -96,11 +94,19 @@ def prompt_features_of_all(encoder: Encoder, prompts: list[str], configs: Sequen
     return [Features(values=np.stack([found[prompt] for prompt in prompts]), cut=cut) for found in known]
 
 
+def check_layers(encoder: Encoder, configs: Sequence[FeatureConfig]) -> int:
+    """The highest layer asked for. Raises `EncoderError` where the encoder has fewer."""
+    highest = max(max(config.layers) for config in configs)
+    if highest > encoder.config.layers:
+        raise EncoderError(f"layer {highest} was asked for; encoder {encoder.name!r} has {encoder.config.layers} layers")
+    return highest
+
+
 class FeatureCache:
     """One SQLite file per encoder and configuration, one row per prompt; safe to kill and to share."""
 
     def __init__(self, encoder: Encoder, config: FeatureConfig):
-        described = json.dumps([encoder.identity, encoder.dtype, asdict(config)], sort_keys=True)
+        described = json.dumps([encoder.features_identity, encoder.dtype, asdict(config)], sort_keys=True)
         name = hashlib.sha256(described.encode()).hexdigest()[:24]
         path = cache_folder() / "features" / f"{name}.sqlite"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +17,13 @@ from flax import nnx
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
-from jaxroute.encoders import load_encoder
+from jaxroute.encoders import Encoder, load_encoder
 from jaxroute.errors import TableError
-from jaxroute.features import FeatureConfig, prompt_features
+from jaxroute.features import FeatureConfig, check_layers, prompt_features
 from jaxroute.heads import AnyArray, Head, Linear, cross_entropy, expected_level, fit_linear, level_targets, rotation, zero_fit
 from jaxroute.predictor import Predictor
 from jaxroute.table import RoutingTable, stratified_order
+from jaxroute.tuning import FittedHead, TuneConfig, TuningReport, connect, tune
 
 HEADS = ("difference", "interaction")
 MOST_LEVELS = 100
@@ -42,6 +48,8 @@ class TrainConfig:
     """Ridge penalties to try, from strong to weak; a path stops early when the held-out loss has risen twice."""
     clear: float = 2.0
     """A model's correction is kept if it lowers its held-out log-loss by this many standard errors."""
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    """Training of the encoder itself, after the head's fit."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "penalties", tuple(self.penalties))
@@ -88,19 +96,62 @@ class TrainingReport:
         )
 
 
-def train(table: RoutingTable, config: TrainConfig | None = None) -> tuple[Predictor, TrainingReport]:
-    """Encode the table's prompts with the frozen encoder and fit the head.
+def train(
+    table: RoutingTable, config: TrainConfig | None = None, *, state: Path | str | None = None
+) -> tuple[Predictor, TrainingReport | TuningReport]:
+    """Fit the head to the frozen encoder and, where `config.tune` says so, train the encoder's adapters or weights with it.
 
-    Raises `TableError` for a table that cannot train a predictor, before any prompt is encoded.
+    `state` is the folder in which a run of gradient training keeps its state and metrics; started again with the same
+    configuration it goes on from there. Raises `TableError` for a table that cannot train a predictor, before any prompt is
+    encoded, and `CheckpointError` if `state` holds another run.
     """
     config = config or TrainConfig()
     check_trainable(table, config)
     encoder = load_encoder(config.encoder)
+    check_layers(encoder, [config.features])
+    if config.tune.mode == "frozen":
+        head, report = _fit_frozen(table, encoder, config)
+        return _predictor(table, encoder, head, config), report
+    connect(config.tune.mesh)
+
+    def fit(part: RoutingTable) -> FittedHead:
+        head, report = _fit_frozen(part, encoder, config)
+        penalties = np.array([report.correction_penalties[model] for model in part.models])
+        return FittedHead(head, report.difference_penalty, penalties, str(report))
+
+    with ExitStack() as stack:
+        folder = Path(state or stack.enter_context(tempfile.TemporaryDirectory()))
+        tuned = tune(
+            table,
+            encoder,
+            config.tune,
+            feature_config=config.features,
+            levels=config.levels,
+            seed=config.seed,
+            fit=fit,
+            described=described(config),
+            folder=folder,
+        )
+    trained = replace(encoder, dtype=config.tune.dtype, trained=tuned.trained)
+    return _predictor(table, trained, tuned.head, config), tuned.report
+
+
+def described(config: TrainConfig) -> dict[str, Any]:
+    """What decides the parameters, as JSON; devices and the keeping of checkpoints do not."""
+    fields = json.loads(json.dumps(asdict(config), default=str))
+    for name in ("mesh", "keep", "save_every"):
+        del fields["tune"][name]
+    return fields
+
+
+def _fit_frozen(table: RoutingTable, encoder: Encoder, config: TrainConfig) -> tuple[Head, TrainingReport]:
     features = prompt_features(encoder, table.prompts, config.features)
     head, report = train_head(features.values, table, config)
-    report = replace(report, cut=features.cut)
-    predictor = Predictor(encoder=encoder, features=config.features, head=head, models=table.models, levels=config.levels)
-    return predictor, report
+    return head, replace(report, cut=features.cut)
+
+
+def _predictor(table: RoutingTable, encoder: Encoder, head: Head, config: TrainConfig) -> Predictor:
+    return Predictor(encoder=encoder, features=config.features, head=head, models=table.models, levels=config.levels)
 
 
 def train_head(

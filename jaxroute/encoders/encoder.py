@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from jaxroute.cache import cache_folder
 from jaxroute.encoders.configuration import read_config
 from jaxroute.encoders.decoder import Decoder, DecoderConfig
 from jaxroute.encoders.gguf import convert_gguf
-from jaxroute.encoders.huggingface import load_decoder, weight_files
+from jaxroute.encoders.huggingface import Place, load_decoder, weight_files
+from jaxroute.encoders.trained import Trained
 from jaxroute.errors import EncoderError, PromptError
 from jaxroute.table import is_text
 
@@ -35,8 +36,10 @@ class Encoder:
     """SHA-256 over the files that decide its output; a checkpoint refuses an encoder with another one."""
     folder: Path
     dtype: str = "float32"
-    change: Callable[[Decoder], Decoder] | None = None
+    trained: Trained | None = None
     """What training made of the weights, applied to those on disk."""
+    place: Place | None = None
+    """Where weights live; by default on JAX's default device."""
 
     @cached_property
     def config(self) -> DecoderConfig:
@@ -50,14 +53,14 @@ class Encoder:
         """The first `depth` layers, by default all; read once and kept."""
         depth = depth or self.config.layers
         if depth not in self._decoders:
-            decoder = load_decoder(self.folder, dtype=jnp.dtype(self.dtype), depth=depth)
-            self._decoders[depth] = self.change(decoder) if self.change else decoder
+            decoder = load_decoder(self.folder, dtype=jnp.dtype(self.dtype), depth=depth, place=self.place)
+            self._decoders[depth] = self.trained.apply(decoder) if self.trained else decoder
         return self._decoders[depth]
 
-    def changed(self, change: Callable[[Decoder], Decoder], digest: str) -> Encoder:
-        """The same encoder with trained weights; `digest` identifies them."""
-        identity = hashlib.sha256(f"{self.identity} {digest}".encode()).hexdigest()
-        return replace(self, identity=identity, change=change)
+    @property
+    def features_identity(self) -> str:
+        """What its features depend on, besides their configuration."""
+        return self.identity if self.trained is None else f"{self.identity} {self.trained.digest}"
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

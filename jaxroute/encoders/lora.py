@@ -76,11 +76,16 @@ def scaled(adapters: Adapters, config: LoraConfig) -> Adapters:
 
 
 def merge_adapters(decoder: Decoder, adapters: Adapters, config: LoraConfig) -> Decoder:
-    """A decoder whose weights hold the correction, W + (alpha / rank) A B: as fast as without adapters."""
+    """A decoder whose weights hold the correction, W + (alpha / rank) A B: as fast as without adapters.
+
+    Layers above the last that the adapters know stay as they are; the given decoder is not changed.
+    """
     graph, state = nnx.split(decoder)
     merged = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, state))
     for name, pair in scaled(adapters, config).items():
         weight: nnx.Param = getattr(merged.layers, name)
         change = jnp.einsum("lir,lro->lio", pair["down"], pair["up"], precision="highest")
-        weight.set_value((weight[...].astype(jnp.float32) + change).astype(weight[...].dtype))
+        layers = len(change)
+        corrected = weight[...][:layers].astype(jnp.float32) + change
+        weight.set_value(weight[...].at[:layers].set(corrected.astype(weight[...].dtype)))
     return merged

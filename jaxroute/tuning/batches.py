@@ -1,0 +1,63 @@
+"""Which queries go into which update: decided by the seed and the update's number alone, so that a run can go on anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxroute.scoring import bucket_length
+
+
+class MicroBatch(NamedTuple):
+    """Queries that pass through the encoder together; rows of length 1 without an observed cell fill it up."""
+
+    tokens: Int[np.ndarray, "rows length"]
+    lengths: Int[np.ndarray, " rows"]
+    target: Float[np.ndarray, "rows models levels"]
+    observed: Float[np.ndarray, "rows models"]
+
+
+class Examples(NamedTuple):
+    """What is learnt from."""
+
+    token_ids: list[np.ndarray]
+    target: Float[np.ndarray, "queries models levels"]
+    observed: Float[np.ndarray, "queries models"]
+
+    def select(self, rows: Int[np.ndarray, " chosen"]) -> Examples:
+        return Examples([self.token_ids[row] for row in rows], self.target[rows], self.observed[rows])
+
+
+def updates_per_epoch(queries: int, batch_size: int) -> int:
+    return -(-queries // batch_size)
+
+
+def batch_rows(queries: int, batch_size: int, step: int, *, seed: int) -> Int[np.ndarray, " batch"]:
+    """The queries of update `step`: every epoch visits all of them once, in an order of its own."""
+    epoch, position = divmod(step, updates_per_epoch(queries, batch_size))
+    order = np.random.default_rng([seed, epoch]).permutation(queries)
+    return order[position * batch_size : (position + 1) * batch_size]
+
+
+def micro_batches(
+    examples: Examples, rows: Int[np.ndarray, " batch"], *, size: int, devices: int
+) -> Iterator[tuple[Int[np.ndarray, " part"], MicroBatch]]:
+    """`rows` by length, `size` at a time (more where the devices need it), each part padded to its own length bucket."""
+    size = -(-size // devices) * devices
+    order = rows[np.argsort([len(examples.token_ids[row]) for row in rows], kind="stable")]
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        length = bucket_length(max(len(examples.token_ids[row]) for row in part))
+        tokens = np.zeros((size, length), np.int32)
+        lengths = np.ones(size, np.int32)
+        for place, row in enumerate(part):
+            ids = examples.token_ids[row]
+            tokens[place, : len(ids)] = ids
+            lengths[place] = len(ids)
+        target = np.zeros((size, *examples.target.shape[1:]), np.float32)
+        observed = np.zeros((size, *examples.observed.shape[1:]), np.float32)
+        target[: len(part)], observed[: len(part)] = examples.target[part], examples.observed[part]
+        yield part, MicroBatch(tokens, lengths, target, observed)
