@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from jaxroute.encoders.decoder import Decoder, DecoderConfig
+from jaxroute.errors import EncoderError
 
 PROJECTIONS = ("query", "key", "value")
 
@@ -50,7 +51,7 @@ class LoraConfig:
         if unknown or not self.projections or len(set(self.projections)) < len(self.projections):
             problems.append(f"projections={self.projections} must be some of {', '.join(PROJECTIONS)}, each once")
         if problems:
-            raise ValueError("lora: " + "; ".join(problems))
+            raise EncoderError("lora: " + "; ".join(problems))
 
     @property
     def scale(self) -> float:

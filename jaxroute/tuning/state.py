@@ -8,6 +8,7 @@ FOLDER/metrics.jsonl  one object per update and evaluation
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,13 @@ class RunState:
             write_json(folder / "run.json", described)
         policies = [
             checkpoint_managers.LatestN(keep),
-            checkpoint_managers.BestN(
-                get_metric_fn=_goodness,
-                n=1,
-                keep_checkpoints_without_metrics=False,
-            ),
+            checkpoint_managers.BestN(get_metric_fn=_goodness, n=1),
         ]
         options = orbax.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies), cleanup_tmp_directories=True
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+            cleanup_tmp_directories=True,
+            # Without it orbax writes no metrics, and a later process would not know which step was best.
+            best_fn=_goodness,
         )
         self.manager = orbax.CheckpointManager((folder / "steps").resolve(), options=options)
 
@@ -50,7 +50,7 @@ class RunState:
 
     def save(self, step: int, tree: Any, progress: Mapping[str, Any], held_out_loss: float | None) -> None:
         """Begin to write the state after `step` updates; returns once the arrays are copied."""
-        metrics = None if held_out_loss is None else {"held_out_loss": held_out_loss, "step": step}
+        metrics = {"held_out_loss": held_out_loss, "step": step}
         items = orbax.args.Composite(state=orbax.args.StandardSave(tree), progress=orbax.args.JsonSave(dict(progress)))
         self.manager.save(step, args=items, metrics=metrics)
 
@@ -68,7 +68,9 @@ class RunState:
 
 
 def _goodness(metrics: Any) -> Any:
-    """Higher is better; ties go to the earlier step, as in the loop."""
+    """Higher is better; ties go to the earlier step, as in the loop. Where nothing was evaluated, to the latest."""
+    if metrics["held_out_loss"] is None:
+        return -math.inf, metrics["step"]
     return -metrics["held_out_loss"], -metrics["step"]
 
 
