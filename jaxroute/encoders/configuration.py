@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,21 @@ NEEDED = (
     "rms_norm_eps",
     "max_position_embeddings",
 )
+COUNTS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "sliding_window",
+    "max_position_embeddings",
+    "original_max_position_embeddings",
+)
+NUMBERS = ("rms_norm_eps", "rope_theta", "factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow")
+NUMBERS += ("attention_factor", "mscale", "mscale_all_dim")
+TRUTHS = ("attention_bias", "use_sliding_window", "truncate")
 ROPE_FIELDS = {
     "default": (),
     "linear": ("factor",),
@@ -56,13 +72,13 @@ def read_config(folder: Path) -> DecoderConfig:
     """The arithmetic of `config.json`; raises `EncoderError` with everything that this decoder would compute differently."""
     path = folder / "config.json"
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EncoderError(f"{path} cannot be read as the configuration of an encoder: {error}") from error
     if not isinstance(fields, dict):
         raise EncoderError(f"{path} cannot be read as the configuration of an encoder: it holds no object")
     problems = [f"{name} is missing" for name in NEEDED if fields.get(name) is None]
-    family = fields.get("model_type")
+    family = str(fields.get("model_type"))
     if family is not None and family not in FAMILIES:
         problems.append(f"model_type={family!r} is not supported (only {', '.join(FAMILIES)})")
     problems += [
@@ -70,9 +86,10 @@ def read_config(folder: Path) -> DecoderConfig:
         for name, only in FIXED.items()
         if fields.get(name) is not None and fields[name] != only
     ]
-    if family not in FAMILIES or any(fields.get(name) is None for name in NEEDED):
+    problems += _misshapen(fields)
+    if problems and (family not in FAMILIES or _misshapen(fields) or any(fields.get(name) is None for name in NEEDED)):
         raise _refusal(path, problems)
-    fields = FAMILIES[family] | fields
+    fields = FAMILIES[family] | {name: value for name, value in fields.items() if value is not None or name == "sliding_window"}
     rope, windows = _rope(fields, problems), _windows(fields, problems)
     if problems:
         raise _refusal(path, problems)
@@ -99,13 +116,37 @@ def read_config(folder: Path) -> DecoderConfig:
         raise _refusal(path, [str(error)]) from error
 
 
+def _misshapen(fields: dict[str, Any]) -> list[str]:
+    """What is not of its kind; null and absent are."""
+    problems = []
+    nested = [(name, fields[name]) for name in ("rope_scaling", "rope_parameters") if fields.get(name) is not None]
+    problems += [f"{name}={given!r} must be an object" for name, given in nested if not isinstance(given, dict)]
+    for place in (fields, *(given for _, given in nested if isinstance(given, dict))):
+        for name, value in place.items():
+            if value is None:
+                continue
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if name in COUNTS and not (number and value == int(value) and value >= 1):
+                problems.append(f"{name}={value!r} must be a whole number, at least 1")
+            elif name in NUMBERS and not (number and value > 0):
+                problems.append(f"{name}={value!r} must be a number above 0")
+            elif name in TRUTHS and not isinstance(value, bool):
+                problems.append(f"{name}={value!r} must be true or false")
+    kinds, first = fields.get("layer_types"), fields.get("max_window_layers", 0)
+    if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
+        problems.append(f"layer_types={kinds!r} must be a list of texts")
+    if first is not None and (not isinstance(first, int) or isinstance(first, bool) or first < 0):
+        problems.append(f"max_window_layers={first!r} must be a whole number, at least 0")
+    return problems
+
+
 def _rope(fields: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     """Fields of `Rope`; transformers 5 writes rope_parameters, before it rope_theta and rope_scaling stood side by side."""
     given: dict[str, Any] = dict(fields.get("rope_scaling") or fields.get("rope_parameters") or {})
     old_kind = given.pop("type", "default")
     kind = given.pop("rope_type", old_kind)
     rope: dict[str, Any] = {"theta": float(given.pop("rope_theta", None) or fields.get("rope_theta") or 10_000.0)}
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         problems.append(f"rope type {kind!r} is not supported (only {', '.join(KINDS)})")
         return rope
     if given.pop("partial_rotary_factor", None) not in (None, 1.0):
