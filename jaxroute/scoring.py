@@ -96,7 +96,9 @@ class BatchEncoder:
 
 
 @partial(jax.jit, static_argnames=("graph", "taps", "mesh"))
-def _run(graph: nnx.GraphDef, state: nnx.State, packed, taps, mesh: Mesh | None) -> Float[np.ndarray, "devices rows taps hidden"]:
+def _run(
+    graph: nnx.GraphDef, state: nnx.State, packed, taps, mesh: Mesh | None
+) -> Float[np.ndarray, "devices rows taps hidden"]:
     """One batch per device; nothing is exchanged between them."""
 
     def one(state, packed):

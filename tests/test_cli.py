@@ -100,7 +100,7 @@ def TINY_TRAINING(encoder: str, **fields: object):
     return TrainConfig(encoder=encoder, head="difference", penalties=(0.3, 0.1), **fields)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("arguments", [[], ["demo"], ["train"], ["route"], ["assign"], ["universe"], ["sources"]])
+@pytest.mark.parametrize("arguments", [[], ["demo"], ["train"], ["score"], ["route"], ["assign"], ["universe"], ["sources"]])
 def test_every_command_explains_itself(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([*arguments, "--help"])
