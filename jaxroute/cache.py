@@ -23,9 +23,9 @@ def keep_compiled() -> None:
     A folder that the user gave JAX (`JAX_COMPILATION_CACHE_DIR`) stays. Programs for a CPU use what this very kind of CPU
     has, so every kind gets a folder of its own.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled" / _machine()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _machine() -> str:
