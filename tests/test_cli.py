@@ -57,6 +57,8 @@ def test_from_ones_own_csv_to_a_routed_batch(tmp_path: Path, tiny_encoder: Path,
     )
     assert done.returncode == 0, done.stderr
     assert "every answer of a model costs that model's mean" in done.stdout
+    # What was compiled is kept for the next start.
+    assert any((fresh_cache / "compiled").rglob("*-cache"))
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert [line["prompt"] for line in lines] == [row["prompt"] for row in rows]
     assert lines[0]["id"] == 7

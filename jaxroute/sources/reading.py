@@ -176,7 +176,6 @@ def _read_json_lines(path: Path, problems: Problems) -> pd.DataFrame:
 
 def _read_parquet(path: Path, problems: Problems) -> pd.DataFrame:
     import pandas as pd
-
     import pyarrow
     import pyarrow.parquet
 
