@@ -11,7 +11,9 @@ from jaxroute.errors import (
 )
 from jaxroute.predictor import Predictor
 from jaxroute.router import Router
+from jaxroute.scoring import ScoringConfig
 from jaxroute.sources import load_source
+from jaxroute.streaming import estimate_stream
 from jaxroute.table import RoutingTable, join
 from jaxroute.training import TrainConfig, train
 
@@ -24,9 +26,11 @@ __all__ = [
     "PromptError",
     "Router",
     "RoutingTable",
+    "ScoringConfig",
     "SourceError",
     "TableError",
     "TrainConfig",
+    "estimate_stream",
     "join",
     "load_checkpoint",
     "load_source",

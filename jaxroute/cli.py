@@ -1,4 +1,4 @@
-"""The command line: `jaxroute demo | train | route | assign | universe | sources`, made from the configurations."""
+"""The command line: `jaxroute demo | train | score | route | assign | universe | sources`, made from the configurations."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 import jax
 import tyro
 
-from jaxroute import assign, demo, universe
+from jaxroute import assign, demo, score_files, universe
 from jaxroute.assign import read_capacity
+from jaxroute.cache import keep_compiled
 from jaxroute.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
 from jaxroute.errors import JaxrouteError, PromptError, SourceError
 from jaxroute.files import check_file, check_folder
@@ -96,7 +97,15 @@ class Sources:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; bad input ends with a message and exit status 2, and nothing is written."""
     tyro.extras.subcommand_cli_from_dict(
-        {"demo": _demo, "train": _train, "route": _route, "assign": _assign, "universe": _universe, "sources": _sources},
+        {
+            "demo": _demo,
+            "train": _train,
+            "score": _score,
+            "route": _route,
+            "assign": _assign,
+            "universe": _universe,
+            "sources": _sources,
+        },
         args=arguments,
         prog="jaxroute",
         description="Assign every prompt to a language model so that total quality is highest within a budget.",
@@ -105,13 +114,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run() -> None:
     """The console script."""
+    keep_compiled()
     try:
         main()
     except (JaxrouteError, ProblemError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
-        print("interrupted; prompts that are encoded are kept, so the same command goes on from there", file=sys.stderr)
+        print("interrupted; what is done is kept, so the same command goes on from there", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -137,6 +147,11 @@ def _train(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     about["training"] = described(config.config)
     save_checkpoint(config.output, Checkpoint(predictor=predictor, pricing=pricing, about=about))
     print(f"checkpoint written to {config.output}/")
+
+
+def _score(config: Annotated[score_files.ScoreConfig, tyro.conf.arg(name="")]) -> None:
+    """Estimate the quality of every model on every prompt of a file, of any size."""
+    score_files.main(config)
 
 
 def _route(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:

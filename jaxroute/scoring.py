@@ -1,65 +1,141 @@
-"""Prompts through the encoder in batch: length buckets, few compiled shapes, the order kept."""
+"""Prompts through the encoder in batch: packed end to end, few compiled shapes, on all devices, positions kept."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
 from jaxroute.encoders import Decoder
+from jaxroute.encoders.packing import pack
+from jaxroute.errors import EncoderError
 
-TOKENS_PER_BATCH = 2048
-"""Small enough that two batches at once stay in the caches of a CPU; larger ones bring nothing there."""
-DISPATCH_THREADS = 2
-"""One batch is prepared and launched while another computes."""
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """How prompts are batched; decides the speed, and of the result only the rounding."""
+
+    tokens_per_batch: int = 1024
+    """Tokens that a device computes at once. On a CPU they should fit its caches; a GPU or TPU wants some tens of thousands."""
+    dispatch_threads: int = 2
+    """Batches under way at once: one is prepared and launched while another computes."""
+    devices: int | None = None
+    """How many of this process's devices share the work; None = all."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name}={value} must be at least 1"
+            for name, value in vars(self).items()
+            if value is not None and (not isinstance(value, int) or value < 1)
+        ]
+        if problems:
+            raise EncoderError("; ".join(problems))
 
 
 def encode(
-    decoder: Decoder, token_ids: list[np.ndarray], *, taps: tuple[tuple[int, str], ...]
+    decoder: Decoder,
+    token_ids: list[np.ndarray],
+    *,
+    taps: tuple[tuple[int, str], ...],
+    config: ScoringConfig | None = None,
 ) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "batch taps hidden"]]]:
-    """Yield (positions in `token_ids`, pooled hidden states) for batches of similar length, with a progress bar.
+    """Yield (positions in `token_ids`, pooled hidden states) batch by batch, with a progress bar.
 
-    Short prompts come first. A caller who keeps what has been yielded can go on where it stopped.
+    Long prompts come first. A caller who keeps what has been yielded can go on where it stopped.
     """
-    graph, state = nnx.split(decoder)
-
-    def launch(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        tokens, lengths = pad([token_ids[position] for position in positions])
-        return positions, np.asarray(_run(graph, state, tokens, lengths, taps))[: len(positions)]
-
-    batches = list(bucket_batches([len(ids) for ids in token_ids]))
-    total = sum(len(ids) for ids in token_ids)
-    with (
-        ThreadPoolExecutor(DISPATCH_THREADS) as pool,
-        tqdm(total=total, desc="encoding prompts", unit=" tokens", unit_scale=True, delay=1) as bar,
-    ):
-        for positions, pooled in pool.map(launch, batches):
+    with tqdm(total=sum(map(len, token_ids)), desc="encoding prompts", unit=" tokens", unit_scale=True, delay=1) as bar:
+        for positions, pooled in BatchEncoder(decoder, config or ScoringConfig()).encode(token_ids, taps=taps):
             bar.update(sum(len(token_ids[position]) for position in positions))
             yield positions, pooled
 
 
-@partial(jax.jit, static_argnames=("graph", "taps"))
+class BatchEncoder:
+    """A decoder whose weights lie on every device that shares the work."""
+
+    def __init__(self, decoder: Decoder, config: ScoringConfig):
+        available = jax.local_devices()
+        count = config.devices or len(available)
+        if count > len(available):
+            raise EncoderError(f"devices={count}: there are only {len(available)} ({available[0].platform})")
+        self.config = config
+        self.graph, state = nnx.split(decoder)
+        self.mesh = Mesh(np.array(available[:count]), ("data",)) if count > 1 else None
+        self.state = state if self.mesh is None else jax.device_put(state, NamedSharding(self.mesh, PartitionSpec()))
+
+    @property
+    def devices(self) -> int:
+        return 1 if self.mesh is None else self.mesh.size
+
+    def encode(
+        self, token_ids: list[np.ndarray], *, taps: tuple[tuple[int, str], ...]
+    ) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "batch taps hidden"]]]:
+        """The same as the function, without a bar."""
+
+        def launch(group: Group) -> list[tuple[np.ndarray, np.ndarray]]:
+            packed = [
+                pack([token_ids[position] for position in batch], tokens=group.tokens, rows=group.rows, length=group.length)
+                for batch in group.batches
+            ]
+            arrays = jax.tree.map(lambda *parts: np.stack(parts), *packed)
+            pooled = np.asarray(_run(self.graph, self.state, arrays, taps, self.mesh))
+            return [(batch, found[: len(batch)]) for batch, found in zip(group.batches, pooled, strict=True) if len(batch)]
+
+        groups = plan([len(ids) for ids in token_ids], self.config.tokens_per_batch, self.devices)
+        with ThreadPoolExecutor(self.config.dispatch_threads) as pool:
+            for found in pool.map(launch, groups):
+                yield from found
+
+
+@partial(jax.jit, static_argnames=("graph", "taps", "mesh"))
 def _run(
-    graph: nnx.GraphDef, state: nnx.State, tokens: Int[np.ndarray, "rows length"], lengths: Int[np.ndarray, " rows"], taps
-):
-    return nnx.merge(graph, state)(tokens, lengths, taps=taps)
+    graph: nnx.GraphDef, state: nnx.State, packed, taps, mesh: Mesh | None
+) -> Float[np.ndarray, "devices rows taps hidden"]:
+    """One batch per device; nothing is exchanged between them."""
+
+    def one(state, packed):
+        tokens, lengths, packing = jax.tree.map(lambda leaf: leaf[0], packed)
+        return nnx.merge(graph, state)(tokens, lengths, packing=packing, taps=taps)[None]
+
+    if mesh is None:
+        return one(state, packed)
+    data = PartitionSpec("data")
+    return jax.shard_map(one, mesh=mesh, in_specs=(PartitionSpec(), data), out_specs=data, check_vma=False)(state, packed)
 
 
-def bucket_batches(lengths: list[int]) -> Iterator[np.ndarray]:
-    """Positions of prompts that share a bucket, as many at a time as `TOKENS_PER_BATCH` allows."""
-    buckets: dict[int, list[int]] = {}
-    for position in np.argsort(lengths, kind="stable"):
-        buckets.setdefault(bucket_length(lengths[position]), []).append(int(position))
-    for length, positions in buckets.items():
-        rows = batch_rows(length)
-        for start in range(0, len(positions), rows):
-            yield np.array(positions[start : start + rows])
+@dataclass(frozen=True)
+class Group:
+    """Batches of one shape, one for each device; the last ones may be empty."""
+
+    batches: list[Int[np.ndarray, " prompts"]]
+    tokens: int
+    rows: int
+    length: int
+
+
+def plan(lengths: list[int], tokens_per_batch: int, devices: int = 1) -> Iterator[Group]:
+    """Positions of prompts that are computed together: the longest first, then what fits best beside them.
+
+    Shapes are few: as many tokens as allowed, but for the last batch and for a longer prompt; prompts up to a bucket's length;
+    and as many of them as that length makes likely.
+    """
+    waiting = sorted((length, position) for position, length in enumerate(lengths))
+    left = sum(lengths)
+    while waiting:
+        length = bucket_length(waiting[-1][0])
+        tokens = max(length, min(tokens_per_batch, bucket_length(-(-left // devices))))
+        rows = batch_rows(tokens, length)
+        batches = [_fill(waiting, tokens, rows) for _ in range(devices)]
+        left -= sum(lengths[position] for batch in batches for position in batch)
+        yield Group(batches, tokens, rows, length)
 
 
 def bucket_length(length: int) -> int:
@@ -70,17 +146,16 @@ def bucket_length(length: int) -> int:
     return size
 
 
-def batch_rows(length: int) -> int:
-    return max(1, TOKENS_PER_BATCH // length)
+def batch_rows(tokens: int, length: int) -> int:
+    """Prompts beside each other in attention: a quarter more than if all were as long as the longest, rounded up."""
+    return -(-5 * tokens // (4 * length))
 
 
-def pad(token_ids: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens padded on the right to their bucket; rows, by fillers of one token, to a full batch or a power of two."""
-    length = bucket_length(max(len(ids) for ids in token_ids))
-    rows = min(batch_rows(length), 1 << (len(token_ids) - 1).bit_length())
-    tokens = np.zeros((rows, length), np.int32)
-    lengths = np.ones(rows, np.int32)
-    for row, ids in enumerate(token_ids):
-        tokens[row, : len(ids)] = ids
-        lengths[row] = len(ids)
-    return tokens, lengths
+def _fill(waiting: list[tuple[int, int]], tokens: int, rows: int) -> Int[np.ndarray, " prompts"]:
+    """Take from `waiting`, which is sorted, the longest prompt that still fits, and again."""
+    taken = []
+    while len(taken) < rows and (fitting := bisect_right(waiting, tokens, key=lambda prompt: prompt[0])):
+        length, position = waiting.pop(fitting - 1)
+        tokens -= length
+        taken.append(position)
+    return np.array(taken, int)

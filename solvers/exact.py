@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from ortools.sat.python import cp_model
 
 from solvers.assignment import Assignment, assignment
 from solvers.choices import Choices, Part
@@ -27,6 +27,9 @@ from solvers.dual import PROVED, Dual, search, slack_rounding
 from solvers.grid import round_down
 from solvers.lagrangian import fill
 from solvers.problem import Problem, ProblemError
+
+if TYPE_CHECKING:
+    from ortools.sat.python.cp_model import CpModel
 
 LARGEST_SUM = 2**52
 """Integer sums stay below this: far from CP-SAT's overflow at 2^62, and exact in float64."""
@@ -180,6 +183,9 @@ def _solve_core(
     values = values - np.array([least_value[row] for row in cell_rows])
     value_unit = _unit(values, len(rows))
     gains = [math.ceil(one / value_unit) for one in values]
+    # A second to import, which a start that solves nothing exactly need not wait for.
+    from ortools.sat.python import cp_model
+
     # What is left for the core is a difference of sums, and wrong by their rounding.
     most = math.fsum(max(costs[positions[row]]) for row in rows)
     budget = min(core.limit - fixed_cost, most)
@@ -245,24 +251,26 @@ def _solve_core(
     return _Answer(choice=choice, bound=above)
 
 
-def _add_budget(model: cp_model.CpModel, picks: list, weights: list[int], limit: int) -> None:
+def _add_budget(model: CpModel, picks: list, weights: list[int], limit: int) -> None:
     """sum weights * picks <= limit; where few weights occur, through how often each does.
 
     With one cost per model the counts are a small integer knapsack of their own, on whose rounding CP-SAT can cut;
     without them it enumerates assignments that differ in nothing but which query is which.
     """
+    from ortools.sat.python.cp_model import LinearExpr
+
     kinds = sorted(set(weights) - {0})
     if len(kinds) > MOST_KINDS:
-        model.add(cp_model.LinearExpr.weighted_sum(picks, weights) <= limit)
+        model.add(LinearExpr.weighted_sum(picks, weights) <= limit)
         return
     counts = []
     for kind in kinds:
         same = [pick for pick, weight in zip(picks, weights, strict=True) if weight == kind]
         count = model.new_int_var(0, len(same), "")
-        model.add(count == cp_model.LinearExpr.sum(same))
+        model.add(count == LinearExpr.sum(same))
         counts.append(count)
     divisor = math.gcd(*kinds) if kinds else 1
-    model.add(cp_model.LinearExpr.weighted_sum(counts, [kind // divisor for kind in kinds]) <= limit // divisor)
+    model.add(LinearExpr.weighted_sum(counts, [kind // divisor for kind in kinds]) <= limit // divisor)
 
 
 def _decimal_unit(costs: Float[np.ndarray, " cells"], budget: float) -> float | None:

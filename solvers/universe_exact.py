@@ -16,7 +16,6 @@ import math
 
 import numpy as np
 from jaxtyping import Bool, Float
-from ortools.sat.python import cp_model
 
 from solvers.coverage import Limits
 
@@ -36,6 +35,8 @@ def best_cover(
     queries, models = quality.shape
     sets, weights = _cover(quality)
     unit = 1.0 if np.array_equal(weights, np.rint(weights)) else float(weights.sum()) / UNITS
+    from ortools.sat.python import cp_model
+
     program = cp_model.CpModel()
     serve = [program.new_bool_var("") for _ in range(models)]
     for model in range(models):

@@ -57,6 +57,8 @@ def test_from_ones_own_csv_to_a_routed_batch(tmp_path: Path, tiny_encoder: Path,
     )
     assert done.returncode == 0, done.stderr
     assert "every answer of a model costs that model's mean" in done.stdout
+    # What was compiled is kept for the next start.
+    assert any((fresh_cache / "compiled").rglob("*-cache"))
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert [line["prompt"] for line in lines] == [row["prompt"] for row in rows]
     assert lines[0]["id"] == 7
@@ -100,7 +102,7 @@ def TINY_TRAINING(encoder: str, **fields: object):
     return TrainConfig(encoder=encoder, head="difference", penalties=(0.3, 0.1), **fields)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("arguments", [[], ["demo"], ["train"], ["route"], ["assign"], ["universe"], ["sources"]])
+@pytest.mark.parametrize("arguments", [[], ["demo"], ["train"], ["score"], ["route"], ["assign"], ["universe"], ["sources"]])
 def test_every_command_explains_itself(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([*arguments, "--help"])

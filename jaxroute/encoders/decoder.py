@@ -8,8 +8,9 @@ does not grow with depth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from jaxroute.encoders.attention import causal_attention
+from jaxroute.encoders.packing import Packing
 from jaxroute.encoders.rotary import Rope, rotary_tables, rotate
 
 AnyArray = Array | np.ndarray
@@ -92,6 +94,7 @@ class Decoder(nnx.Module):
         lengths: Int[AnyArray, " batch"],
         *,
         taps: tuple[tuple[int, str], ...],
+        packing: Packing | None = None,
         adapters: Mapping[str, Mapping[str, Array]] | None = None,
         dropout: tuple[float, Key[Array, ""]] | None = None,
         remat: bool = False,
@@ -100,13 +103,17 @@ class Decoder(nnx.Module):
 
         The last layer's states include the final norm. Layers above the highest tap are not computed. `tokens` is padded
         on the right; attention is causal, so padding cannot reach a real token, and pooling reads the first `lengths`
-        positions only: the mean over them, or the last of them. `adapters` are low-rank corrections (see lora.py), their
+        positions only: the mean over them, or the last of them. With `packing` the prompts stand end to end in one row of
+        `tokens`, and the batch that comes out is that of `lengths`. `adapters` are low-rank corrections (see lora.py), their
         inputs dropped with the rate and key of `dropout`; `remat` computes a layer again in the backward pass instead
         of keeping what is inside it.
         """
         config, depth = self.config, max(layer for layer, _ in taps)
         graph, stacked = nnx.split(self.layers)
-        rotation = rotary_tables(jnp.arange(tokens.shape[1]), config.rope, config.head_size)
+        positions = jnp.arange(tokens.shape[1]) if packing is None else jnp.asarray(packing.position)
+        rotation = rotary_tables(positions, config.rope, config.head_size)
+        pooling_of = pool if packing is None else packing.pool
+        attention = causal_attention if packing is None else packing.attention
         per_layer = {
             "weights": stacked,
             "window": jnp.array([window or NO_WINDOW for window in config.windows]) if any(config.windows) else None,
@@ -119,13 +126,14 @@ class Decoder(nnx.Module):
         def layer(hidden: Array, given: dict[str, Any]):
             drop = None if dropout is None else (dropout[0], given["key"])
             called = nnx.merge(graph, given["weights"])
-            hidden = called(hidden, rotation, window=given["window"], adapters=given["adapters"], dropout=drop)
-            return hidden, pool(hidden, lengths)
+            attend = partial(attention, window=given["window"])
+            hidden = called(hidden, rotation, attend, adapters=given["adapters"], dropout=drop)
+            return hidden, pooling_of(hidden, lengths)
 
         hidden, pooled = jax.lax.scan(jax.checkpoint(layer) if remat else layer, self.embedding[...][tokens], per_layer)
         if depth == config.layers and config.final_norm:
             final = rms_norm(hidden, self.norm[...], config.norm_epsilon)
-            pooled = pooled.at[-1].set(pool(final, lengths))
+            pooled = pooled.at[-1].set(pooling_of(final, lengths))
         return jnp.stack([pooled[layer - 1, POOLINGS.index(pooling)] for layer, pooling in taps], axis=1)
 
 
@@ -157,8 +165,8 @@ class Layer(nnx.Module):
         self,
         hidden: Float[Array, "batch length hidden"],
         rotation: tuple[Array, Array],
+        attend: Callable[[Array, Array, Array], Array],
         *,
-        window: Int[Array, ""] | None = None,
         adapters: Mapping[str, Mapping[str, Array]] | None = None,
         dropout: tuple[float, Key[Array, ""]] | None = None,
     ) -> Float[Array, "batch length hidden"]:
@@ -167,7 +175,7 @@ class Layer(nnx.Module):
         query = rotate(self._heads("query", normed, adapters, dropout), rotation)
         key = rotate(self._heads("key", normed, adapters, dropout), rotation)
         value = self._heads("value", normed, adapters, dropout)
-        attended = causal_attention(query, key, value, window=window)
+        attended = attend(query, key, value)
         attended = attended.reshape(*hidden.shape[:2], -1) @ self.output[...]
         hidden = hidden + (attended + self.output_bias[...] if self.config.output_bias else attended)
         normed = rms_norm(hidden, self.mlp_norm[...], epsilon)

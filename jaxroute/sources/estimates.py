@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float
 
 from jaxroute.errors import SourceError
@@ -57,6 +56,8 @@ def read_model_costs(path: Path, models: list[str]) -> Float[np.ndarray, " model
 
 def write_given(path: Path, array: Float[np.ndarray, "queries models"], models: list[str], query_ids: list[str]) -> None:
     """A .csv that `read_given` reads."""
+    import pandas as pd
+
     frame = pd.DataFrame(array, columns=pd.Index(models))
     frame.insert(0, QUERY_ID, query_ids)
     with replacing(path) as partial:
@@ -72,6 +73,8 @@ class _File:
 
 def _read(path: Path, part: str) -> _File:
     """`part` is what its numbers are, and their name in an .npz."""
+    import pandas as pd
+
     if path.suffix == ".npz":
         return _read_npz(path, part)
     problems = Problems(path, f"a table of {MEANING[part]}, with a column per model")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 from jaxroute.errors import SourceError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHOWN = 20
 LARGEST_CELL = 2**31 - 1
@@ -62,6 +64,8 @@ def numbers(
     frame: pd.DataFrame, column: str, problems: Problems, *, lowest: float | None = 0.0, highest: float | None = None
 ) -> Float[np.ndarray, " queries"]:
     """The column as float64; empty cells are NaN, True and False are 1 and 0, anything else is a problem."""
+    import pandas as pd
+
     words = {"true": 1.0, "false": 0.0, "": np.nan, "nan": np.nan, "none": np.nan, "null": np.nan}
     values = np.full(len(frame), np.nan)
     cells: Any = frame[column]
@@ -90,6 +94,8 @@ def numbers(
 
 def texts(frame: pd.DataFrame, column: str, problems: Problems, *, allow_empty: bool = False) -> list[str]:
     """The column as text; an empty cell is a problem unless allowed."""
+    import pandas as pd
+
     arrays = [row for row, cell in enumerate(frame[column]) if isinstance(cell, np.ndarray | list | dict)]
     if arrays:
         problems.add(f"row {arrays[0] + 1}, column {column!r} holds a list, not a text ({len(arrays)} such cells)")
@@ -113,6 +119,8 @@ def columns_match(frame: pd.DataFrame, problems: Problems, *, required: list[str
 
 
 def _read_csv(path: Path, problems: Problems) -> pd.DataFrame:
+    import pandas as pd
+
     # The module refuses long cells by a limit for the whole process; prompts and answers can be long.
     limit = csv.field_size_limit(LARGEST_CELL)
     try:
@@ -142,6 +150,8 @@ def _read_csv(path: Path, problems: Problems) -> pd.DataFrame:
 
 
 def _read_json_lines(path: Path, problems: Problems) -> pd.DataFrame:
+    import pandas as pd
+
     rows = []
     try:
         # Not splitlines(): JSON may hold the separators U+2028 and U+0085 as they are.
@@ -165,6 +175,7 @@ def _read_json_lines(path: Path, problems: Problems) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path, problems: Problems) -> pd.DataFrame:
+    import pandas as pd
     import pyarrow
     import pyarrow.parquet
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import pickle
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from jaxroute.sources.reading import Problems, columns_match, numbers, read_frame, texts
 from jaxroute.table import RoutingTable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COST, RESPONSE = "|total_cost", "|model_response"
 REQUIRED = ["sample_id", "prompt", "eval_name"]
@@ -108,6 +110,8 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def _read_pickle(path: Path, problems: Problems) -> pd.DataFrame:
+    import pandas as pd
+
     try:
         with path.open("rb") as file:
             frame = FrameUnpickler(file).load()

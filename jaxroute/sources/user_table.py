@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from jaxroute.errors import TableError
 from jaxroute.files import replacing
 from jaxroute.sources.reading import Problems, columns_match, numbers, read_frame, texts
 from jaxroute.table import OPTIONAL, RoutingTable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = """\
 wide, one row per query; columns:
@@ -88,6 +90,8 @@ def read_table(path: Path) -> RoutingTable:
 
 def write_table(table: RoutingTable, path: Path) -> None:
     """The wide schema, whole or not at all; floats keep every digit."""
+    import pandas as pd
+
     columns: dict[str, list | np.ndarray] = {
         "query_id": table.query_ids,
         "domain": table.domains,
@@ -113,6 +117,8 @@ def write_table(table: RoutingTable, path: Path) -> None:
 
 def _widen(frame: pd.DataFrame, problems: Problems) -> pd.DataFrame:
     """One row per query (by id where there is one, else by prompt), in the order of first appearance."""
+    import pandas as pd
+
     key = "query_id" if "query_id" in frame.columns else "prompt"
     names = texts(frame, "model", problems)
     keys = texts(frame, key, problems)

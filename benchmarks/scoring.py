@@ -1,0 +1,242 @@
+"""How fast are prompts encoded, and against whom? How long does a second start take?
+
+    JAXROUTE_DATA=... uv run --group benchmarks python -m benchmarks.scoring [--small]
+
+256 prompts of MMLU's training part through all 30 layers of SmolLM2 in float32, tokenizing included, in turns in one process:
+ours; torch transformers (sdpa, inference mode, prompts sorted by length, batches padded to their longest, the best of several
+batch sizes); and ours with every prompt padded to the longest, on a part of them, since it is slow.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from flax import nnx
+from jaxtyping import Float, Int
+
+from jaxroute import Checkpoint, Predictor, load_source, save_checkpoint
+from jaxroute.encoders import Encoder, load_encoder
+from jaxroute.features import FeatureConfig
+from jaxroute.files import write_json
+from jaxroute.heads import Head
+from jaxroute.prices import Pricing
+from jaxroute.scoring import ScoringConfig, encode
+
+Result = dict[str, float | str]
+VARIABLE = "JAXROUTE_DATA"
+PADDED_ROWS = 8
+"""Prompts at once in the padded run: with more, scores of attention no longer fit into the caches and it gets slower."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Prompts through the encoder; `--small` shows that everything runs."""
+
+    output: Path = Path("runs/benchmarks/scoring")
+    """Folder for result.json."""
+    small: bool = False
+    """8 prompts and one round; its figures say nothing."""
+    encoder: str = "smollm2"
+    """`smollm2`, a .gguf file, or a Hugging Face folder."""
+    prompts: int = 256
+    """How many; of MMLU where JAXROUTE_DATA names the published outcomes, else of the simulated pool."""
+    padded_prompts: int = 32
+    """How many of them, evenly over their lengths, are padded to the longest of all."""
+    rounds: int = 3
+    """Turns, of which ratios and speeds are medians."""
+    torch_batches: tuple[int, ...] = (1, 4, 8, 16)
+    """Batch sizes that are tried for torch, once each; the fastest takes part."""
+    seed: int = 0
+    """Of the sample of prompts."""
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+
+
+def main(config: Config) -> Result:
+    """Run them all; returns what is also written to result.json."""
+    print(f"results go to {config.output}/")
+    result: Result = {"small": str(config.small)}
+    for part in (second_start, prompts_per_second):
+        found = part(config)
+        result |= found
+        for name, value in found.items():
+            print(f"{name:<44} {value if isinstance(value, str) else f'{value:.4g}'}", flush=True)
+    write_json(config.output / "result.json", result)
+    return result
+
+
+def prompts_per_second(config: Config) -> Result:
+    """Ours, torch and padding to the longest, in turns."""
+    encoder = load_encoder(config.encoder)
+    prompts, name = _prompts(config)
+    lengths = encoder.count_tokens(prompts)
+    result: Result = {"prompts": name, "prompts_tokens": float(lengths.sum()), "prompts_longest": float(lengths.max())}
+    sample = _spread(prompts, lengths, config.padded_prompts)
+    contestants: dict[str, Callable[[], Any]] = {
+        "ours": lambda: ours(encoder, prompts, config.scoring),
+        "pad_to_longest": lambda: padded_to_longest(encoder, sample, int(lengths.max())),
+    }
+    counts = {"ours": len(prompts), "pad_to_longest": len(sample), "torch": len(prompts)}
+    expected = ours(encoder, prompts, config.scoring)
+    padded_to_longest(encoder, sample, int(lengths.max()))
+    if importlib.util.find_spec("torch"):
+        peer = Torch(encoder)
+        speeds = {
+            batch: len(prompts) / _seconds(lambda batch=batch: peer.run(prompts, batch)) for batch in config.torch_batches
+        }
+        best = max(speeds, key=lambda batch: speeds[batch])
+        contestants["torch"] = lambda: peer.run(prompts, best)
+        found = peer.run(prompts, best)
+        result |= {f"torch_batch_{batch}_prompts_per_second": speed for batch, speed in speeds.items()}
+        result |= {"torch_batch": float(best), "torch_relative_difference": _difference(expected, found)}
+    else:
+        result["prompts_per_second_vs_torch"] = "skipped: torch is not installed"
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(1 if config.small else config.rounds):
+        for name, run in contestants.items():
+            speeds[name].append(counts[name] / _seconds(run))
+    result |= {f"{name}_prompts_per_second": float(np.median(each)) for name, each in speeds.items()}
+    for name in set(contestants) - {"ours"}:
+        result[f"prompts_per_second_vs_{name}"] = float(np.median(np.divide(speeds["ours"], speeds[name])))
+    # Each layer multiplies by every weight once per token, two operations each (Kaplan et al. 2020, section 2.1).
+    weights = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(encoder.decoder().layers)))
+    return result | {"ours_gflops": 2e-9 * weights * lengths.sum() / len(prompts) * float(result["ours_prompts_per_second"])}
+
+
+def ours(encoder: Encoder, prompts: list[str], config: ScoringConfig) -> Float[np.ndarray, "queries hidden"]:
+    token_ids, _ = encoder.tokenize(prompts)
+    states = np.empty((len(prompts), encoder.config.hidden_size), np.float32)
+    taps = ((encoder.config.layers, "mean"),)
+    for positions, pooled in encode(encoder.decoder(), token_ids, taps=taps, config=config):
+        states[positions] = pooled[:, 0]
+    return states
+
+
+def padded_to_longest(encoder: Encoder, prompts: list[str], length: int) -> Float[np.ndarray, "queries hidden"]:
+    """The same decoder on rows of the longest prompt's length, in the order given."""
+    token_ids, _ = encoder.tokenize(prompts)
+    graph, state = nnx.split(encoder.decoder())
+    states = []
+    for start in range(0, len(prompts), PADDED_ROWS):
+        batch = token_ids[start : start + PADDED_ROWS]
+        tokens, lengths = np.zeros((len(batch), length), np.int32), np.array([len(ids) for ids in batch])
+        for row, ids in enumerate(batch):
+            tokens[row, : len(ids)] = ids
+        states.append(np.asarray(_padded(graph, state, tokens, lengths)))
+    return np.concatenate(states)
+
+
+@partial(jax.jit, static_argnums=0)
+def _padded(graph, state, tokens, lengths):
+    decoder = nnx.merge(graph, state)
+    return decoder(tokens, lengths, taps=((decoder.config.layers, "mean"),))[:, 0]
+
+
+class Torch:
+    """transformers' own model of the same folder, in float32."""
+
+    def __init__(self, encoder: Encoder):
+        import torch
+        from transformers import AutoModel
+
+        self.torch, self.encoder = torch, encoder
+        loaded = AutoModel.from_pretrained(encoder.folder, dtype=torch.float32, attn_implementation="sdpa")
+        self.model: Any = loaded.eval()
+
+    def run(self, prompts: list[str], batch: int) -> Float[np.ndarray, "queries hidden"]:
+        """The mean over the tokens of the last layer's states."""
+        torch = self.torch
+        token_ids, _ = self.encoder.tokenize(prompts)
+        order = np.argsort([len(ids) for ids in token_ids], kind="stable")
+        states = np.empty((len(prompts), self.encoder.config.hidden_size), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(order), batch):
+                rows = order[start : start + batch]
+                tokens = torch.zeros((len(rows), max(len(token_ids[row]) for row in rows)), dtype=torch.long)
+                mask = torch.zeros_like(tokens)
+                for place, row in enumerate(rows):
+                    tokens[place, : len(token_ids[row])] = torch.from_numpy(token_ids[row].astype(np.int64))
+                    mask[place, : len(token_ids[row])] = 1
+                hidden = self.model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+                real = mask[..., None].to(hidden.dtype)
+                states[rows] = ((hidden * real).sum(1) / real.sum(1)).numpy()
+        return states
+
+
+def second_start(config: Config) -> Result:
+    """A process of its own, twice, from its first moment to the first estimate of a prompt that it has not seen."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "checkpoint"
+        encoder, models = load_encoder(config.encoder), ["small", "large"]
+        features = FeatureConfig(layers=(max(1, encoder.config.layers * 2 // 3),))
+        head = Head(encoder.config.hidden_size, len(models), 2)
+        predictor = Predictor(encoder=encoder, features=features, head=head, models=models, levels=2)
+        save_checkpoint(checkpoint, Checkpoint(predictor, Pricing(models=models, mean_cost_usd=[0.1, 1.0]), {}))
+        for _ in range(2):
+            arguments = [sys.executable, "-c", FIRST_ESTIMATE, str(checkpoint), repr(time.time())]
+            run = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    names = ("imports", "checkpoint", "weights", "estimate")
+    seconds = dict(zip(names, map(float, run.stdout.split()), strict=True))
+    parts = {f"second_start_{name}_seconds": value for name, value in seconds.items()}
+    return {"second_start_seconds": sum(seconds.values())} | parts
+
+
+FIRST_ESTIMATE = """
+import sys, time
+from jaxroute import Router
+from jaxroute.cache import keep_compiled
+keep_compiled()
+times = [float(sys.argv[2]), time.time()]
+router = Router.load(sys.argv[1])
+times.append(time.time())
+router.predictor.encoder.decoder(max(router.predictor.features.layers))
+times.append(time.time())
+router.estimate([f"What is {time.time_ns()} plus 4? Explain every step."])
+times.append(time.time())
+print(*(after - before for before, after in zip(times, times[1:])))
+"""
+
+
+def _prompts(config: Config) -> tuple[list[str], str]:
+    count = 8 if config.small else config.prompts
+    if os.environ.get(VARIABLE):
+        path = Path(os.environ[VARIABLE]) / "routerdc" / "mmlu_train.json"
+        name, all_prompts = "MMLU", load_source("routerdc", path, binary=True).prompts
+    else:
+        print(f"{VARIABLE} is not set: the prompts are made up, and their lengths with them")
+        name, all_prompts = "simulated", load_source("simulated", queries=2 * count).prompts
+    chosen = np.random.default_rng(config.seed).choice(len(all_prompts), count, replace=False)
+    return [all_prompts[row] for row in chosen], name
+
+
+def _spread(prompts: list[str], lengths: Int[np.ndarray, " queries"], count: int) -> list[str]:
+    """`count` prompts, evenly over the lengths."""
+    places = np.linspace(0, len(prompts) - 1, min(count, len(prompts))).round().astype(int)
+    return [prompts[row] for row in np.argsort(lengths, kind="stable")[places]]
+
+
+def _difference(found: Float[np.ndarray, "queries hidden"], expected: Float[np.ndarray, "queries hidden"]) -> float:
+    """The largest relative difference of a prompt's states."""
+    return float(np.max(np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)))
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
