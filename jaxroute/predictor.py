@@ -23,6 +23,8 @@ class Estimates:
 
     values: Float[np.ndarray, "queries models"]
     cut: int
+    features: Float[np.ndarray, "queries features"]
+    """What the head read, for other heads."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Predictor:
         `PromptError` for an empty batch or an empty prompt.
         """
         features = prompt_features(self.encoder, prompts, self.features)
-        return Estimates(values=head_estimates(self.head, features.values, kind=kind), cut=features.cut)
+        values = head_estimates(self.head, features.values, kind=kind)
+        return Estimates(values=values, cut=features.cut, features=features.values)
 
 
 def head_estimates(

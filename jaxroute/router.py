@@ -128,10 +128,15 @@ class Router:
             "capacity": _by_model(capacity, chosen, len(prompts)),
             "allow_unanswered": allow_unanswered,
         }
+        learned = pricing.head is not None and output_tokens is None
         if multiplier is None:
-            # Limits that cannot work are refused before the encoder spends minutes on the prompts.
-            check_solver(Problem(np.zeros_like(cost), cost, budget_usd, **limits), solver)
+            # Limits that cannot work are refused before the encoder spends minutes on the prompts; a budget that is too
+            # small only after that, where costs depend on what the encoder says.
+            checked = max(budget_usd, float(cost.max(axis=1).sum())) if learned and budget_usd is not None else budget_usd
+            check_solver(Problem(np.zeros_like(cost), cost, checked, **limits), solver)
         estimates = self.predictor.estimate(prompts)
+        if learned:
+            cost, assumption = pricing.expected_cost_usd(tokens, features=estimates.features)
         values = estimates.values[:, [self.models.index(model) for model in chosen]]
         if multiplier is not None:
             assigned = at_price(values, cost, multiplier, available=available)
