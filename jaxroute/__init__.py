@@ -15,7 +15,7 @@ from jaxroute.scoring import ScoringConfig
 from jaxroute.sources import load_source
 from jaxroute.streaming import estimate_stream
 from jaxroute.table import RoutingTable, join
-from jaxroute.training import TrainConfig, train
+from jaxroute.training import TrainConfig, train, train_costs
 
 __all__ = [
     "Checkpoint",
@@ -36,4 +36,5 @@ __all__ = [
     "load_source",
     "save_checkpoint",
     "train",
+    "train_costs",
 ]

@@ -2,6 +2,8 @@
 
 DIR/config.json    models, levels, prices, encoder and its hash, features, training configuration, held-out loss
 DIR/head/          the head's parameters, written by orbax
+DIR/length.npz     where it was learnt: how many tokens answers have
+DIR/cost.npz       where it was learnt: how many dollars answers cost
 DIR/adapter/       where adapters were trained: PEFT's format
 DIR/encoder/       where the whole encoder was trained: its weights, written by orbax
 """
@@ -19,6 +21,7 @@ import numpy as np
 import orbax.checkpoint
 from flax import nnx
 
+from jaxroute.costs import CostHead
 from jaxroute.encoders import DecoderConfig, load_encoder
 from jaxroute.encoders.huggingface import abstract_decoder
 from jaxroute.encoders.peft import load_adapters, save_adapters
@@ -30,7 +33,10 @@ from jaxroute.heads import Head
 from jaxroute.predictor import Predictor
 from jaxroute.prices import Price, Pricing, price_entries
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
+"""Format 1 has no heads of costs; all else is the same."""
+COST_HEADS = {"length_head": "length.npz", "cost_head": "cost.npz"}
 FIELDS = {
     "format": int,
     "models": list,
@@ -75,6 +81,7 @@ def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
             "mean_cost_usd": pricing.mean_cost_usd,
             "prices": None if pricing.prices is None else price_entries(pricing.prices),
             "output_tokens": pricing.output_tokens,
+            "heads": {name: head.digest for name in COST_HEADS if (head := getattr(pricing, name)) is not None},
         },
         "head_sha256": _hash(predictor),
         "about": checkpoint.about,
@@ -82,6 +89,8 @@ def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
     with replacing_folder(folder) as partial:
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         _write(partial / "head", nnx.to_pure_dict(nnx.state(predictor.head)))
+        for name in config["pricing"]["heads"]:
+            getattr(pricing, name).save(partial / COST_HEADS[name])
         trained = predictor.encoder.trained
         if isinstance(trained, TrainedAdapters):
             layers = predictor.encoder.config.layers
@@ -93,7 +102,7 @@ def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
 def is_checkpoint(folder: Path) -> bool:
     """Whether `folder` holds a checkpoint and nothing else, so that a new one may take its place."""
     names = {path.name for path in folder.iterdir()}
-    return {"config.json", "head"} <= names <= {"config.json", "head", "adapter", "encoder"}
+    return {"config.json", "head"} <= names <= {"config.json", "head", "adapter", "encoder", *COST_HEADS.values()}
 
 
 def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkpoint:
@@ -122,7 +131,10 @@ def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkp
             f"checkpoint={str(folder)!r} was trained with encoder {name!r} of content hash {sha256[:16]}..., but "
             f"{encoder or name!r} has {found.identity[:16]}...: name the right one with encoder=..."
         )
-    head = Head(found.config.hidden_size * len(features.layers), len(pricing.models), config["levels"])
+    width = found.config.hidden_size * len(features.layers)
+    learned = _read_cost_heads(folder, config["pricing"].get("heads", {}), width, len(pricing.models))
+    pricing = replace(pricing, **learned)
+    head = Head(width, len(pricing.models), config["levels"])
     nnx.update(head, _read(folder / "head", nnx.to_pure_dict(nnx.state(head))))
     if described is not None:
         trained = _read_trained(folder, described["kind"], found.config.up_to(max(features.layers)))
@@ -154,6 +166,21 @@ def _read_trained(folder: Path, kind: str, decoder: DecoderConfig) -> Trained:
             raise CheckpointError(f"checkpoint={str(folder)!r}: {error}") from error
     wanted = nnx.to_pure_dict(nnx.state(abstract_decoder(decoder)))
     return TrainedWeights(jax.tree.map(np.asarray, _read(folder / "encoder", wanted)))
+
+
+def _read_cost_heads(folder: Path, digests: dict[str, str], features: int, models: int) -> dict[str, CostHead]:
+    heads = {}
+    for name, digest in digests.items():
+        file = COST_HEADS[name]
+        try:
+            heads[name] = CostHead.load(folder / file, features=features, models=models)
+        except Exception as error:  # a damaged archive can raise anything
+            raise CheckpointError(
+                f"checkpoint={str(folder)!r}: {file} is damaged; copy it again or train again ({error})"
+            ) from error
+        if heads[name].digest != digest:
+            raise CheckpointError(f"checkpoint={str(folder)!r}: {file} is not as saved; copy it again or train again")
+    return heads
 
 
 def _write(folder: Path, tree: dict) -> None:
@@ -205,8 +232,8 @@ def _read_config(folder: Path) -> dict:
 
 def _misshapen(config: dict) -> list[str]:
     models, problems = config["models"], []
-    if config["format"] != FORMAT:
-        return [f"its format is {config['format']}, this version reads {FORMAT}"]
+    if config["format"] not in READABLE:
+        return [f"its format is {config['format']}, this version reads {' and '.join(map(str, READABLE))}"]
     if not models or not all(isinstance(model, str) for model in models) or len(set(models)) != len(models):
         problems.append(f"models={models} must be distinct names")
     if config["levels"] < 2:
@@ -219,6 +246,9 @@ def _misshapen(config: dict) -> list[str]:
             problems.append(f"pricing.{name} must be a list with a number for each of the {len(models)} models")
         elif not all(isinstance(number, int | float) and 0 <= number < math.inf for number in numbers):
             problems.append(f"pricing.{name}={numbers} must be numbers, finite and >= 0")
+    heads = config["pricing"].get("heads", {})
+    if not isinstance(heads, dict) or not set(heads) <= set(COST_HEADS):
+        problems.append(f"pricing.heads={heads} must hold a hash for some of {', '.join(COST_HEADS)}")
     encoder = config["encoder"]
     trained = encoder.get("trained")
     texts = [encoder.get(name) for name in ENCODER_FIELDS[:3]] + (list(trained.values()) if isinstance(trained, dict) else [])

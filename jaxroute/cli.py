@@ -18,12 +18,12 @@ from jaxroute.cache import keep_compiled
 from jaxroute.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
 from jaxroute.errors import JaxrouteError, PromptError, SourceError
 from jaxroute.files import check_file, check_folder
-from jaxroute.prices import ROUTOO_TABLE_1, PriceList, load_prices, table_pricing
+from jaxroute.prices import ROUTOO_TABLE_1, PriceList, load_prices, priced
 from jaxroute.router import Router, write_assignment
 from jaxroute.sources import SCHEMA, SOURCES, chosen_table
 from jaxroute.sources.fetch import PUBLISHED, fetch
 from jaxroute.sources.simulated import simulated_prices
-from jaxroute.training import TrainConfig, check_trainable, described, train
+from jaxroute.training import TrainConfig, check_trainable, described, train, train_costs
 from solvers import ProblemError
 
 BAD_INPUT = 2
@@ -75,7 +75,7 @@ class Route:
     prices: Path | None = None
     """A price list in place of the checkpoint's."""
     output_tokens: float | None = None
-    """Expected tokens of an answer, of every model; default: what training saw."""
+    """Expected tokens of an answer, of every model and to every prompt; default: what training learnt of them."""
     encoder: str | None = None
     """Where the encoder lies now, if it has moved."""
 
@@ -137,12 +137,15 @@ def _train(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     check_trainable(table, config.config)
     state = config.output.with_name(config.output.name + "-state")
     prices: PriceList | None = load_prices(config.prices) if config.prices else _own_prices(config.source)
-    pricing = table_pricing(table, prices)
+    if prices is not None:
+        priced(prices, table.models)
     print(table)
     predictor, report = train(table, config.config, state=state)
     if jax.process_index() > 0:
         return
     print(report)
+    pricing, learned = train_costs(table, prices, predictor, config.config)
+    print(*learned, sep="\n", end="\n" * bool(learned))
     about = {"trained_on": table.name, "queries": len(table), "held_out_log_loss": report.held_out_loss}
     about["training"] = described(config.config)
     save_checkpoint(config.output, Checkpoint(predictor=predictor, pricing=pricing, about=about))

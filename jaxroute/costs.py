@@ -11,6 +11,7 @@ since fitted ones are too small, and weighted by the estimate, so that the sum o
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -85,6 +86,15 @@ class CostHead:
         """The same for some of the models, in the given order."""
         per_model = {name: getattr(self, name)[..., list(columns)] for name in PER_MODEL}
         return CostHead(mean=self.mean, scale=self.scale, **per_model)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over every number."""
+        digest = hashlib.sha256()
+        for name in ARRAYS:
+            digest.update(f"{name} {getattr(self, name).shape}".encode())
+            digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        return digest.hexdigest()
 
     def save(self, path: Path) -> None:
         with path.open("wb") as file:
@@ -314,9 +324,7 @@ def _candidates(data: _Data, shared: _Shared, config: CostConfig) -> Iterator[_C
     for joint, (held_out, weight, intercept) in found.items():
         for index, penalty in enumerate(penalties):
             words = ["length", *(["shared"] if joint else []), *([f"features ({penalty:g})"] if penalty < NEVER else [])]
-            yield _Candidate(
-                " + ".join(words), np.clip(held_out[index], lowest, highest), weight[index], intercept[index]
-            )
+            yield _Candidate(" + ".join(words), np.clip(held_out[index], lowest, highest), weight[index], intercept[index])
 
 
 def _enough(groups: Int[np.ndarray, " rows"]) -> bool:
@@ -375,7 +383,9 @@ def _check(
         problems.append(f"amount has shape {amount.shape}, expected (queries, models) = {(len(features), len(models))}")
     elif (bad := np.isinf(amount) | (amount < 0)).any():
         row, column = np.argwhere(bad)[0]
-        problems.append(f"amount of {models[column]!r} on query {row} is {amount[row, column]}; it must be finite and >= 0, or NaN")
+        problems.append(
+            f"amount of {models[column]!r} on query {row} is {amount[row, column]}; it must be finite and >= 0, or NaN"
+        )
     for name, values in (("prompt_tokens", prompt_tokens), ("fold", fold)):
         if np.shape(values) != (len(features),):
             problems.append(f"{name} has shape {np.shape(values)}, expected one number for each of {len(features)} queries")

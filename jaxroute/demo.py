@@ -26,12 +26,11 @@ from jaxroute.evaluation import (
 from jaxroute.features import FeatureConfig
 from jaxroute.files import check_folder, write_json
 from jaxroute.plots import cost_quality_figure
-from jaxroute.prices import table_pricing
 from jaxroute.router import write_assignment
 from jaxroute.sources.estimates import write_given
 from jaxroute.sources.simulated import load_simulated, simulated_prices
 from jaxroute.table import RoutingTable
-from jaxroute.training import TrainConfig, train
+from jaxroute.training import TrainConfig, train, train_costs
 from solvers import Assignment, Problem, exact, greedy_ratio, lagrangian
 
 SOLVERS: dict[str, Callable[[Problem], Assignment]] = {
@@ -84,13 +83,15 @@ def main(config: DemoConfig) -> dict[str, float | str]:
     train_config = TrainConfig(features=FeatureConfig(layers=(config.layer,)), seed=config.seed)
     predictor, report = train(train_part, train_config)
     print(f"\n{report}")
-    pricing = table_pricing(train_part, simulated_prices())
+    pricing, learned = train_costs(train_part, simulated_prices(), predictor, train_config)
+    print(*learned, sep="\n")
     checkpoint = Checkpoint(predictor=predictor, pricing=pricing, about={"trained_on": table.name})
     save_checkpoint(config.output / "checkpoint", checkpoint)
 
-    estimates = predictor.estimate(test.prompts).values
+    estimated = predictor.estimate(test.prompts)
+    estimates = estimated.values
     print(f"log-loss on the unseen prompts: {log_loss(test.quality, estimates):.4f}")
-    cost, assumption = pricing.expected_cost_usd(predictor.encoder.count_tokens(test.prompts))
+    cost, assumption = pricing.expected_cost_usd(predictor.encoder.count_tokens(test.prompts), features=estimated.features)
     print(f"expected cost: {assumption}")
 
     curves = {

@@ -121,7 +121,10 @@ class Pricing:
             cost = np.tile(np.array(self.mean_cost_usd), (len(prompt_tokens), 1))
             if self.cost_head is not None and features is not None:
                 cost = np.where(self.cost_head.learned, self.cost_head.expected(features, prompt_tokens), cost)
-                return cost, f"an answer costs what the prompt lets expect, learnt from the dollars of training ({self._rest()})"
+                return (
+                    cost,
+                    f"an answer costs what the prompt lets expect, learnt from the dollars of training ({self._rest()})",
+                )
             return cost, "every answer of a model costs that model's mean over its training outcomes"
         if output_tokens is not None:
             expected, words = np.full(len(self.models), float(output_tokens)), f"{output_tokens:g} tokens"

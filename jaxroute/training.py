@@ -17,11 +17,13 @@ from flax import nnx
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
+from jaxroute.costs import CostConfig, CostReport, fit_cost_head
 from jaxroute.encoders import Encoder, load_encoder
 from jaxroute.errors import TableError
 from jaxroute.features import FeatureConfig, check_layers, prompt_features
 from jaxroute.heads import AnyArray, Head, Linear, cross_entropy, expected_level, fit_linear, level_targets, rotation, zero_fit
 from jaxroute.predictor import Predictor
+from jaxroute.prices import PriceList, Pricing, table_pricing
 from jaxroute.table import RoutingTable, stratified_order
 from jaxroute.tuning import FittedHead, TuneConfig, TuningReport, connect, tune
 
@@ -50,6 +52,8 @@ class TrainConfig:
     """A model's correction is kept if it lowers its held-out log-loss by this many standard errors."""
     tune: TuneConfig = field(default_factory=TuneConfig)
     """Training of the encoder itself, after the head's fit."""
+    costs: CostConfig = field(default_factory=CostConfig)
+    """What is learnt of the lengths, or the costs, of answers."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "penalties", tuple(self.penalties))
@@ -136,9 +140,47 @@ def train(
     return _predictor(table, trained, tuned.head, config), tuned.report
 
 
+def train_costs(
+    table: RoutingTable, prices: PriceList | None, predictor: Predictor, config: TrainConfig | None = None
+) -> tuple[Pricing, list[CostReport]]:
+    """What answers will cost, learnt from the outcomes of `table` on the features that `predictor` reads.
+
+    Lengths are learnt where the table counts output tokens, dollars where there are no prices; means, which take over where
+    nothing is learnt, are those of `table_pricing`.
+    """
+    config = config or TrainConfig()
+    pricing = table_pricing(table, prices)
+    if not config.costs.predict:
+        return pricing, []
+    amounts = {}
+    if pricing.output_tokens is not None:
+        amounts["length_head"] = (table.output_tokens, "tokens")
+    if prices is None:
+        amounts["cost_head"] = (table.cost_usd, "dollars")
+    reports = []
+    if amounts:
+        features = prompt_features(predictor.encoder, table.prompts, predictor.features).values
+        prompt_tokens = predictor.encoder.count_tokens(table.prompts)
+    for name, (amount, unit) in amounts.items():
+        head, report = fit_cost_head(
+            features,
+            prompt_tokens,
+            np.where(np.isnan(table.quality), np.nan, amount),
+            models=table.models,
+            fold=fold_numbers(table, config.folds, seed=config.seed),
+            config=config.costs,
+            unit=unit,
+        )
+        reports.append(report)
+        if head.learned.any():
+            pricing = replace(pricing, **{name: head})
+    return pricing, reports
+
+
 def described(config: TrainConfig) -> dict[str, Any]:
-    """What decides the parameters, as JSON; devices and the keeping of checkpoints do not."""
+    """What decides the parameters, as JSON; devices, the keeping of checkpoints and costs, learnt afterwards, do not."""
     fields = json.loads(json.dumps(asdict(config), default=str))
+    del fields["costs"]
     for name in ("mesh", "keep", "save_every"):
         del fields["tune"][name]
     return fields
