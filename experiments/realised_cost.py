@@ -37,6 +37,7 @@ from solvers import Problem, exact, frontier
 
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 """Budgets, of the way from the cheapest assignment to where more money buys no more estimated quality."""
+SIMULATED = "simulated"
 BATCH = 100
 """Queries of the batch whose spread is told."""
 
@@ -113,17 +114,17 @@ def main(config: Config) -> dict[str, float | str]:
 def batches(config: Config) -> Iterator[Batch]:
     """RouterBench's ARC-Challenge and MBPP, with dollars per query and no token counts; the simulated pool, with both."""
     pool = load_source("simulated", queries=config.queries, seed=config.seed)
-    parts = {name: (*routerbench_parts(file), None) for name, file in (("ARC", "arc_challenge"), ("MBPP", "mbpp"))}
-    parts["simulated"] = (*pool.split(0.5, seed=config.seed), simulated_prices())
+    parts = {name: routerbench_parts(file) for name, file in (("ARC", "arc_challenge"), ("MBPP", "mbpp"))}
+    parts[SIMULATED] = pool.split(0.5, seed=config.seed)
     encoder = load_encoder(config.train.encoder)
-    for name, (train, test, prices) in parts.items():
+    for name, (train, test) in parts.items():
         features = prompt_features(encoder, train.prompts + test.prompts, config.train.features).values
         known, unseen = features[: len(train)], features[len(train) :]
         head, _ = train_head(known, train, config.train)
         predictor = Predictor(
             encoder=encoder, features=config.train.features, head=head, models=train.models, levels=config.train.levels
         )
-        pricing, reports = train_costs(train, prices, predictor, config.train)
+        pricing, reports = train_costs(train, simulated_prices() if name == SIMULATED else None, predictor, config.train)
         tqdm.write(f"{name}: " + "; ".join(map(str, reports)))
         tokens = encoder.count_tokens(test.prompts)
         costs = {

@@ -81,6 +81,7 @@ def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
             "mean_cost_usd": pricing.mean_cost_usd,
             "prices": None if pricing.prices is None else price_entries(pricing.prices),
             "output_tokens": pricing.output_tokens,
+            "input_ratio": pricing.input_ratio,
             "heads": {name: head.digest for name in COST_HEADS if (head := getattr(pricing, name)) is not None},
         },
         "head_sha256": _hash(predictor),
@@ -121,6 +122,7 @@ def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkp
             mean_cost_usd=config["pricing"]["mean_cost_usd"],
             prices=None if prices is None else {model: Price(**entry) for model, entry in prices.items()},
             output_tokens=config["pricing"]["output_tokens"],
+            input_ratio=config["pricing"].get("input_ratio"),
         )
         name, sha256, dtype, described = (config["encoder"].get(key) for key in ENCODER_FIELDS)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -238,9 +240,9 @@ def _misshapen(config: dict) -> list[str]:
         problems.append(f"models={models} must be distinct names")
     if config["levels"] < 2:
         problems.append(f"levels={config['levels']} must be at least 2")
-    for name in ("mean_cost_usd", "output_tokens"):
+    for name in ("mean_cost_usd", "output_tokens", "input_ratio"):
         numbers = config["pricing"].get(name)
-        if numbers is None and name == "output_tokens":
+        if numbers is None and name != "mean_cost_usd":
             continue
         if not isinstance(numbers, list) or len(numbers) != len(models):
             problems.append(f"pricing.{name} must be a list with a number for each of the {len(models)} models")

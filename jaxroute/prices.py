@@ -82,6 +82,8 @@ class Pricing:
     """Dollars per million tokens; None where only whole costs are known."""
     output_tokens: list[float] | None = None
     """Each model's mean over its outcomes; None where they were not counted."""
+    input_ratio: list[float] | None = None
+    """Input tokens that each model counted per token of the encoder; None = as many."""
     length_head: CostHead | None = None
     """Output tokens by model and prompt, where a head learnt them; it needs `output_tokens` beside it."""
     cost_head: CostHead | None = None
@@ -136,11 +138,11 @@ class Pricing:
         else:
             expected = np.full(len(self.models), DEFAULT_OUTPUT_TOKENS)
             words = f"{DEFAULT_OUTPUT_TOKENS:g} tokens (the training outcomes hold no counts; change it with output_tokens)"
-        cost = token_cost_usd(self.prices, self.models, np.asarray(prompt_tokens)[:, None], expected)
-        return (
-            cost,
-            f"prompt tokens, as the encoder counts them, at the input price; an answer of {words} at the output price",
-        )
+        counted, counting = np.asarray(prompt_tokens)[:, None], "as the encoder counts them"
+        if self.input_ratio is not None:
+            counted, counting = counted * np.array(self.input_ratio), "as many per token of the encoder as in training"
+        cost = token_cost_usd(self.prices, self.models, counted, expected)
+        return cost, f"prompt tokens, {counting}, at the input price; an answer of {words} at the output price"
 
     def select(self, models: list[str]) -> Pricing:
         """The same for some of the models, in the given order."""
@@ -153,6 +155,7 @@ class Pricing:
             mean_cost_usd=[self.mean_cost_usd[column] for column in columns],
             prices=self.prices,
             output_tokens=None if self.output_tokens is None else [self.output_tokens[column] for column in columns],
+            input_ratio=None if self.input_ratio is None else [self.input_ratio[column] for column in columns],
             length_head=None if self.length_head is None else self.length_head.select(columns),
             cost_head=None if self.cost_head is None else self.cost_head.select(columns),
         )
@@ -176,6 +179,17 @@ def table_pricing(table: RoutingTable, prices: PriceList | None) -> Pricing:
         prices=None if prices is None else dict(zip(table.models, priced(prices, table.models), strict=True)),
         output_tokens=tokens,
     )
+
+
+def counted_ratio(table: RoutingTable, encoder_tokens: Int[np.ndarray, " queries"]) -> list[float] | None:
+    """Input tokens per token of the encoder, by model, over the runs that were made; None unless known of every model."""
+    if table.input_tokens is None:
+        return None
+    known = np.isfinite(table.input_tokens) & ~np.isnan(table.quality)
+    if not known.any(axis=0).all():
+        return None
+    ours = np.where(known, np.asarray(encoder_tokens)[:, None], 0.0).sum(axis=0)
+    return (np.where(known, table.input_tokens, 0.0).sum(axis=0) / ours).tolist()
 
 
 def load_prices(path: Path) -> dict[str, Price]:

@@ -23,7 +23,7 @@ from jaxroute.errors import TableError
 from jaxroute.features import FeatureConfig, check_layers, prompt_features
 from jaxroute.heads import AnyArray, Head, Linear, cross_entropy, expected_level, fit_linear, level_targets, rotation, zero_fit
 from jaxroute.predictor import Predictor
-from jaxroute.prices import PriceList, Pricing, table_pricing
+from jaxroute.prices import PriceList, Pricing, counted_ratio, table_pricing
 from jaxroute.table import RoutingTable, stratified_order
 from jaxroute.tuning import FittedHead, TuneConfig, TuningReport, connect, tune
 
@@ -149,18 +149,17 @@ def train_costs(
     nothing is learnt, are those of `table_pricing`.
     """
     config = config or TrainConfig()
-    pricing = table_pricing(table, prices)
+    prompt_tokens = predictor.encoder.count_tokens(table.prompts)
+    pricing = replace(table_pricing(table, prices), input_ratio=counted_ratio(table, prompt_tokens))
     if not config.costs.predict:
         return pricing, []
-    amounts = {}
-    if pricing.output_tokens is not None:
+    amounts: dict[str, tuple[np.ndarray, str]] = {}
+    if pricing.output_tokens is not None and table.output_tokens is not None:
         amounts["length_head"] = (table.output_tokens, "tokens")
     if prices is None:
         amounts["cost_head"] = (table.cost_usd, "dollars")
     reports = []
-    if amounts:
-        features = prompt_features(predictor.encoder, table.prompts, predictor.features).values
-        prompt_tokens = predictor.encoder.count_tokens(table.prompts)
+    features = prompt_features(predictor.encoder, table.prompts, predictor.features).values if amounts else np.empty((0, 0))
     for name, (amount, unit) in amounts.items():
         head, report = fit_cost_head(
             features,
