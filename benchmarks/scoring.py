@@ -93,13 +93,11 @@ def prompts_per_second(config: Config) -> Result:
     padded_to_longest(encoder, sample, int(lengths.max()))
     if importlib.util.find_spec("torch"):
         peer = Torch(encoder)
-        speeds = {
-            batch: len(prompts) / _seconds(lambda batch=batch: peer.run(prompts, batch)) for batch in config.torch_batches
-        }
-        best = max(speeds, key=lambda batch: speeds[batch])
+        tried = {batch: len(prompts) / _seconds(lambda batch=batch: peer.run(prompts, batch)) for batch in config.torch_batches}
+        best = max(tried, key=lambda batch: tried[batch])
         contestants["torch"] = lambda: peer.run(prompts, best)
         found = peer.run(prompts, best)
-        result |= {f"torch_batch_{batch}_prompts_per_second": speed for batch, speed in speeds.items()}
+        result |= {f"torch_batch_{batch}_prompts_per_second": speed for batch, speed in tried.items()}
         result |= {"torch_batch": float(best), "torch_relative_difference": _difference(expected, found)}
     else:
         result["prompts_per_second_vs_torch"] = "skipped: torch is not installed"

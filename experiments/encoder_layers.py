@@ -22,7 +22,7 @@ from jaxroute import JaxrouteError, TrainConfig
 from jaxroute.encoders import POOLINGS, load_encoder
 from jaxroute.features import FeatureConfig, prompt_features_of_all
 from jaxroute.files import replacing, write_json
-from jaxroute.training import train_head
+from jaxroute.fitting import train_head
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from jaxroute import JaxrouteError, TrainConfig
 from jaxroute.encoders import load_encoder
 from jaxroute.features import prompt_features
 from jaxroute.files import replacing, write_json
+from jaxroute.fitting import train_head
 from jaxroute.predictor import head_estimates
-from jaxroute.training import train_head
 from solvers import Problem, exact, frontier, greedy_ratio
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)

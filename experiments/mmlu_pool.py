@@ -44,11 +44,11 @@ from jaxroute.evaluation import (
 )
 from jaxroute.features import FeatureConfig, prompt_features_of_all
 from jaxroute.files import check_folder, write_json
+from jaxroute.fitting import TrainingReport, train_head
 from jaxroute.heads import Head
 from jaxroute.plots import cost_quality_figure
 from jaxroute.predictor import Predictor, head_estimates
 from jaxroute.prices import ROUTOO_TABLE_1, table_pricing
-from jaxroute.training import TrainingReport, train_head
 from solvers import PROVED, Problem, at_price, exact, greedy_ratio, lagrangian
 
 UNIT = "dollars per million tokens"

@@ -30,9 +30,9 @@ from jaxroute.evaluation import (
 )
 from jaxroute.features import prompt_features
 from jaxroute.files import replacing, write_json
+from jaxroute.fitting import train_head
 from jaxroute.predictor import head_estimates
 from jaxroute.sources.simulated import simulated_prices
-from jaxroute.training import train_head
 from solvers import Problem, exact, frontier
 
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)

@@ -15,7 +15,8 @@ from jaxroute.scoring import ScoringConfig
 from jaxroute.sources import load_source
 from jaxroute.streaming import estimate_stream
 from jaxroute.table import RoutingTable, join
-from jaxroute.training import TrainConfig, train, train_costs
+from jaxroute.train_config import TrainConfig
+from jaxroute.training import train, train_costs
 
 __all__ = [
     "Checkpoint",

@@ -18,12 +18,14 @@ from jaxroute.cache import keep_compiled
 from jaxroute.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
 from jaxroute.errors import JaxrouteError, PromptError, SourceError
 from jaxroute.files import check_file, check_folder
+from jaxroute.fitting import check_trainable
 from jaxroute.prices import ROUTOO_TABLE_1, PriceList, load_prices, priced
 from jaxroute.router import Router, write_assignment
 from jaxroute.sources import SCHEMA, SOURCES, chosen_table
 from jaxroute.sources.fetch import PUBLISHED, fetch
 from jaxroute.sources.simulated import simulated_prices
-from jaxroute.training import TrainConfig, check_trainable, described, train, train_costs
+from jaxroute.train_config import TrainConfig, described
+from jaxroute.training import train, train_costs
 from solvers import ProblemError
 
 BAD_INPUT = 2

@@ -30,7 +30,8 @@ from jaxroute.router import write_assignment
 from jaxroute.sources.estimates import write_given
 from jaxroute.sources.simulated import load_simulated, simulated_prices
 from jaxroute.table import RoutingTable
-from jaxroute.training import TrainConfig, train, train_costs
+from jaxroute.train_config import TrainConfig
+from jaxroute.training import train, train_costs
 from solvers import Assignment, Problem, exact, greedy_ratio, lagrangian
 
 SOLVERS: dict[str, Callable[[Problem], Assignment]] = {

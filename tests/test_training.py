@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from jaxroute import RoutingTable, TableError, TrainConfig
 from jaxroute.evaluation import log_loss
+from jaxroute.fitting import fold_numbers, train_head
 from jaxroute.heads import (
     Linear,
     argmax_level,
@@ -23,7 +24,6 @@ from jaxroute.heads import (
     zero_fit,
 )
 from jaxroute.predictor import head_estimates
-from jaxroute.training import fold_numbers, train_head
 
 
 def simulated(queries: int = 400, *, seed: int = 0, special: float = 0.0, levels: int = 2) -> tuple[np.ndarray, RoutingTable]:
@@ -251,3 +251,34 @@ def test_beyond_the_range_of_training_estimates_stay_at_its_edge() -> None:
     far = edge + 1e3 * np.array([[-1.0], [1.0]], np.float32) * (edge[1] - edge[0])
     np.testing.assert_array_equal(head_estimates(head, far.astype(np.float32)), head_estimates(head, edge))
     np.testing.assert_allclose(head_estimates(head, features)[:3], head_estimates(head, features[:3]), rtol=1e-6)
+
+
+def test_auxiliary_outcomes_of_the_same_queries_help_and_are_not_estimated() -> None:
+    losses = {}
+    for seed in range(3):
+        features, table = simulated(220, seed=seed)
+        unseen, truth = simulated(2000, seed=100 + seed)
+        chance = 1 / (1 + np.exp(-1.5 * features[:, :1] - np.linspace(-1, 1, 6)))
+        for name, auxiliary in {"alone": None, "helped": chance}.items():
+            head, report = train_head(features, table, TrainConfig(head="difference"), auxiliary=auxiliary)
+            estimates = head_estimates(head, unseen)
+            assert estimates.shape == truth.quality.shape
+            assert report.held_out_estimates.shape == table.quality.shape
+            losses.setdefault(name, []).append(log_loss(truth.quality, estimates))
+    assert np.mean(losses["helped"]) < np.mean(losses["alone"])
+
+
+def test_auxiliary_outcomes_that_nobody_observed_change_nothing() -> None:
+    features, table = simulated(200, special=2.0)
+    alone, _ = train_head(features, table, TrainConfig())
+    empty = np.full((200, 2), np.nan)
+    empty[0] = 0.5, 0.5
+    helped, _ = train_head(features, table, TrainConfig(), auxiliary=empty)
+    np.testing.assert_allclose(head_estimates(helped, features), head_estimates(alone, features), atol=0.02)
+
+
+def test_auxiliary_outcomes_of_other_queries_or_another_scale_are_refused() -> None:
+    features, table = simulated(200)
+    for wrong in (np.ones((199, 2)), np.full((200, 1), 7.0)):
+        with pytest.raises(TableError, match="auxiliary"):
+            train_head(features, table, TrainConfig(), auxiliary=wrong)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -19,13 +22,15 @@ def causal_attention(
     """softmax(q k / sqrt(size)) v over the positions so far (Vaswani et al. 2017, equation 1), heads sharing keys in groups.
 
     With `window` a position sees itself and the `window - 1` before it (Mistral 7B, section 2). Queries go in chunks, each
-    against the keys up to its end, so that what the mask would hide is hardly computed.
+    against the keys up to its end, so that what the mask would hide is hardly computed. A backward pass computes the weights
+    again: kept, they would take more memory than all else.
     """
     chunks = range(0, query.shape[1], CHUNK)
     parts = [_attend(query[:, at : at + CHUNK], key[:, : at + CHUNK], value[:, : at + CHUNK], at, window) for at in chunks]
     return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
+@partial(jax.checkpoint, static_argnums=3)
 def _attend(query: Array, key: Array, value: Array, at: int, window: Int[Array, ""] | None) -> Array:
     batch, length, heads, size = query.shape
     known, groups = key.shape[1:3]

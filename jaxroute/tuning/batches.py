@@ -43,21 +43,30 @@ def batch_rows(queries: int, batch_size: int, step: int, *, seed: int) -> Int[np
 
 
 def micro_batches(
-    examples: Examples, rows: Int[np.ndarray, " batch"], *, size: int, devices: int
+    examples: Examples, rows: Int[np.ndarray, " batch"], *, tokens: int, devices: int
 ) -> Iterator[tuple[Int[np.ndarray, " part"], MicroBatch]]:
-    """`rows` by length, `size` at a time (more where the devices need it), each part padded to its own length bucket."""
-    size = -(-size // devices) * devices
-    order = rows[np.argsort([len(examples.token_ids[row]) for row in rows], kind="stable")]
-    for start in range(0, len(order), size):
-        part = order[start : start + size]
-        length = bucket_length(max(len(examples.token_ids[row]) for row in part))
-        tokens = np.zeros((size, length), np.int32)
-        lengths = np.ones(size, np.int32)
-        for place, row in enumerate(part):
-            ids = examples.token_ids[row]
-            tokens[place, : len(ids)] = ids
-            lengths[place] = len(ids)
-        target = np.zeros((size, *examples.target.shape[1:]), np.float32)
-        observed = np.zeros((size, *examples.observed.shape[1:]), np.float32)
-        target[: len(part)], observed[: len(part)] = examples.target[part], examples.observed[part]
-        yield part, MicroBatch(tokens, lengths, target, observed)
+    """`rows` from the longest to the shortest, at most `tokens` tokens at a time, but for a longer prompt, padding included.
+
+    A part is padded to the length bucket of its longest prompt and holds as many rows as then fit, a multiple of `devices`:
+    one shape per bucket.
+    """
+    lengths = np.array([len(examples.token_ids[row]) for row in rows])
+    order = rows[np.argsort(-lengths, kind="stable")]
+    while len(order):
+        length = bucket_length(len(examples.token_ids[order[0]]))
+        size = max(1, tokens // (length * devices)) * devices
+        part, order = order[:size], order[size:]
+        yield part, _padded(examples, part, size, length)
+
+
+def _padded(examples: Examples, part: Int[np.ndarray, " part"], size: int, length: int) -> MicroBatch:
+    tokens = np.zeros((size, length), np.int32)
+    lengths = np.ones(size, np.int32)
+    for place, row in enumerate(part):
+        ids = examples.token_ids[row]
+        tokens[place, : len(ids)] = ids
+        lengths[place] = len(ids)
+    target = np.zeros((size, *examples.target.shape[1:]), np.float32)
+    observed = np.zeros((size, *examples.observed.shape[1:]), np.float32)
+    target[: len(part)], observed[: len(part)] = examples.target[part], examples.observed[part]
+    return MicroBatch(tokens, lengths, target, observed)

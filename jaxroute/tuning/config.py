@@ -55,8 +55,8 @@ class TuneConfig:
     epochs: int = 3
     batch_size: int = 32
     """Queries per update."""
-    accumulation: int = 4
-    """Parts of a batch that pass through the encoder one after the other; their gradients are summed."""
+    tokens_per_batch: int = 1024
+    """Tokens that pass through the encoder at once; gradients are accumulated over the parts of a batch."""
     encoder_learning_rate: float = 1e-4
     """Largest rate of the adapters, or of the encoder's weights."""
     head_learning_rate: float = 1e-4
@@ -91,7 +91,7 @@ class TuneConfig:
             problems.append(f"mode={self.mode!r} must be one of {', '.join(MODES)}")
         if self.dtype not in DTYPES:
             problems.append(f"dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
-        for name in ("epochs", "batch_size", "accumulation", "patience", "keep"):
+        for name in ("epochs", "batch_size", "tokens_per_batch", "patience", "keep"):
             if getattr(self, name) < 1:
                 problems.append(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("evaluate_every", "save_every"):
@@ -105,8 +105,6 @@ class TuneConfig:
                 problems.append(f"{name}={getattr(self, name)} must be in [0, 1)")
         if not self.clip > 0:
             problems.append(f"clip={self.clip} must be positive")
-        if self.accumulation > self.batch_size:
-            problems.append(f"accumulation={self.accumulation} must be at most batch_size={self.batch_size}")
         if self.adapter is not None and self.mode != "lora":
             problems.append(f"adapter={str(self.adapter)!r} goes with mode='lora', not {self.mode!r}")
         if problems:

@@ -281,8 +281,7 @@ class _Run:
                 started, tokens = time.perf_counter(), 0
                 sums = no_sums(network, trainable)
                 rows = self.training[batch_rows(len(self.training), tune.batch_size, step, seed=self.seed)]
-                size = -(-tune.batch_size // tune.accumulation)
-                for part, (chosen, batch) in enumerate(micro_batches(self.examples, rows, size=size, devices=self.grid.count)):
+                for part, (chosen, batch) in enumerate(self._parts(rows)):
                     draw = np.array([self.seed, step, part], np.uint32)
                     sums = accumulate(network, trainable, frozen, sums, jax.tree.map(self.grid.put_batch, batch), draw)
                     tokens += sum(len(self.examples.token_ids[row]) for row in chosen)
@@ -295,14 +294,16 @@ class _Run:
                 checkpoint()
         return {"trainable": trainable, "optimizer": optimizer_state, "fixed": tree["fixed"]}, progress
 
+    def _parts(self, rows: Int[np.ndarray, " rows"]):
+        return micro_batches(self.examples, rows, tokens=self.tune.tokens_per_batch, devices=self.grid.count)
+
     def _frozen(self, tree: Tree) -> Tree:
         return {"decoder": self.decoder, **tree["fixed"]}
 
     def _features(self, trainable: Tree, frozen: Tree, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows features"]:
         """Of some queries, in their order."""
         found = {}
-        size = max(1, self.tune.batch_size // self.tune.accumulation)
-        for part, batch in micro_batches(self.examples, rows, size=size, devices=self.grid.count):
+        for part, batch in self._parts(rows):
             hidden = features(
                 self.network, trainable, frozen, self.grid.put_batch(batch.tokens), self.grid.put_batch(batch.lengths)
             )

@@ -30,7 +30,7 @@ table = RoutingTable(prompts=prompts, models=["a", "b"], quality=quality, cost_u
 
 def run(state, mode="lora", **devices):
     rates = dict(encoder_learning_rate=0.01, head_learning_rate=0.01)
-    steps = dict(epochs=2, batch_size=16, accumulation=2, save_every=1, keep=9)
+    steps = dict(epochs=2, batch_size=16, tokens_per_batch=128, save_every=1, keep=9)
     tune = TuneConfig(mode=mode, lora=LoraConfig(rank=4), mesh=MeshConfig(**devices), **rates, **steps)
     features = FeatureConfig(layers=(2,))
     config = TrainConfig(encoder=sys.argv[1], features=features, penalties=(0.3,), folds=2, tune=tune)

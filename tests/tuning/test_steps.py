@@ -54,10 +54,10 @@ def examples(queries: int = 12, *, longest: int = 16, seed: int = 0) -> Examples
     return Examples(token_ids, np.stack([1 - chance, chance], axis=-1), observed)
 
 
-def summed(given: tuple[Network, Tree, Tree], data: Examples, *, size: int) -> Tree:
+def summed(given: tuple[Network, Tree, Tree], data: Examples, *, tokens: int = 1024) -> Tree:
     net, trainable, frozen = given
     sums = no_sums(net, trainable)
-    for part, (_, batch) in enumerate(micro_batches(data, np.arange(len(data.token_ids)), size=size, devices=1)):
+    for part, (_, batch) in enumerate(micro_batches(data, np.arange(len(data.token_ids)), tokens=tokens, devices=1)):
         sums = accumulate(net, trainable, frozen, sums, batch, np.array([0, 0, part], np.uint32))
     return sums
 
@@ -75,7 +75,7 @@ def test_the_gradient_of_adapters_and_head_is_torchs(tiny_encoder: Path, tmp_pat
 
     net, trainable, frozen = network(tiny_encoder)
     data = examples()
-    sums = summed((net, trainable, frozen), data, size=12)
+    sums = summed((net, trainable, frozen), data)
     save_adapters(tmp_path / "adapter", trainable["encoder"], net.tune.lora, base="base", layers=2)
     base = AutoModelForCausalLM.from_pretrained(tiny_encoder, dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(base, str(tmp_path / "adapter"), is_trainable=True)
@@ -101,36 +101,36 @@ def test_the_gradient_of_adapters_and_head_is_torchs(tiny_encoder: Path, tmp_pat
 
 def test_parts_of_a_batch_add_up_to_the_whole(tiny_encoder: Path) -> None:
     given, data = network(tiny_encoder), examples(longest=24)
-    assert len({len(batch.tokens[0]) for _, batch in micro_batches(data, np.arange(12), size=5, devices=1)}) > 1
-    assert_close(summed(given, data, size=5), summed(given, data, size=12))
+    assert len({len(batch.tokens[0]) for _, batch in micro_batches(data, np.arange(12), tokens=48, devices=1)}) > 1
+    assert_close(summed(given, data, tokens=48), summed(given, data))
 
 
 def test_missing_outcomes_and_fillers_count_for_nothing(tiny_encoder: Path) -> None:
     given, data = network(tiny_encoder), examples()
     spoiled = data._replace(target=np.where(data.observed[..., None] > 0, data.target, 0.9).astype(np.float32))
-    assert_close(summed(given, spoiled, size=12), summed(given, data, size=12))
+    assert_close(summed(given, spoiled), summed(given, data))
     nothing = data._replace(observed=np.zeros_like(data.observed))
-    sums = summed(given, nothing, size=12)
+    sums = summed(given, nothing)
     assert float(sums["cells"]) == 0 and all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(sums["gradient"]))
 
 
 def test_recomputing_layers_changes_no_gradient(tiny_encoder: Path) -> None:
     data = examples()
-    plain = summed(network(tiny_encoder), data, size=12)
-    assert_close(summed(network(tiny_encoder, remat=True), data, size=12), plain)
+    plain = summed(network(tiny_encoder), data)
+    assert_close(summed(network(tiny_encoder, remat=True), data), plain)
 
 
 def test_half_precision_computes_about_the_same(tiny_encoder: Path) -> None:
     data = examples()
-    plain = summed(network(tiny_encoder, mode="full"), data, size=12)
-    half = summed(network(tiny_encoder, mode="full", dtype="bfloat16"), data, size=12)
+    plain = summed(network(tiny_encoder, mode="full"), data)
+    half = summed(network(tiny_encoder, mode="full", dtype="bfloat16"), data)
     assert abs(float(half["loss"]) / float(plain["loss"]) - 1) < 0.05
     assert {leaf.dtype for leaf in jax.tree.leaves(half["gradient"])} == {jnp.dtype("float32")}
 
 
 def test_dropout_follows_its_draw_and_leaves_the_mean(tiny_encoder: Path) -> None:
     net, trainable, frozen = network(tiny_encoder, lora=LoraConfig(rank=4, alpha=0.4, dropout=0.3))
-    (_, batch), *_ = micro_batches(examples(), np.arange(12), size=12, devices=1)
+    (_, batch), *_ = micro_batches(examples(), np.arange(12), tokens=1024, devices=1)
 
     def loss(draw: int, given=net) -> float:
         numbers = np.array([0, draw, 0], np.uint32)
@@ -144,16 +144,16 @@ def test_dropout_follows_its_draw_and_leaves_the_mean(tiny_encoder: Path) -> Non
 
 def test_smoothed_targets_are_mixed_with_even_ones(tiny_encoder: Path) -> None:
     data = examples()
-    smoothed = summed(network(tiny_encoder, label_smoothing=0.2), data, size=12)
+    smoothed = summed(network(tiny_encoder, label_smoothing=0.2), data)
     mixed = data._replace(target=(0.8 * data.target + 0.1).astype(np.float32))
-    assert_close(smoothed, summed(network(tiny_encoder), mixed, size=12))
+    assert_close(smoothed, summed(network(tiny_encoder), mixed))
 
 
 def test_a_model_without_a_correction_keeps_none(tiny_encoder: Path) -> None:
     net, trainable, frozen = network(tiny_encoder, encoder_learning_rate=0.1, head_learning_rate=0.1, warmup=0.0)
     trainable["head"]["correction"] = trainable["head"]["correction"].at[0].set(0.0)
     before = jax.tree.map(np.asarray, trainable)
-    sums = summed((net, trainable, frozen), examples(), size=12)
+    sums = summed((net, trainable, frozen), examples())
     after, _, seen = update(net, trainable, frozen, optimizer(net).init(trainable), sums)
     np.testing.assert_array_equal(after["head"]["correction"][0], before["head"]["correction"][0])
     assert np.abs(after["head"]["correction"][1] - before["head"]["correction"][1]).min() > 0
@@ -177,7 +177,7 @@ def test_every_epoch_visits_every_query_once_in_another_order() -> None:
 def test_micro_batches_hold_every_query_and_fit_the_devices() -> None:
     data = examples(11)
     seen: list[int] = []
-    for rows, batch in micro_batches(data, np.arange(11)[::-1], size=3, devices=4):
+    for rows, batch in micro_batches(data, np.arange(11)[::-1], tokens=40, devices=4):
         assert isinstance(batch, MicroBatch) and len(batch.tokens) == 4
         for place, row in enumerate(rows):
             np.testing.assert_array_equal(batch.tokens[place, : batch.lengths[place]], data.token_ids[row])

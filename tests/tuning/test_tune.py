@@ -38,7 +38,7 @@ def outcomes(queries: int = 60) -> RoutingTable:
 
 
 def configuration(folder: Path, **tune) -> TrainConfig:
-    standard = {"mode": "lora", "epochs": 2, "batch_size": 16, "accumulation": 2, "lora": LoraConfig(rank=4)}
+    standard = {"mode": "lora", "epochs": 2, "batch_size": 16, "lora": LoraConfig(rank=4)}
     return TrainConfig(
         encoder=str(folder),
         features=FeatureConfig(layers=(2,)),
@@ -126,8 +126,8 @@ def test_a_run_can_begin_with_an_adapter(tiny_encoder: Path, fresh_cache: Path, 
 
 def test_what_cannot_run_is_refused_before_any_work(tiny_encoder: Path, fresh_cache: Path) -> None:
     with pytest.raises(TableError) as caught:
-        TuneConfig(mode="qlora", epochs=0, warmup=1.0, clip=0.0, dtype="int8", accumulation=64, adapter=Path("a"))
-    for part in ("mode='qlora'", "epochs=0", "warmup=1.0", "clip=0.0", "dtype='int8'", "accumulation=64", "adapter='a'"):
+        TuneConfig(mode="qlora", epochs=0, warmup=1.0, clip=0.0, dtype="int8", tokens_per_batch=0, adapter=Path("a"))
+    for part in ("mode='qlora'", "epochs=0", "warmup=1.0", "clip=0.0", "dtype='int8'", "tokens_per_batch=0", "adapter='a'"):
         assert part in str(caught.value)
     with pytest.raises(TableError, match=r"data=0 .* fsdp=0 .* needs processes and process"):
         MeshConfig(data=0, fsdp=0, coordinator="localhost:1234")
@@ -147,7 +147,7 @@ def test_a_killed_run_ends_with_the_parameters_of_an_unbroken_one(
         for prompt, row in zip(table.prompts, table.quality):
             writer.writerow([prompt, *(cell for value in row for cell in ("" if np.isnan(value) else value, 0.1))])
     options = {"features.layers": 2, "penalties": 0.3, "folds": 2, "tune.mode": "lora", "tune.lora.rank": 4, "tune.epochs": 6}
-    options |= {"tune.batch-size": 16, "tune.accumulation": 2, "tune.save-every": 2, "tune.encoder-learning-rate": 0.01}
+    options |= {"tune.batch-size": 16, "tune.tokens-per-batch": 128, "tune.save-every": 2, "tune.encoder-learning-rate": 0.01}
 
     def start(name: str) -> subprocess.Popen:
         program = [sys.executable, "-c", "from jaxroute.cli import run; run()", "train"]
