@@ -27,6 +27,7 @@ import tyro
 from flax import nnx
 from jaxtyping import Float, Int
 
+from benchmarks.lora_step import lora_step
 from jaxroute import Checkpoint, Predictor, load_source, save_checkpoint
 from jaxroute.encoders import Encoder, load_encoder
 from jaxroute.features import FeatureConfig
@@ -68,7 +69,7 @@ def main(config: Config) -> Result:
     """Run them all; returns what is also written to result.json."""
     print(f"results go to {config.output}/")
     result: Result = {"small": str(config.small)}
-    for part in (second_start, prompts_per_second):
+    for part in (second_start, prompts_per_second, lora):
         found = part(config)
         result |= found
         for name, value in found.items():
@@ -111,6 +112,11 @@ def prompts_per_second(config: Config) -> Result:
     # Each layer multiplies by every weight once per token, two operations each (Kaplan et al. 2020, section 2.1).
     weights = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(encoder.decoder().layers)))
     return result | {"ours_gflops": 2e-9 * weights * lengths.sum() / len(prompts) * float(result["ours_prompts_per_second"])}
+
+
+def lora(config: Config) -> Result:
+    """One step of training, see lora_step.py."""
+    return lora_step(rounds=1 if config.small else 2 * config.rounds + 1)
 
 
 def ours(encoder: Encoder, prompts: list[str], config: ScoringConfig) -> Float[np.ndarray, "queries hidden"]:
