@@ -1,6 +1,10 @@
 """How far does the realised cost of an assignment lie from its budget, with mean costs and with predicted ones?
 
-JAXROUTE_DATA=... uv run python -m experiments.realised_cost
+    JAXROUTE_DATA=... uv run python -m experiments.realised_cost
+
+Seen, over seven budgets: with mean costs assignments overrun what was expected by 10.4 percent on MBPP and 9.9 on the simulated
+pool, with predicted ones by 6.9 and 1.1; on ARC both are within a percent. On MBPP's two tightest budgets prediction does
+not help. Quality at the realised cost is the same within the noise on all three.
 """
 
 from __future__ import annotations
