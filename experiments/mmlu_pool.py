@@ -213,7 +213,7 @@ def evaluate_pool(
         result |= _named(f"{name}_aiq_gain_over_{label.replace(chr(39) + 's', '').replace(',', '').replace(' ', '_')}", over)
     result[f"{name}_aiq_code_convention"] = area(*curves["router"].means(), convention="code")
 
-    null = shuffled_gains(test, router, area, config)
+    null = shuffled_gains(test, router, area, seed=config.seed, shuffles=config.shuffles)
     print(
         f"{'router, estimates shuffled across queries':<46} {'':>25}  {100 * null.mean():+.1f} mean, "
         f"{100 * np.quantile(null, 0.95):+.1f} 95th percentile of {len(null)} shuffles"
@@ -258,19 +258,32 @@ def compare_solvers(estimates: np.ndarray, cost: np.ndarray, budget: float) -> N
             raise RuntimeError(f"solvers contradict each other: {[str(each) for each in found]}")
 
 
-def shuffled_gains(test: RoutingTable, estimates: np.ndarray, area, config: Config) -> Float[np.ndarray, " shuffles"]:
+def shuffled_gains(
+    test: RoutingTable, estimates: np.ndarray, area, *, seed: int, shuffles: int
+) -> Float[np.ndarray, " shuffles"]:
     """AIQ gains of estimates that belong to other queries: what the hull alone makes of noise."""
-    generator = np.random.default_rng(config.seed)
+    generator = np.random.default_rng(seed)
     zero = area(*single_models(test).means())
-    shuffles = tqdm(range(config.shuffles), desc="shuffled null", unit=" shuffles", delay=1)
-    return np.array([area(*cost_quality_curve(test, generator.permutation(estimates)).means()) - zero for _ in shuffles])
+    each = tqdm(range(shuffles), desc="shuffled null", unit=" shuffles", delay=1)
+    return np.array([area(*cost_quality_curve(test, generator.permutation(estimates)).means()) - zero for _ in each])
 
 
 def pair(test: RoutingTable, router: Trained, weights: np.ndarray) -> dict[str, float | str]:
     """RouteLLM's measure for Mixtral and GPT-4."""
     weak, strong = test.models.index(MIXTRAL), test.models.index(GPT4)
-    score = router.estimates[:, strong] - router.estimates[:, weak]
-    qualities = test.quality[:, weak], test.quality[:, strong]
+    interval = pair_interval(test, router.estimates[:, strong] - router.estimates[:, weak], weights)
+    by_length = np.array([len(prompt) for prompt in test.prompts], float)
+    length = apgr(test.quality[:, weak], test.quality[:, strong], by_length)
+    print(
+        f"\nMixtral / GPT-4: APGR {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}); "
+        f"by prompt length {length:.3f}; random 0.500"
+    )
+    return _named("pair_apgr", interval) | {"pair_apgr_prompt_length": length}
+
+
+def pair_interval(test: RoutingTable, score: Float[np.ndarray, " queries"], weights: np.ndarray) -> Interval:
+    """APGR of Mixtral and GPT-4, queries of higher `score` to GPT-4 first."""
+    qualities = test.quality[:, test.models.index(MIXTRAL)], test.quality[:, test.models.index(GPT4)]
 
     def resampled(draws):
         if draws is None:
@@ -278,13 +291,7 @@ def pair(test: RoutingTable, router: Trained, weights: np.ndarray) -> dict[str, 
         rows = [np.repeat(np.arange(len(test)), np.rint(draw * len(test)).astype(int)) for draw in draws]
         return np.array([apgr(qualities[0][row], qualities[1][row], score[row]) for row in rows])
 
-    interval = paired_interval(resampled, weights)
-    length = apgr(*qualities, np.array([len(prompt) for prompt in test.prompts], float))
-    print(
-        f"\nMixtral / GPT-4: APGR {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}); "
-        f"by prompt length {length:.3f}; random 0.500"
-    )
-    return _named("pair_apgr", interval) | {"pair_apgr_prompt_length": length}
+    return paired_interval(resampled, weights)
 
 
 def price_chosen_out_of_fold(train: RoutingTable, test: RoutingTable, router: Trained) -> dict[str, float | str]:

@@ -1,0 +1,215 @@
+"""Does training the encoder predict better than a frozen one, and which recipe should be shipped?
+
+    JAXROUTE_DATA=... uv run python -m experiments.train_encoder
+
+The nine-model MMLU pool. Every recipe is judged by log-loss on training questions that it did not see, and all are then
+measured on the test questions. A run that is stopped goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+
+from experiments.mmlu_pool import pair_interval, shuffled_gains
+from experiments.real_data import GPT4, MIXTRAL, MmluPool, data_folder, load_mmlu_pool
+from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, load_source, save_checkpoint, train
+from jaxroute.checkpoint import is_checkpoint
+from jaxroute.encoders import load_encoder
+from jaxroute.evaluation import (
+    Curve,
+    Interval,
+    aiq,
+    bootstrap_weights,
+    cost_quality_curve,
+    curve_measure,
+    log_loss,
+    paired_interval,
+    single_models,
+)
+from jaxroute.features import FeatureConfig, prompt_features, prompt_features_of_all
+from jaxroute.files import check_folder, replacing, write_json
+from jaxroute.fitting import train_head
+from jaxroute.predictor import head_estimates
+from jaxroute.prices import ROUTOO_TABLE_1, table_pricing
+from jaxroute.table import text_key
+from jaxroute.tuning import TuneConfig, TuningReport
+
+
+@dataclass(frozen=True)
+class Config:
+    """Frozen encoder, frozen with graded outcomes, LoRA, and the paper's recipe."""
+
+    output: Path = Path("runs/train_encoder")
+    """Folder for result.json, the figure, LoRA's state and its checkpoint."""
+    frozen: TrainConfig = field(default_factory=TrainConfig)
+    """The recipe with a frozen encoder."""
+    paper: TrainConfig = field(
+        default_factory=lambda: TrainConfig(features=FeatureConfig(layers=(30,), pooling="last"), head="difference")
+    )
+    """Last token of the last layer, difference head."""
+    tune: TuneConfig = field(
+        default_factory=lambda: TuneConfig(
+            mode="lora", epochs=2, encoder_learning_rate=1e-4, head_learning_rate=1e-5, evaluate_every=25
+        )
+    )
+    """Training of the encoder, from the frozen recipe's head."""
+    resamples: int = 1000
+    """Bootstrap resamples of the test questions."""
+    shuffles: int = 20
+    """Shuffles of the estimates across queries, for the null beside AIQ."""
+    seed: int = 0
+    """Of bootstrap and shuffles."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train; estimates are of the test questions."""
+
+    questions: int
+    """Trained on."""
+    held_out_loss: float
+    """On training questions that it did not see: all, out of fold, or those that LoRA's run held out."""
+    estimates: Float[np.ndarray, "queries models"]
+
+
+def main(config: Config) -> dict[str, float | str]:
+    """Run it; returns what is also written to result.json."""
+    check_folder("output/checkpoint", config.output / "checkpoint", ours=is_checkpoint)
+    print(f"results go to {config.output}/")
+    pool = load_mmlu_pool()
+    print("\n".join(pool.notes))
+    recipes = {**frozen_recipes(config, pool), **tuned_recipes(config, pool)}
+    weights = bootstrap_weights(len(pool.test), resamples=config.resamples, seed=config.seed)
+    result = compare(config, pool.test, recipes, weights)
+    write_json(config.output / "result.json", result)
+    print(f"written to {config.output}/: result.json, recipes.png, checkpoint/ (LoRA's)")
+    return result
+
+
+def frozen_recipes(config: Config, pool: MmluPool) -> dict[str, Recipe]:
+    """The paper's and ours, the latter also with RouterDC's graded outcomes of the same questions as auxiliary tasks."""
+    encoder, count = load_encoder(config.frozen.encoder), len(pool.train)
+    configs = [config.frozen.features, config.paper.features]
+    ours, papers = prompt_features_of_all(encoder, pool.train.prompts + pool.test.prompts, configs)
+    recipes = {}
+    for name, features, recipe, grades in (
+        ("paper", papers, config.paper, None),
+        ("frozen", ours, config.frozen, None),
+        ("frozen, graded", ours, config.frozen, graded_outcomes(pool.train)),
+    ):
+        head, report = train_head(features.values[:count], pool.train, recipe, auxiliary=grades)
+        recipes[name] = Recipe(count, report.held_out_loss, head_estimates(head, features.values[count:]))
+    return recipes
+
+
+def tuned_recipes(config: Config, pool: MmluPool) -> dict[str, Recipe]:
+    """LoRA, and the frozen recipe on the same training questions, judged on the ones that both did not see."""
+    predictor, report = train(pool.train, replace(config.frozen, tune=config.tune), state=config.output / "lora-state")
+    print(report)
+    assert isinstance(report, TuningReport)
+    about = {"trained_on": pool.train.name, "held_out_log_loss": report.held_out_loss}
+    pricing = table_pricing(pool.train, ROUTOO_TABLE_1)
+    save_checkpoint(config.output / "checkpoint", Checkpoint(predictor=predictor, pricing=pricing, about=about))
+    seen = np.setdiff1d(np.arange(len(pool.train)), report.held_out)
+    part, rest = pool.train.select(seen), pool.train.select(report.held_out)
+    encoder = load_encoder(config.frozen.encoder)
+    features = prompt_features(encoder, part.prompts + rest.prompts + pool.test.prompts, config.frozen.features).values
+    head, _ = train_head(features[: len(part)], part, config.frozen)
+    unseen = features[len(part) :]
+    alone = head_estimates(head, unseen)
+    return {
+        "frozen, LoRA's questions": Recipe(len(part), log_loss(rest.quality, alone[: len(rest)]), alone[len(rest) :]),
+        "LoRA": Recipe(len(part), report.held_out_loss, predictor.estimate(pool.test.prompts).values),
+    }
+
+
+def graded_outcomes(train: RoutingTable) -> Float[np.ndarray, "queries tasks"]:
+    """RouterDC's grades of the small models: how sure each was of the right choice, where that was its answer."""
+    graded = load_source("routerdc", data_folder() / "routerdc" / "mmlu_train.json", binary=False)
+    rows = {text_key(prompt): row for row, prompt in reversed(list(enumerate(graded.prompts)))}
+    return graded.quality[[rows[text_key(prompt)] for prompt in train.prompts]]
+
+
+def compare(
+    config: Config, test: RoutingTable, recipes: dict[str, Recipe], weights: Float[np.ndarray, "resamples queries"]
+) -> dict[str, float | str]:
+    """Every recipe on the test questions, with paired intervals."""
+    singles = single_models(test)
+    cost = singles.means()[0]
+    area = partial(aiq, low=cost.min(), high=cost.max())
+    curves = {name: cost_quality_curve(test, one.estimates, progress=name) for name, one in recipes.items()}
+
+    def gain(curve: Curve, base: Curve) -> Interval:
+        return paired_interval(curve_measure(lambda c, q, c0, q0: area(c, q) - area(c0, q0), [curve, base]), weights)
+
+    def less_loss(estimates: np.ndarray, base: np.ndarray) -> Interval:
+        saved = cell_losses(test.quality, base) - cell_losses(test.quality, estimates)
+        return paired_interval(lambda draws: saved.mean() if draws is None else draws @ saved, weights)
+
+    print(f"\n{'':<26} {'questions':>9} {'held-out':>9} {'test':>8}  AIQ over the zero router  over the paper's recipe  APGR")
+    result: dict[str, float | str] = {"test_questions": len(test)}
+    intervals = {}
+    for name, one in recipes.items():
+        zero, paper = gain(curves[name], singles), gain(curves[name], curves["paper"])
+        score = one.estimates[:, test.models.index(GPT4)] - one.estimates[:, test.models.index(MIXTRAL)]
+        reached = pair_interval(test, score, weights)
+        intervals[name] = zero
+        loss = log_loss(test.quality, one.estimates)
+        print(
+            f"{name:<26} {one.questions:>9,} {one.held_out_loss:>9.4f} {loss:>8.4f}  {zero!s:<25} {paper!s:<24} "
+            f"{reached.value:.3f} ({reached.low:.3f} to {reached.high:.3f})"
+        )
+        key = name.replace(",", "").replace("'s", "").replace(" ", "_").lower()
+        result |= {f"{key}_held_out_log_loss": one.held_out_loss, f"{key}_log_loss": loss}
+        for measure, interval in (("aiq_gain", zero), ("aiq_gain_over_paper", paper), ("apgr", reached)):
+            names = (f"{key}_{measure}", f"{key}_{measure}_low", f"{key}_{measure}_high")
+            result |= dict(zip(names, (interval.value, interval.low, interval.high), strict=True))
+    for name, base in (("LoRA", "frozen, LoRA's questions"), ("LoRA", "frozen"), ("frozen, graded", "frozen")):
+        quality, loss = gain(curves[name], curves[base]), less_loss(recipes[name].estimates, recipes[base].estimates)
+        print(f"{name} against {base}: AIQ {quality}; log-loss lower by {loss.value:.4f} ({loss.low:.4f} to {loss.high:.4f})")
+        key = f"{name} against {base}".replace(",", "").replace("'s", "").replace(" ", "_").lower()
+        result |= {f"{key}_aiq": quality.value, f"{key}_aiq_low": quality.low, f"{key}_aiq_high": quality.high}
+        result |= {f"{key}_log_loss": loss.value, f"{key}_log_loss_low": loss.low, f"{key}_log_loss_high": loss.high}
+    null = shuffled_gains(test, recipes["LoRA"].estimates, area, seed=config.seed, shuffles=config.shuffles)
+    print(f"LoRA's estimates shuffled: {100 * null.mean():+.1f} mean, {100 * np.quantile(null, 0.95):+.1f} 95th percentile")
+    result |= {"shuffled_aiq_gain": float(null.mean()), "shuffled_aiq_gain_95": float(np.quantile(null, 0.95))}
+    _figure(config.output / "recipes.png", intervals)
+    return result
+
+
+def cell_losses(
+    quality: Float[np.ndarray, "queries models"], estimates: Float[np.ndarray, "queries models"]
+) -> Float[np.ndarray, " queries"]:
+    """Each query's mean cross-entropy over its models, in nats."""
+    p = np.clip(estimates, 1e-7, 1 - 1e-7)
+    return np.nanmean(-quality * np.log(p) - (1 - quality) * np.log1p(-p), axis=1)
+
+
+def _figure(path: Path, intervals: dict[str, Interval]) -> None:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
+    places = np.arange(len(intervals))[::-1]
+    values = np.array([(one.value, one.value - one.low, one.high - one.value) for one in intervals.values()]) * 100
+    axes.errorbar(values[:, 0], places, xerr=values[:, 1:].T, fmt="o", capsize=4)
+    axes.set_yticks(places, list(intervals))
+    axes.set_xlabel("AIQ over the zero router, percent points (95% paired bootstrap)")
+    axes.set_title("MMLU, nine models: how the predictor is trained")
+    axes.grid(alpha=0.3)
+    with replacing(path) as partial_path:
+        figure.savefig(partial_path, dpi=130)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config))
+    except JaxrouteError as error:
+        sys.exit(f"error: {error}")
