@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxroute.costs import CostReport, fit_cost_head
 from jaxroute.encoders import Encoder, load_encoder
@@ -32,15 +33,15 @@ def train(
     """
     config = config or TrainConfig()
     check_trainable(table, config)
-    encoder = load_encoder(config.encoder)
+    encoder = load_encoder(config.encoder, dtype=config.tune.dtype)
     check_layers(encoder, [config.features])
     if config.tune.mode == "frozen":
         head, report = _fit_frozen(table, encoder, config)
         return _predictor(table, encoder, head, config), report
     connect(config.tune.mesh)
 
-    def fit(part: RoutingTable) -> FittedHead:
-        head, report = _fit_frozen(part, encoder, config)
+    def fit(part: RoutingTable, features: Float[np.ndarray, "queries features"] | None) -> FittedHead:
+        head, report = _fit_frozen(part, encoder, config) if features is None else train_head(features, part, config)
         penalties = np.array([report.correction_penalties[model] for model in part.models])
         return FittedHead(head, report.difference_penalty, penalties, str(report))
 
@@ -57,7 +58,7 @@ def train(
             described=described(config),
             folder=folder,
         )
-    trained = replace(encoder, dtype=config.tune.dtype, trained=tuned.trained)
+    trained = replace(encoder, trained=tuned.trained)
     return _predictor(table, trained, tuned.head, config), tuned.report
 
 

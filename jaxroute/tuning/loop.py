@@ -44,6 +44,10 @@ class FittedHead:
     """How it went, for people."""
 
 
+Fit = Callable[[RoutingTable, Float[np.ndarray, "queries features"] | None], FittedHead]
+"""Finds the head for the frozen encoder's features of a table's prompts, which it makes itself where none are given."""
+
+
 @dataclass(frozen=True)
 class TuningReport:
     """How the run went; losses are log-losses in nats per observed held-out cell, NaN without held-out queries."""
@@ -88,7 +92,7 @@ def tune(
     feature_config: FeatureConfig,
     levels: int,
     seed: int,
-    fit: Callable[[RoutingTable], FittedHead],
+    fit: Fit,
     described: Mapping[str, Any],
     folder: Path,
 ) -> Tuned:
@@ -175,14 +179,19 @@ class _Run:
     def shallow(self):
         return self.encoder.config.up_to(max(layer for layer, _ in self.network.taps))
 
-    def begin(self, fit: Callable[[RoutingTable], FittedHead]) -> tuple[Tree, dict[str, Any]]:
+    def begin(self, fit: Fit) -> tuple[Tree, dict[str, Any]]:
         """The state before the first update."""
-        fitted = fit(self.table.select(self.training))
+        weights = self._place(self._first_weights())
+        # One device has them in the cache, or puts them there; an encoder that needs several is on the mesh already.
+        first = None
+        if self.grid.count > 1:
+            first = self._features({"encoder": weights}, {"decoder": self.decoder}, self.training)
+        fitted = fit(self.table.select(self.training), first)
         _, parameters, rest = nnx.split(fitted.head, nnx.Param, ...)
         fixed = nnx.to_pure_dict(rest)
         # The range of training holds for the frozen encoder's features; the trained one's is taken at the end.
         fixed |= {"low": jnp.full_like(fixed["low"], -jnp.inf), "high": jnp.full_like(fixed["high"], jnp.inf)}
-        trainable = self._place({"encoder": self._first_weights(), "head": nnx.to_pure_dict(parameters)})
+        trainable = {"encoder": weights, "head": self._place(nnx.to_pure_dict(parameters))}
         tree = {
             "trainable": trainable,
             "optimizer": self._first_optimizer_state(trainable),
