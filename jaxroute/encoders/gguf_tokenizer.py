@@ -48,14 +48,14 @@ def gguf_tokenizer(path: Path, facts: dict[str, Any], vocabulary_size: int) -> T
         problems.append(
             f"{len(stated['tokens'])} tokens, {len(stated['token_type'])} types and {vocabulary_size} rows of token_embd.weight"
         )
+    if problems:
+        raise EncoderError(f"the tokenizer in {path} cannot be converted: {'; '.join(problems)}")
     try:
-        if not problems:
-            tokenizer = _byte_level(kind, stated) if model == "gpt2" else _sentencepiece(stated)
-            _add_special(tokenizer, stated, begins=model == "llama" or kind in LLAMA3)
-            return tokenizer
+        tokenizer = _byte_level(str(kind), stated) if model == "gpt2" else _sentencepiece(stated)
+        _add_special(tokenizer, stated, begins=model == "llama" or kind in LLAMA3)
     except Exception as error:  # tokenizers raises plain ones
-        problems.append(repr(error))
-    raise EncoderError(f"the tokenizer in {path} cannot be converted: {'; '.join(problems)}")
+        raise EncoderError(f"the tokenizer in {path} cannot be converted: {error!r}") from error
+    return tokenizer
 
 
 def _byte_level(kind: str, stated: dict[str, Any]) -> Tokenizer:
