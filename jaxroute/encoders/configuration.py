@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,10 @@ COUNTS = (
 )
 NUMBERS = ("rms_norm_eps", "rope_theta", "factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow")
 NUMBERS += ("attention_factor", "mscale", "mscale_all_dim")
+# What is larger is no encoder but a mistake, and would cost more memory than there is before anything is read.
+LARGEST_COUNT = 2**30
+LARGEST = {"num_hidden_layers": 10_000}
+SMALLEST_NUMBER = 1e-15
 TRUTHS = ("attention_bias", "use_sliding_window", "truncate")
 ROPE_FIELDS = {
     "default": (),
@@ -73,27 +76,41 @@ def read_config(folder: Path) -> DecoderConfig:
     path = folder / "config.json"
     try:
         fields: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EncoderError(f"{path} cannot be read as the configuration of an encoder: {error}") from error
     if not isinstance(fields, dict):
         raise EncoderError(f"{path} cannot be read as the configuration of an encoder: it holds no object")
+    return decoder_config(fields, path)
+
+
+def decoder_config(fields: dict[str, Any], path: Path) -> DecoderConfig:
+    """The same for fields that come from elsewhere; `path` is named in errors."""
     problems = [f"{name} is missing" for name in NEEDED if fields.get(name) is None]
-    family = str(fields.get("model_type"))
-    if family is not None and family not in FAMILIES:
+    family: Any = fields.get("model_type")
+    known = isinstance(family, str) and family in FAMILIES
+    if family is not None and not known:
         problems.append(f"model_type={family!r} is not supported (only {', '.join(FAMILIES)})")
     problems += [
         f"{name}={fields[name]!r} is not supported (only {only!r})"
         for name, only in FIXED.items()
         if fields.get(name) is not None and fields[name] != only
     ]
-    problems += _misshapen(fields)
-    if problems and (family not in FAMILIES or _misshapen(fields) or any(fields.get(name) is None for name in NEEDED)):
+    misshapen = _misshapen(fields)
+    problems += misshapen
+    if not known or misshapen or any(fields.get(name) is None for name in NEEDED):
         raise _refusal(path, problems)
-    fields = FAMILIES[family] | {name: value for name, value in fields.items() if value is not None or name == "sliding_window"}
+    fields = FAMILIES[family] | {
+        name: int(value) if name in COUNTS and value is not None else value
+        for name, value in fields.items()
+        if value is not None or name == "sliding_window"
+    }
     rope, windows = _rope(fields, problems), _windows(fields, problems)
     if problems:
         raise _refusal(path, problems)
     heads = fields["num_attention_heads"]
+    head_size = fields.get("head_dim") or fields["hidden_size"] // heads
+    if not head_size:
+        raise _refusal(path, [f"hidden_size={fields['hidden_size']} leaves nothing for num_attention_heads={heads} heads"])
     biased = bool(fields.get("attention_bias", False))
     try:
         return DecoderConfig(
@@ -103,9 +120,9 @@ def read_config(folder: Path) -> DecoderConfig:
             layers=fields["num_hidden_layers"],
             heads=heads,
             key_value_heads=fields.get("num_key_value_heads") or heads,
-            head_size=fields.get("head_dim") or fields["hidden_size"] // heads,
+            head_size=head_size,
             norm_epsilon=float(fields["rms_norm_eps"]),
-            context_length=int(fields["max_position_embeddings"]),
+            context_length=fields["max_position_embeddings"],
             rope=Rope(**rope),
             input_bias=family == "qwen2" or (biased and family != "mistral"),
             output_bias=biased and family in ("llama", "qwen3"),
@@ -125,11 +142,12 @@ def _misshapen(fields: dict[str, Any]) -> list[str]:
         for name, value in place.items():
             if value is None:
                 continue
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if name in COUNTS and not (number and value == int(value) and value >= 1):
-                problems.append(f"{name}={value!r} must be a whole number, at least 1")
-            elif name in NUMBERS and not (number and value > 0):
-                problems.append(f"{name}={value!r} must be a number above 0")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            largest = LARGEST.get(name, LARGEST_COUNT)
+            if name in COUNTS and not (number and 1 <= value <= largest and value == int(value)):
+                problems.append(f"{name}={_short(value)} must be a whole number from 1 to {largest}")
+            elif name in NUMBERS and not (number and SMALLEST_NUMBER <= value <= 1 / SMALLEST_NUMBER):
+                problems.append(f"{name}={_short(value)} must be a number above 0, from {SMALLEST_NUMBER} on and not huge")
             elif name in TRUTHS and not isinstance(value, bool):
                 problems.append(f"{name}={value!r} must be true or false")
     kinds, first = fields.get("layer_types"), fields.get("max_window_layers", 0)
@@ -138,6 +156,11 @@ def _misshapen(fields: dict[str, Any]) -> list[str]:
     if first is not None and (not isinstance(first, int) or isinstance(first, bool) or first < 0):
         problems.append(f"max_window_layers={first!r} must be a whole number, at least 0")
     return problems
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def _rope(fields: dict[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -170,11 +193,17 @@ def _rope(fields: dict[str, Any], problems: list[str]) -> dict[str, Any]:
         return rope
     rope |= {"kind": kind, "factor": float(given["factor"])}
     if kind == "llama3":
+        if given["high_freq_factor"] <= given["low_freq_factor"]:
+            problems.append(
+                f"high_freq_factor={given['high_freq_factor']} must be above low_freq_factor={given['low_freq_factor']}"
+            )
         rope |= {
             "low_frequency_factor": float(given["low_freq_factor"]),
             "high_frequency_factor": float(given["high_freq_factor"]),
         }
     if kind == "yarn":
+        if rope["theta"] <= 1:
+            problems.append(f"rope_theta={rope['theta']} must be above 1 for rope type 'yarn'")
         named = given.get("attention_factor")
         scales = given.get("mscale"), given.get("mscale_all_dim")
         rope |= {
