@@ -99,7 +99,7 @@ def decoder_config(fields: dict[str, Any], path: Path) -> DecoderConfig:
     problems += misshapen
     if not known or misshapen or any(fields.get(name) is None for name in NEEDED):
         raise _refusal(path, problems)
-    fields = FAMILIES[family] | {
+    fields = FAMILIES[str(family)] | {
         name: int(value) if name in COUNTS and value is not None else value
         for name, value in fields.items()
         if value is not None or name == "sliding_window"

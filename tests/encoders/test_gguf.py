@@ -55,7 +55,7 @@ def test_llama_3s_stretched_positions_are_recognised_in_a_gguf(tmp_path: Path, f
     path = write_gguf(tmp_path / "stretched.gguf", config, weights, extra={"rope_freqs.weight": divisors})
     assert load_encoder(str(path)).config.rope == rope
     path = write_gguf(tmp_path / "other.gguf", config, weights, extra={"rope_freqs.weight": divisors + 0.5})
-    with pytest.raises(EncoderError, match=r"rope_freqs\.weight, whose divisors are not Llama 3's"):
+    with pytest.raises(EncoderError, match=r"rope_freqs\.weight divides the rotary frequencies by other numbers than Llama 3's"):
         load_encoder(str(path))
 
 
