@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gguf import GGUFWriter
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from jaxroute import EncoderError
 from jaxroute.encoders import load_encoder
 from jaxroute.encoders.configuration import read_config
 from jaxroute.encoders.gguf import LAYER_NAMES, WHOLE
-from jaxroute.encoders.huggingface import LAYER_WEIGHTS, load_decoder
+from jaxroute.encoders.huggingface import LAYER_WEIGHTS
 from jaxroute.encoders.rotary import Rope, frequencies
-
-
-def write_folder(folder: Path, config: dict, weights: dict[str, np.ndarray], **changes: object) -> Path:
-    folder.mkdir(exist_ok=True)
-    stated = config | {"model_type": "llama", "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 1e4} | changes
-    (folder / "config.json").write_text(json.dumps(stated))
-    save_file(weights, folder / "model.safetensors")
-    return folder
-
-
-def states(folder: Path) -> np.ndarray:
-    tokens = np.arange(12, dtype=np.int32).reshape(2, 6)
-    return np.asarray(load_decoder(folder)(tokens, np.array([6, 4]), taps=((1, "mean"), (2, "last"))))
+from tests.encoders.folders import states, write_folder
 
 
 @pytest.mark.parametrize("family", ["llama", "llama with biases", "qwen2", "qwen3"])
@@ -55,7 +42,9 @@ def test_llama_3s_stretched_positions_are_recognised_in_a_gguf(tmp_path: Path, f
     path = write_gguf(tmp_path / "stretched.gguf", config, weights, extra={"rope_freqs.weight": divisors})
     assert load_encoder(str(path)).config.rope == rope
     path = write_gguf(tmp_path / "other.gguf", config, weights, extra={"rope_freqs.weight": divisors + 0.5})
-    with pytest.raises(EncoderError, match=r"rope_freqs\.weight divides the rotary frequencies by other numbers than Llama 3's"):
+    with pytest.raises(
+        EncoderError, match=r"rope_freqs\.weight divides the rotary frequencies by other numbers than Llama 3's"
+    ):
         load_encoder(str(path))
 
 

@@ -13,19 +13,7 @@ from jaxroute import EncoderError, PromptError
 from jaxroute.encoders import load_encoder
 from jaxroute.encoders.configuration import read_config
 from jaxroute.encoders.huggingface import load_decoder
-
-
-def write_folder(folder: Path, config: dict, weights: dict[str, np.ndarray], **changes: object) -> Path:
-    folder.mkdir(exist_ok=True)
-    stated = config | {"model_type": "llama", "hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 1e4} | changes
-    (folder / "config.json").write_text(json.dumps(stated))
-    save_file(weights, folder / "model.safetensors")
-    return folder
-
-
-def states(folder: Path) -> np.ndarray:
-    tokens = np.arange(12, dtype=np.int32).reshape(2, 6)
-    return np.asarray(load_decoder(folder)(tokens, np.array([6, 4]), taps=((1, "mean"), (2, "last"))))
+from tests.encoders.folders import states, write_folder
 
 
 def test_shards_give_what_one_file_gives(tmp_path: Path, tiny_parts) -> None:
