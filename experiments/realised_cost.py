@@ -72,6 +72,8 @@ class Batch:
     test: RoutingTable
     estimates: Float[np.ndarray, "queries models"]
     costs: dict[str, Float[np.ndarray, "queries models"]]
+    choices: str
+    """What each model's costs are predicted from."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +132,14 @@ def batches(config: Config) -> Iterator[Batch]:
         )
         pricing, reports = train_costs(train, simulated_prices() if name == SIMULATED else None, predictor, config.train)
         tqdm.write(f"{name}: " + "; ".join(map(str, reports)))
+        choices = "; ".join(f"{model}: {words}" for report in reports for model, words in report.choices.items())
         tokens = encoder.count_tokens(test.prompts)
         costs = {
             "mean": pricing.expected_cost_usd(tokens)[0],
             "predicted": pricing.expected_cost_usd(tokens, features=unseen)[0],
             "known": test.cost_usd,
         }
-        yield Batch(name, test, head_estimates(head, unseen), costs)
+        yield Batch(name, test, head_estimates(head, unseen), costs, choices)
 
 
 def assign(batch: Batch, config: Config) -> list[Row]:
@@ -181,7 +184,7 @@ def compare(batch: Batch, rows: list[Row], curves: dict[str, Curve], config: Con
     """How far off over all budgets, and whether quality at the same realised cost is another."""
     weights = bootstrap_weights(len(batch.test), resamples=config.resamples, seed=config.seed)
     alone, _ = single_models(batch.test).means()
-    result: dict[str, float | str] = {}
+    result: dict[str, float | str] = {f"{batch.name}_choices": batch.choices}
     errors = {name: ((batch.test.cost_usd - cost) ** 2).sum(axis=0) for name, cost in batch.costs.items()}
     result[f"{batch.name}_explained"] = float(np.median(1 - errors["predicted"] / errors["mean"]))
     for name in batch.costs:
@@ -215,7 +218,7 @@ def _print(rows: list[Row], result: dict[str, float | str]) -> None:
         print(line + f"{found['known'].quality:>16.3f}")
     print()
     for name, value in result.items():
-        print(f"{name:<40} {value:+.4f}")
+        print(f"{name:<40} {value if isinstance(value, str) else f'{value:+.4f}'}")
 
 
 def _write_table(path: Path, rows: list[Row]) -> None:
