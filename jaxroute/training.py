@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from jaxroute.costs import CostReport, fit_cost_head
 from jaxroute.encoders import Encoder, load_encoder
+from jaxroute.errors import TableError
 from jaxroute.features import check_layers, prompt_features
 from jaxroute.fitting import TrainingReport, check_trainable, fold_numbers, train_head
 from jaxroute.heads import Head
@@ -38,6 +39,8 @@ def train(
     if config.tune.mode == "frozen":
         head, report = _fit_frozen(table, encoder, config)
         return _predictor(table, encoder, head, config), report
+    if config.tune.mesh.coordinator is not None and state is None:
+        raise TableError("state=None: several processes need a folder that all of them can write to")
     connect(config.tune.mesh)
 
     def fit(part: RoutingTable, features: Float[np.ndarray, "queries features"] | None) -> FittedHead:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from jaxroute.encoders.lora import LoraConfig
@@ -105,7 +105,11 @@ class TuneConfig:
                 problems.append(f"{name}={getattr(self, name)} must be in [0, 1)")
         if not self.clip > 0:
             problems.append(f"clip={self.clip} must be positive")
-        if self.adapter is not None and self.mode != "lora":
+        if self.mode == "frozen":
+            standard = {one.name: one.default if one.default is not MISSING else one.default_factory() for one in fields(self)}
+            given = [name for name, value in standard.items() if name != "dtype" and getattr(self, name) != value]
+            problems += [f"{name}={getattr(self, name)} goes with mode='lora' or 'full', not 'frozen'" for name in given]
+        elif self.adapter is not None and self.mode != "lora":
             problems.append(f"adapter={str(self.adapter)!r} goes with mode='lora', not {self.mode!r}")
         if problems:
             raise TableError("tune: " + "; ".join(problems))

@@ -62,6 +62,7 @@ class TuningReport:
     """Of the best step."""
     held_out: Int[np.ndarray, " rows"]
     held_out_estimates: Float[np.ndarray, "rows models"]
+    """As the trained predictor gives them."""
     cut: int
     """Prompts that were longer than the encoder reads."""
 
@@ -274,7 +275,7 @@ class _Run:
             due = len(self.held_out) and (step % every == 0 or step == network.updates)
             loss = None
             if due:
-                loss = self._held_out_loss(trainable, frozen)[0]
+                loss = self._held_out_loss(trainable, frozen)
                 progress = _judged(progress, step, loss, patience=tune.patience)
                 metrics.add(step=step, epoch=step / per_epoch, held_out_log_loss=loss, best_step=progress["best_step"])
                 bar.set_postfix_str(f"held-out log-loss {loss:.4f}, best {progress['best_loss']:.4f}")
@@ -319,25 +320,26 @@ class _Run:
             found |= dict(zip(part.tolist(), np.asarray(hidden)))
         return np.stack([found[row] for row in rows.tolist()])
 
-    def _held_out_loss(self, trainable: Tree, frozen: Tree) -> tuple[float, Float[np.ndarray, "rows models"]]:
-        """Mean cross-entropy over the observed cells, and the estimates."""
+    def _held_out_loss(self, trainable: Tree, frozen: Tree) -> float:
+        """Mean cross-entropy over the observed cells."""
         hidden = self._features(trainable, frozen, self.held_out)
         head = {"head": self._fetch(trainable["head"])}, {"head": self._fetch(frozen["head"])}
         logits = np.asarray(head_logits(self.network, *head, jnp.asarray(hidden)))
         observed = self.examples.observed[self.held_out]
         losses = cross_entropy(logits, self.examples.target[self.held_out], observed)
-        return float(np.asarray(losses, np.float64).sum() / observed.sum()), np.asarray(expected_level(logits), np.float64)
+        return float(np.asarray(losses, np.float64).sum() / observed.sum())
 
     def finish(self, tree: Tree, progress: dict[str, Any]) -> Tuned:
         """The trained weights on the host, and the head with the range of the trained encoder's features."""
         trainable, frozen = tree["trainable"], self._frozen(tree)
-        estimates = np.empty((0, len(self.table.models)))
-        if len(self.held_out):
-            _, estimates = self._held_out_loss(trainable, frozen)
         seen = self._features(trainable, frozen, self.training)
         head = self._empty_head()
         fixed = self._fetch(tree["fixed"]["head"]) | {"low": seen.min(axis=0), "high": seen.max(axis=0)}
         nnx.update(head, jax.tree.map(jnp.asarray, self._fetch(trainable["head"]) | fixed))
+        estimates = np.empty((0, len(self.table.models)))
+        if len(self.held_out):
+            unseen = self._features(trainable, frozen, self.held_out)
+            estimates = np.asarray(expected_level(head(jnp.asarray(unseen))), np.float64)
         arrays = self._fetch(trainable["encoder"])
         trained = TrainedWeights(arrays) if self.tune.mode == "full" else TrainedAdapters(arrays, self.tune.lora)
         nothing = float("nan")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_training_the_encoder_learns_what_its_frozen_states_do_not_tell(tiny_enc
     assert report.held_out_loss < report.first_loss - 0.05
     assert len(report.held_out) == 12 and report.held_out_estimates.shape == (12, 3)
     estimates = predictor.estimate([table.prompts[row] for row in report.held_out]).values
-    np.testing.assert_allclose(estimates, report.held_out_estimates, atol=0.02)
+    np.testing.assert_allclose(estimates, report.held_out_estimates, atol=1e-3)
 
 
 @pytest.mark.parametrize("mode", ["lora", "full"])
@@ -81,7 +82,7 @@ def test_rates_of_zero_change_nothing(tiny_encoder: Path, fresh_cache: Path) -> 
     tuned, report = train(table, configuration(tiny_encoder, encoder_learning_rate=0.0, head_learning_rate=0.0))
     assert report.best_step == 0 and report.held_out_loss == report.first_loss
     kept = table.select(np.setdiff1d(np.arange(len(table)), report.held_out))
-    frozen, _ = train(kept, configuration(tiny_encoder, mode="frozen"))
+    frozen, _ = train(kept, replace(configuration(tiny_encoder), tune=TuneConfig()))
     np.testing.assert_allclose(tuned.estimate(kept.prompts).values, frozen.estimate(kept.prompts).values, atol=1e-4)
 
 
@@ -129,6 +130,10 @@ def test_what_cannot_run_is_refused_before_any_work(tiny_encoder: Path, fresh_ca
         TuneConfig(mode="qlora", epochs=0, warmup=1.0, clip=0.0, dtype="int8", tokens_per_batch=0, adapter=Path("a"))
     for part in ("mode='qlora'", "epochs=0", "warmup=1.0", "clip=0.0", "dtype='int8'", "tokens_per_batch=0", "adapter='a'"):
         assert part in str(caught.value)
+    with pytest.raises(TableError, match=r"epochs=7 goes with mode='lora' or 'full', not 'frozen'"):
+        TuneConfig(epochs=7)
+    with pytest.raises(TableError, match="state=None: several processes"):
+        train(outcomes(), configuration(tiny_encoder, mesh=MeshConfig(coordinator="localhost:1", processes=2, process=0)))
     with pytest.raises(TableError, match=r"data=0 .* fsdp=0 .* needs processes and process"):
         MeshConfig(data=0, fsdp=0, coordinator="localhost:1234")
     with pytest.raises(TableError, match=r"data=8 x fsdp=2 needs 16 devices, there are"):
