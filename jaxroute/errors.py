@@ -27,3 +27,7 @@ class OutputError(JaxrouteError):
 
 class PromptError(JaxrouteError):
     """Prompts that cannot be encoded: none at all, or an empty one."""
+
+
+class RouterError(JaxrouteError):
+    """A router that is unknown, has other options, or gives what is not estimates."""

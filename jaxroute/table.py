@@ -91,6 +91,11 @@ class RoutingTable:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    @property
+    def queries(self) -> Queries:
+        """What is known of the queries before any model answers."""
+        return Queries(self.prompts, self.domains)
+
     def select(self, queries: Sequence[int] | np.ndarray | None = None, models: Sequence[str] | None = None) -> RoutingTable:
         """The rows at the positions (or under the boolean mask) `queries`, and the named `models`, in the given order."""
         rows = np.arange(len(self)) if queries is None else np.asarray(queries)
@@ -160,6 +165,17 @@ class RoutingTable:
         lines += [f"  also: {', '.join(extra)}"] if extra else []
         lines += [f"  {self.note}"] if self.note else []
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What is known before any model answers; a domain is empty where unknown."""
+
+    prompts: list[str]
+    domains: list[str]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
 
 
 @dataclass(frozen=True)
