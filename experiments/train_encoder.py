@@ -18,7 +18,7 @@ import tyro
 from jaxtyping import Float
 
 from experiments.mmlu_pool import pair_interval, shuffled_gains
-from experiments.real_data import GPT4, MIXTRAL, MmluPool, data_folder, load_mmlu_pool
+from experiments.real_data import GPT4, MIXTRAL, MmluPool, data_folder, load_mmlu_pool, with_other_questions
 from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, load_source, save_checkpoint, train
 from jaxroute.checkpoint import is_checkpoint
 from jaxroute.encoders import load_encoder
@@ -94,18 +94,23 @@ def main(config: Config) -> dict[str, float | str]:
 
 
 def frozen_recipes(config: Config, pool: MmluPool) -> dict[str, Recipe]:
-    """The paper's and ours, the latter also with RouterDC's graded outcomes of the same questions as auxiliary tasks."""
-    encoder, count = load_encoder(config.frozen.encoder), len(pool.train)
+    """The paper's and ours; ours also with RouterDC's grades as auxiliary tasks, and with more questions."""
+    encoder, train, test, count = load_encoder(config.frozen.encoder), pool.train, pool.test, len(pool.train)
     configs = [config.frozen.features, config.paper.features]
-    ours, papers = prompt_features_of_all(encoder, pool.train.prompts + pool.test.prompts, configs)
+    ours, papers = (one.values for one in prompt_features_of_all(encoder, train.prompts + test.prompts, configs))
+    more = with_other_questions(train, test)
+    others = prompt_features(encoder, more.prompts[count:], config.frozen.features).values
     recipes = {}
-    for name, features, recipe, grades in (
-        ("paper", papers, config.paper, None),
-        ("frozen", ours, config.frozen, None),
-        ("frozen, graded", ours, config.frozen, graded_outcomes(pool.train)),
+    for name, seen, unseen, table, recipe, grades in (
+        ("paper", papers[:count], papers[count:], train, config.paper, None),
+        ("frozen", ours[:count], ours[count:], train, config.frozen, None),
+        ("frozen, graded", ours[:count], ours[count:], train, config.frozen, graded_outcomes(train)),
+        ("frozen, more questions", np.concatenate([ours[:count], others]), ours[count:], more, config.frozen, None),
     ):
-        head, report = train_head(features.values[:count], pool.train, recipe, auxiliary=grades)
-        recipes[name] = Recipe(count, report.held_out_loss, head_estimates(head, features.values[count:]))
+        head, report = train_head(seen, table, recipe, auxiliary=grades)
+        # On the same questions for all.
+        held_out = log_loss(train.quality, report.held_out_estimates[:count])
+        recipes[name] = Recipe(len(table), held_out, head_estimates(head, unseen))
     return recipes
 
 
@@ -171,7 +176,12 @@ def compare(
         for measure, interval in (("aiq_gain", zero), ("aiq_gain_over_paper", paper), ("apgr", reached)):
             names = (f"{key}_{measure}", f"{key}_{measure}_low", f"{key}_{measure}_high")
             result |= dict(zip(names, (interval.value, interval.low, interval.high), strict=True))
-    for name, base in (("LoRA", "frozen, LoRA's questions"), ("LoRA", "frozen"), ("frozen, graded", "frozen")):
+    for name, base in (
+        ("LoRA", "frozen, LoRA's questions"),
+        ("LoRA", "frozen"),
+        ("frozen, graded", "frozen"),
+        ("frozen, more questions", "frozen"),
+    ):
         quality, loss = gain(curves[name], curves[base]), less_loss(recipes[name].estimates, recipes[base].estimates)
         print(f"{name} against {base}: AIQ {quality}; log-loss lower by {loss.value:.4f} ({loss.low:.4f} to {loss.high:.4f})")
         key = f"{name} against {base}".replace(",", "").replace("'s", "").replace(" ", "_").lower()

@@ -19,6 +19,7 @@ import pytest
 from jaxroute import Checkpoint, PromptError, Router, save_checkpoint
 from jaxroute.cli import main
 from jaxroute.errors import OutputError
+from jaxroute.files import alone_in
 from jaxroute.prices import Pricing
 from jaxroute.prompt_files import read_rows
 from jaxroute.score_files import ScoreConfig, score_file
@@ -86,6 +87,12 @@ def test_rows_come_in_order_with_the_estimates_of_the_router(
     found = np.array([[row[model] for model in MODELS] for row in rows])
     np.testing.assert_allclose(found, Router.load(config.checkpoint).estimate(PROMPTS), rtol=1e-5)
     assert json.loads((config.output / "summary.json").read_text()) == {"rows": 100, "shards": 4, "cut": 0}
+
+
+def test_two_processes_do_not_write_to_one_folder(config: ScoreConfig) -> None:
+    with alone_in(config.output), pytest.raises(OutputError, match="another process writes there"):
+        score_file(config)
+    assert score_file(config).rows == 100
 
 
 def test_killed_in_the_middle_the_same_command_ends_as_an_unbroken_run(config: ScoreConfig, tmp_path: Path) -> None:
