@@ -100,16 +100,21 @@ def frozen_recipes(config: Config, pool: MmluPool) -> dict[str, Recipe]:
     ours, papers = (one.values for one in prompt_features_of_all(encoder, train.prompts + test.prompts, configs))
     more = with_other_questions(train, test)
     others = prompt_features(encoder, more.prompts[count:], config.frozen.features).values
+    many = np.concatenate([ours[:count], others])
+    grades = graded_outcomes(train)
+    wide = np.concatenate([grades, np.full((len(others), grades.shape[1]), np.nan)])
     recipes = {}
-    for name, seen, unseen, table, recipe, grades in (
-        ("paper", papers[:count], papers[count:], train, config.paper, None),
-        ("frozen", ours[:count], ours[count:], train, config.frozen, None),
-        ("frozen, graded", ours[:count], ours[count:], train, config.frozen, graded_outcomes(train)),
-        ("frozen, more questions", np.concatenate([ours[:count], others]), ours[count:], more, config.frozen, None),
+    for name, features, table, recipe, auxiliary in (
+        ("paper", papers, train, config.paper, None),
+        ("frozen", ours, train, config.frozen, None),
+        ("frozen, graded", ours, train, config.frozen, grades),
+        ("frozen, more questions", many, more, config.frozen, None),
+        ("frozen, graded, more questions", many, more, config.frozen, wide),
     ):
-        head, report = train_head(seen, table, recipe, auxiliary=grades)
+        head, report = train_head(features[: len(table)], table, recipe, auxiliary=auxiliary)
         # On the same questions for all.
         held_out = log_loss(train.quality, report.held_out_estimates[:count])
+        unseen = (papers if features is papers else ours)[count:]
         recipes[name] = Recipe(len(table), held_out, head_estimates(head, unseen))
     return recipes
 
@@ -158,7 +163,7 @@ def compare(
         saved = cell_losses(test.quality, base) - cell_losses(test.quality, estimates)
         return paired_interval(lambda draws: saved.mean() if draws is None else draws @ saved, weights)
 
-    print(f"\n{'':<26} {'questions':>9} {'held-out':>9} {'test':>8}  AIQ over the zero router  over the paper's recipe  APGR")
+    print(f"\n{'':<31} {'questions':>9} {'held-out':>9} {'test':>8}  AIQ over the zero router  over the paper's recipe  APGR")
     result: dict[str, float | str] = {"test_questions": len(test)}
     intervals = {}
     for name, one in recipes.items():
@@ -168,7 +173,7 @@ def compare(
         intervals[name] = zero
         loss = log_loss(test.quality, one.estimates)
         print(
-            f"{name:<26} {one.questions:>9,} {one.held_out_loss:>9.4f} {loss:>8.4f}  {zero!s:<25} {paper!s:<24} "
+            f"{name:<31} {one.questions:>9,} {one.held_out_loss:>9.4f} {loss:>8.4f}  {zero!s:<25} {paper!s:<24} "
             f"{reached.value:.3f} ({reached.low:.3f} to {reached.high:.3f})"
         )
         key = name.replace(",", "").replace("'s", "").replace(" ", "_").lower()
@@ -181,6 +186,7 @@ def compare(
         ("LoRA", "frozen"),
         ("frozen, graded", "frozen"),
         ("frozen, more questions", "frozen"),
+        ("frozen, graded, more questions", "frozen"),
     ):
         quality, loss = gain(curves[name], curves[base]), less_loss(recipes[name].estimates, recipes[base].estimates)
         print(f"{name} against {base}: AIQ {quality}; log-loss lower by {loss.value:.4f} ({loss.low:.4f} to {loss.high:.4f})")
