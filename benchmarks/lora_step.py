@@ -9,7 +9,6 @@ AdamW; float32, dropout 0.05. Run by `python -m benchmarks.scoring`; the memory 
 from __future__ import annotations
 
 import importlib.util
-import resource
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import numpy as np
 import tyro
 from flax import nnx
 
+from benchmarks.memory import peak_gigabytes
 from jaxroute.encoders import load_encoder
 from jaxroute.encoders.lora import LoraConfig, new_adapters
 from jaxroute.heads import Head
@@ -149,8 +149,8 @@ def main(config: Config) -> None:
     step = {"ours": ours, "torch": torchs}[config.which](config)
     step()
     seconds = [_timed(step) for _ in range(config.steps)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"{config.which}: loss {step():.4f}, {np.median(seconds):.3f} s per step, peak memory in GB {peak:.2f}")
+    loss = step()
+    print(f"{config.which}: loss {loss:.4f}, {np.median(seconds):.3f} s per step, peak memory in GB {peak_gigabytes():.2f}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ apricot-select's lazy greedy.
 from __future__ import annotations
 
 import importlib.util
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ import tyro
 
 from benchmarks import peers
 from benchmarks.instances import answers, batch, problem
+from benchmarks.memory import peak_gigabytes
 from jaxroute.files import write_json
 from solvers import Problem, build_universe, exact, frontier, greedy_ratio, lagrangian
 
@@ -201,7 +201,7 @@ def many_queries(config: Config) -> Result:
 def route_file(path: str, budget_usd: str, *cost_usd: str) -> None:
     value = np.load(path, mmap_mode="r")
     found = lagrangian(Problem(value, np.array([float(one) for one in cost_usd]), float(budget_usd)))
-    print(found.seconds, found.relative_gap, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    print(found.seconds, found.relative_gap, peak_gigabytes())
 
 
 def _median(call: Callable[[], Found], config: Config) -> tuple[float, Found]:

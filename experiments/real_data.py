@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from jaxroute import RoutingTable, SourceError, join, load_source
 from jaxroute.table import text_key
 
@@ -46,6 +48,31 @@ def load_mmlu_pool(folder: Path | None = None) -> MmluPool:
     notes.append(f"test: {len(fresh) - sum(fresh)} dropped because they stand in the training part too")
     test = parts["test"].select([row for row, kept in enumerate(fresh) if kept])
     return MmluPool(train=parts["train"], test=test, notes=notes)
+
+
+def with_other_questions(train: RoutingTable, test: RoutingTable, folder: Path | None = None) -> RoutingTable:
+    """`train`, and below it RouteLLM's questions that stand in neither part, as the prompts of `train` are written.
+
+    Mixtral and GPT-4 answered them; the small models were not run.
+    """
+    routellm = load_source("routellm-mmlu", (folder or data_folder()) / "routellm" / "mmlu")
+    known = {text_key(prompt) for prompt in train.prompts + test.prompts}
+    others = routellm.select([row for row, prompt in enumerate(routellm.prompts) if text_key(prompt) not in known])
+    columns = [train.models.index(model) for model in others.models]
+
+    def below(known: np.ndarray, other: np.ndarray) -> np.ndarray:
+        wide = np.full((len(others), len(train.models)), np.nan)
+        wide[:, columns] = other
+        return np.concatenate([known, wide])
+
+    return RoutingTable(
+        prompts=train.prompts + [prompt.removesuffix("\nAnswer:") for prompt in others.prompts],
+        domains=train.domains + others.domains,
+        models=train.models,
+        quality=below(train.quality, others.quality),
+        cost_usd=below(train.cost_usd, others.cost_usd),
+        name=f"{train.name}, and other questions of {others.name}",
+    )
 
 
 def data_folder() -> Path:

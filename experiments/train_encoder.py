@@ -3,7 +3,14 @@
     JAXROUTE_DATA=... uv run python -m experiments.train_encoder
 
 The nine-model MMLU pool. Every recipe is judged by log-loss on training questions that it did not see, and all are then
-measured on the test questions. A run that is stopped goes on with the same command.
+measured on the test questions. A run that is stopped goes on with the same command. About 50 minutes on 2 cores: encoding 10, LoRA
+30 (100 updates of 32 questions, 20 layers, rank 16), its test questions 4; 8 once these are on disk.
+
+Seen: LoRA ends where the frozen encoder is (held-out log-loss 0.5812 and 0.5813 on the same questions, AIQ +2.4 and +2.3 points
+over the zero router, difference +0.0, 0.0 to 0.1), so the frozen one is shipped: it needs seconds and no held-out questions. It
+beats the paper's recipe by 1.2 points (0.7 to 1.6). RouterDC's grades as auxiliary tasks lower the test log-loss by 0.0012 (0.0006 to
+0.0018); 7,798 more questions, answered by Mixtral and GPT-4 alone, by 0.0022 (0.0004 to 0.0040), and bring AIQ to +2.7 (2.3 to 3.1)
+and APGR to 0.702 (0.668 to 0.742).
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ import tyro
 from jaxtyping import Float
 
 from experiments.mmlu_pool import pair_interval, shuffled_gains
-from experiments.real_data import GPT4, MIXTRAL, MmluPool, data_folder, load_mmlu_pool
+from experiments.real_data import GPT4, MIXTRAL, MmluPool, data_folder, load_mmlu_pool, with_other_questions
 from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, load_source, save_checkpoint, train
 from jaxroute.checkpoint import is_checkpoint
 from jaxroute.encoders import load_encoder
@@ -94,18 +101,28 @@ def main(config: Config) -> dict[str, float | str]:
 
 
 def frozen_recipes(config: Config, pool: MmluPool) -> dict[str, Recipe]:
-    """The paper's and ours, the latter also with RouterDC's graded outcomes of the same questions as auxiliary tasks."""
-    encoder, count = load_encoder(config.frozen.encoder), len(pool.train)
+    """The paper's and ours; ours also with RouterDC's grades as auxiliary tasks, and with more questions."""
+    encoder, train, test, count = load_encoder(config.frozen.encoder), pool.train, pool.test, len(pool.train)
     configs = [config.frozen.features, config.paper.features]
-    ours, papers = prompt_features_of_all(encoder, pool.train.prompts + pool.test.prompts, configs)
+    ours, papers = (one.values for one in prompt_features_of_all(encoder, train.prompts + test.prompts, configs))
+    more = with_other_questions(train, test)
+    others = prompt_features(encoder, more.prompts[count:], config.frozen.features).values
+    many = np.concatenate([ours[:count], others])
+    grades = graded_outcomes(train)
+    wide = np.concatenate([grades, np.full((len(others), grades.shape[1]), np.nan)])
     recipes = {}
-    for name, features, recipe, grades in (
-        ("paper", papers, config.paper, None),
-        ("frozen", ours, config.frozen, None),
-        ("frozen, graded", ours, config.frozen, graded_outcomes(pool.train)),
+    for name, features, table, recipe, auxiliary in (
+        ("paper", papers, train, config.paper, None),
+        ("frozen", ours, train, config.frozen, None),
+        ("frozen, graded", ours, train, config.frozen, grades),
+        ("frozen, more questions", many, more, config.frozen, None),
+        ("frozen, graded, more questions", many, more, config.frozen, wide),
     ):
-        head, report = train_head(features.values[:count], pool.train, recipe, auxiliary=grades)
-        recipes[name] = Recipe(count, report.held_out_loss, head_estimates(head, features.values[count:]))
+        head, report = train_head(features[: len(table)], table, recipe, auxiliary=auxiliary)
+        # On the same questions for all.
+        held_out = log_loss(train.quality, report.held_out_estimates[:count])
+        unseen = (papers if features is papers else ours)[count:]
+        recipes[name] = Recipe(len(table), held_out, head_estimates(head, unseen))
     return recipes
 
 
@@ -153,7 +170,7 @@ def compare(
         saved = cell_losses(test.quality, base) - cell_losses(test.quality, estimates)
         return paired_interval(lambda draws: saved.mean() if draws is None else draws @ saved, weights)
 
-    print(f"\n{'':<26} {'questions':>9} {'held-out':>9} {'test':>8}  AIQ over the zero router  over the paper's recipe  APGR")
+    print(f"\n{'':<31} {'questions':>9} {'held-out':>9} {'test':>8}  AIQ over the zero router  over the paper's recipe  APGR")
     result: dict[str, float | str] = {"test_questions": len(test)}
     intervals = {}
     for name, one in recipes.items():
@@ -163,7 +180,7 @@ def compare(
         intervals[name] = zero
         loss = log_loss(test.quality, one.estimates)
         print(
-            f"{name:<26} {one.questions:>9,} {one.held_out_loss:>9.4f} {loss:>8.4f}  {zero!s:<25} {paper!s:<24} "
+            f"{name:<31} {one.questions:>9,} {one.held_out_loss:>9.4f} {loss:>8.4f}  {zero!s:<25} {paper!s:<24} "
             f"{reached.value:.3f} ({reached.low:.3f} to {reached.high:.3f})"
         )
         key = name.replace(",", "").replace("'s", "").replace(" ", "_").lower()
@@ -171,7 +188,13 @@ def compare(
         for measure, interval in (("aiq_gain", zero), ("aiq_gain_over_paper", paper), ("apgr", reached)):
             names = (f"{key}_{measure}", f"{key}_{measure}_low", f"{key}_{measure}_high")
             result |= dict(zip(names, (interval.value, interval.low, interval.high), strict=True))
-    for name, base in (("LoRA", "frozen, LoRA's questions"), ("LoRA", "frozen"), ("frozen, graded", "frozen")):
+    for name, base in (
+        ("LoRA", "frozen, LoRA's questions"),
+        ("LoRA", "frozen"),
+        ("frozen, graded", "frozen"),
+        ("frozen, more questions", "frozen"),
+        ("frozen, graded, more questions", "frozen"),
+    ):
         quality, loss = gain(curves[name], curves[base]), less_loss(recipes[name].estimates, recipes[base].estimates)
         print(f"{name} against {base}: AIQ {quality}; log-loss lower by {loss.value:.4f} ({loss.low:.4f} to {loss.high:.4f})")
         key = f"{name} against {base}".replace(",", "").replace("'s", "").replace(" ", "_").lower()

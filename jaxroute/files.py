@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from jaxroute.errors import OutputError
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -52,6 +56,21 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
             os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Raise `OutputError` where another process works in `folder`; a process that was killed holds nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(f"{str(folder)!r}: another process writes there; wait for it or give another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_file(field: str, path: Path) -> None:

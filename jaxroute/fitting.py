@@ -255,7 +255,8 @@ def _assemble(data: _Data, shared: Linear, corrections: Linear) -> Head:
     # A constant over the levels changes no softmax, and W, penalised, has none; so the intercepts lie in its range.
     intercept = intercept - intercept.mean(axis=1, keepdims=True)
     bias = intercept.mean(axis=0)
-    embedding = -(intercept - bias) @ np.linalg.pinv(weight)
+    # Softmax weights have one direction fewer than levels; what float32 leaves in it is rounding, not to be divided by.
+    embedding = -(intercept - bias) @ np.linalg.pinv(weight, rcond=1e-5)
     # What no embedding can say is rounding, or everything where the features say nothing and W is 0.
     unsaid = intercept - bias + embedding @ weight
     nnx.update(

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from jaxroute.checkpoint import load_checkpoint
 from jaxroute.errors import OutputError, PromptError
-from jaxroute.files import check_folder, replacing, write_json
+from jaxroute.files import LOCK, alone_in, check_folder, replacing, write_json
 from jaxroute.predictor import Predictor
 from jaxroute.prompt_files import PromptFile, PromptRow, check_prompt_file
 from jaxroute.scoring import ScoringConfig
@@ -85,6 +85,11 @@ def score_file(config: ScoreConfig) -> ScoreReport:
     check_folder("output", config.output, ours=_is_ours)
     predictor = _predictor(config)
     prompts = check_prompt_file(config.prompts)
+    with alone_in(config.output):
+        return _score(config, predictor, prompts)
+
+
+def _score(config: ScoreConfig, predictor: Predictor, prompts: PromptFile) -> ScoreReport:
     _check_columns(predictor.models, prompts)
     _check_manifest(config, _manifest(config, predictor, prompts))
     paths = [
@@ -190,7 +195,7 @@ def _check_manifest(config: ScoreConfig, manifest: dict[str, Any]) -> None:
 
 def _is_ours(folder: Path) -> bool:
     """A run's folder, or what a run left that was killed before its first file."""
-    return (folder / MANIFEST).exists() or all(path.name.startswith(".partial-") for path in folder.iterdir())
+    return (folder / MANIFEST).exists() or all(path.name.startswith((LOCK, ".partial-")) for path in folder.iterdir())
 
 
 def _whole_shards(paths: list[Path], rows: int, rows_per_shard: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,12 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from jaxroute import load_source
+COMPILED = tempfile.TemporaryDirectory(prefix="jaxroute-tests-")
+# Programs that several tests, or the processes that they start, have in common are compiled once. JAX reads this when imported.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", COMPILED.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+from jaxroute import load_source  # noqa: E402
 
 TINY = {
     "vocab_size": 600,

@@ -19,6 +19,7 @@ import pytest
 from jaxroute import Checkpoint, PromptError, Router, save_checkpoint
 from jaxroute.cli import main
 from jaxroute.errors import OutputError
+from jaxroute.files import alone_in
 from jaxroute.prices import Pricing
 from jaxroute.prompt_files import read_rows
 from jaxroute.score_files import ScoreConfig, score_file
@@ -86,6 +87,12 @@ def test_rows_come_in_order_with_the_estimates_of_the_router(
     found = np.array([[row[model] for model in MODELS] for row in rows])
     np.testing.assert_allclose(found, Router.load(config.checkpoint).estimate(PROMPTS), rtol=1e-5)
     assert json.loads((config.output / "summary.json").read_text()) == {"rows": 100, "shards": 4, "cut": 0}
+
+
+def test_two_processes_do_not_write_to_one_folder(config: ScoreConfig) -> None:
+    with alone_in(config.output), pytest.raises(OutputError, match="another process writes there"):
+        score_file(config)
+    assert score_file(config).rows == 100
 
 
 def test_killed_in_the_middle_the_same_command_ends_as_an_unbroken_run(config: ScoreConfig, tmp_path: Path) -> None:
@@ -240,12 +247,12 @@ def test_large_files_are_not_held_in_memory(tmp_path: Path) -> None:
         for number in range(3000):
             file.write(json.dumps({"prompt": f"{number} " + "x" * 100_000}) + "\n")
     program = f"""
-import resource
 from pathlib import Path
+from benchmarks.memory import peak_gigabytes
 from jaxroute.prompt_files import check_prompt_file
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_gigabytes()
 assert check_prompt_file(Path({str(path)!r})).rows == 3000
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print(int(1024 * (peak_gigabytes() - before)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert int(done.stdout) < 60

@@ -106,7 +106,7 @@ class TuneConfig:
         if not self.clip > 0:
             problems.append(f"clip={self.clip} must be positive")
         if self.mode == "frozen":
-            standard = {one.name: one.default if one.default is not MISSING else one.default_factory() for one in fields(self)}
+            standard = {one.name: one.default if one.default_factory is MISSING else one.default_factory() for one in fields(self)}
             given = [name for name, value in standard.items() if name != "dtype" and getattr(self, name) != value]
             problems += [f"{name}={getattr(self, name)} goes with mode='lora' or 'full', not 'frozen'" for name in given]
         elif self.adapter is not None and self.mode != "lora":

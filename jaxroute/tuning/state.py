@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import orbax.checkpoint as orbax
 from orbax.checkpoint import checkpoint_managers
 
 from jaxroute.errors import CheckpointError
-from jaxroute.files import replacing, write_json
+from jaxroute.files import LOCK, alone_in, replacing, write_json
 
 
 class RunState:
@@ -28,6 +29,9 @@ class RunState:
         """`described` is what decides the run. Raises `CheckpointError` if `folder` holds another one."""
         self.folder = folder
         check_same_run(folder, described)
+        self.alone = ExitStack()
+        if jax.process_index() == 0:
+            self.alone.enter_context(alone_in(folder))
         if jax.process_index() == 0 and not (folder / "run.json").exists():
             write_json(folder / "run.json", described)
         policies = [
@@ -46,7 +50,8 @@ class RunState:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.manager.close()
+        with self.alone:
+            self.manager.close()
 
     def save(self, step: int, tree: Any, progress: Mapping[str, Any], held_out_loss: float | None) -> None:
         """Begin to write the state after `step` updates; returns once the arrays are copied."""
@@ -78,7 +83,7 @@ def check_same_run(folder: Path, described: Mapping[str, Any]) -> None:
     """Raise `CheckpointError`, showing every difference, where `folder` holds the state of another run."""
     path = folder / "run.json"
     if not path.exists():
-        if folder.is_dir() and any(not path.name.startswith(".partial-") for path in folder.iterdir()):
+        if folder.is_dir() and any(not path.name.startswith((LOCK, ".partial-")) for path in folder.iterdir()):
             raise CheckpointError(f"{folder} holds other files: give the state of the run a folder of its own")
         return
     try:

@@ -98,7 +98,7 @@ def test_meshes_agree_and_restore_each_others_checkpoints(tiny_encoder: Path, fr
     assert isinstance(found, dict)
     assert found["split"] == {"(2, 48, 64)": [None, None, "fsdp"], "(600, 48)": ["fsdp", None], "(3, 7)": []}
     for name, error in found["errors"].items():
-        assert error < 1e-2, name
+        assert error < 1e-3, name
     for name in ("4-1", "1-4", "2-2"):
         same_training(tmp_path / name, tmp_path / "one")
 
@@ -124,20 +124,14 @@ def test_two_processes_train_what_one_does(tiny_encoder: Path, fresh_cache: Path
         for process in both:
             process.kill()
     assert first == second
-    assert np.linalg.norm(np.subtract(first, alone)) < 0.1 * np.linalg.norm(alone)
+    assert np.linalg.norm(np.subtract(first, alone)) < 1e-3 * np.linalg.norm(alone)
     same_training(tmp_path / "together", tmp_path / "alone")
 
 
 def same_training(folder: Path, other: Path) -> None:
-    """The same loss to rounding at the first update, and the same training as far as rounding lets it be."""
-    found, expected = metrics(folder, "loss"), metrics(other, "loss")
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, err_msg=folder.name)
-    # The fit leaves the part of the model embeddings that the weights do not read where its path ended, and the gradient of the
-    # weights has it; the encoder's gradients agree to 1e-5.
-    norms = metrics(folder, "gradient_norm"), metrics(other, "gradient_norm")
-    np.testing.assert_allclose(norms[0][0], norms[1][0], rtol=1e-2, err_msg=folder.name)
-    # Adam makes whole steps of gradients that are rounding alone, so later updates drift apart.
-    np.testing.assert_allclose(found, expected, rtol=2e-2, err_msg=folder.name)
+    """The same loss and the same gradient before every update, to rounding."""
+    for name, tolerance in (("loss", 1e-4), ("gradient_norm", 1e-3)):
+        np.testing.assert_allclose(metrics(folder, name), metrics(other, name), rtol=tolerance, err_msg=f"{folder.name} {name}")
 
 
 def metrics(folder: Path, name: str) -> list[float]:
