@@ -52,7 +52,9 @@ def paired_interval(measure: Measure, weights: Float[np.ndarray, "resamples quer
     Assignments stay as they were made on the whole batch; what is resampled are the queries they are judged on.
     """
     resampled = np.asarray(measure(weights))
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    # A least cost is infinite where a quality is never reached; between infinities nothing can be interpolated.
+    below, above = ("linear", "linear") if np.isfinite(resampled).all() else ("lower", "higher")
+    low, high = np.quantile(resampled, (1 - level) / 2, method=below), np.quantile(resampled, (1 + level) / 2, method=above)
     return Interval(value=float(measure(None)), low=float(low), high=float(high))
 
 

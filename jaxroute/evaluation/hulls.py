@@ -98,7 +98,9 @@ def aiq(
     `paper`: over the shared range from `low` to `high`, divided by its width (RouterBench, section 3). `code`: over the
     range from the router's own least cost to `high`, divided by `high`, as RouterBench's published code does.
     """
-    return float(aiqs(cost[None], quality[None], low, high, convention=convention)[0])
+    _check_range(low, high, convention)
+    x, y = hull(*_with_null(cost, quality, convention))
+    return float(_mean_height(x[None], y[None], low, high, convention)[0])
 
 
 def aiqs(
@@ -110,21 +112,39 @@ def aiqs(
     convention: str = "paper",
 ) -> Float[np.ndarray, " resamples"]:
     """`aiq` of every resample, all at once."""
+    _check_range(low, high, convention)
+    return _mean_height(*hulls(*_with_null(cost, quality, convention)), low, high, convention)
+
+
+def _check_range(low: float, high: float, convention: str) -> None:
     if convention not in CONVENTIONS:
         raise ValueError(f"convention={convention!r} must be 'paper' or 'code'")
     if not 0 <= low < high:
         raise ValueError(f"the range of costs from {low} to {high} is empty")
-    if convention == "paper":
-        null = np.zeros((len(cost), 1))
-        x, y = hulls(np.append(cost, null, axis=1), np.append(quality, null, axis=1))
-        start, divisor = low, high - low
-    else:
-        x, y = hulls(cost, quality)
-        start, divisor = np.minimum(x[:, :1], high), high
+
+
+def _with_null(
+    cost: Float[np.ndarray, "*resamples points"], quality: Float[np.ndarray, "*resamples points"], convention: str
+) -> tuple[Float[np.ndarray, "*resamples points"], Float[np.ndarray, "*resamples points"]]:
+    """The paper extends a router to the null router; the code knows none."""
+    if convention == "code":
+        return cost, quality
+    null = np.zeros((*cost.shape[:-1], 1))
+    return np.append(cost, null, axis=-1), np.append(quality, null, axis=-1)
+
+
+def _mean_height(
+    x: Float[np.ndarray, "resamples corners"],
+    y: Float[np.ndarray, "resamples corners"],
+    low: float,
+    high: float,
+    convention: str,
+) -> Float[np.ndarray, " resamples"]:
+    start = low if convention == "paper" else np.minimum(x[:, :1], high)
     # The hull is linear between corners and flat after the last, so the middle of every piece within the range is its mean.
     rise, run = np.diff(y, axis=1), np.diff(x, axis=1)
     slope = np.divide(rise, run, out=np.zeros_like(rise), where=run > 0)
     inside = np.clip(x, start, high)
     left, right = inside[:, :-1], inside[:, 1:]
     area = ((right - left) * (y[:, :-1] + slope * ((left + right) / 2 - x[:, :-1]))).sum(axis=1)
-    return (area + (high - inside[:, -1]) * y[:, -1]) / divisor
+    return (area + (high - inside[:, -1]) * y[:, -1]) / (high - low if convention == "paper" else high)
