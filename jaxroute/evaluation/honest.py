@@ -38,8 +38,9 @@ def shuffled_gains(
     gains = []
     for _ in tqdm(range(shuffles), desc="shuffled null", unit=" shuffles", delay=2):
         choice = curve.choice[:, generator.permutation(len(table))]
-        means = [(one.mean_cost_usd, one.mean_quality) for one in (outcome(table, row) for row in choice)]
-        gains.append(aiq(*np.array(means).T, low, high, convention=convention) - zero)
+        found = [outcome(table, row) for row in choice]
+        cost, quality = np.array([(one.mean_cost_usd, one.mean_quality) for one in found]).T
+        gains.append(aiq(cost, quality, low, high, convention=convention) - zero)
     return np.array(gains)
 
 
