@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import tyro
 from jaxtyping import Float
-from tqdm.auto import tqdm
 
 from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
 from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, save_checkpoint
@@ -27,19 +26,25 @@ from jaxroute.encoders import load_encoder
 from jaxroute.evaluation import (
     Curve,
     Interval,
+    Outcome,
     aiq,
+    aiq_gain,
     apgr,
+    apgr_measure,
     bootstrap_weights,
     cost_quality_curve,
     curve_measure,
+    deployable_curve,
     hull_quality,
     least_cost,
     log_loss,
+    macro_mean,
     oracle_estimates,
     outcome,
     paired_interval,
     prompt_length_estimates,
     random_estimates,
+    shuffled_gains,
     single_models,
 )
 from jaxroute.features import FeatureConfig, prompt_features_of_all
@@ -49,7 +54,7 @@ from jaxroute.heads import Head
 from jaxroute.plots import cost_quality_figure
 from jaxroute.predictor import Predictor, head_estimates
 from jaxroute.prices import ROUTOO_TABLE_1, table_pricing
-from solvers import PROVED, Problem, at_price, exact, greedy_ratio, lagrangian
+from solvers import PROVED, Problem, exact, greedy_ratio, lagrangian
 
 UNIT = "dollars per million tokens"
 
@@ -124,7 +129,7 @@ def main(config: Config) -> dict[str, float | str]:
         }
         result |= evaluate_pool(name, pool.test.select(models=models), pool.train.select(models=models), part, weights, config)
     result |= pair(pool.test, router, weights)
-    result |= price_chosen_out_of_fold(pool.train, pool.test, router)
+    result |= price_chosen_out_of_fold(pool.test, router)
     write_json(config.output / "result.json", result)
     print(f"\nwritten to {config.output}/: result.json, mixed.png, open.png, checkpoint/")
     return result
@@ -171,13 +176,13 @@ def evaluate_pool(
     area = partial(aiq, low=low, high=high)
 
     def gain(curve: Curve, base: Curve = singles) -> Interval:
-        return paired_interval(curve_measure(lambda c, q, c0, q0: area(c, q) - area(c0, q0), [curve, base]), weights)
+        return aiq_gain(curve, base, weights, low=low, high=high)
 
     print(f"\n{name} pool: {len(test.models)} models, {len(test):,} questions")
     print(f"{'':<46} {'accuracy':>8} {'57-mean':>8} {'usd/M':>7}  difference from the zero router, points")
     for column, model in enumerate(test.models):
         quality = test.quality[:, column]
-        print(f"{model:<46} {100 * quality.mean():>8.1f} {100 * subject_mean(test, quality):>8.1f} {cost[column]:>7.2f}")
+        print(f"{model:<46} {100 * quality.mean():>8.1f} {100 * macro_mean(quality, test.domains):>8.1f} {cost[column]:>7.2f}")
     result: dict[str, float | str] = {}
     for label, key, budget in budgets(test):
         assigned = lagrangian(Problem(router, cost, budget * len(test)))
@@ -188,7 +193,7 @@ def evaluate_pool(
             weights,
         )
         print(
-            f"{'router ' + label:<46} {100 * real.mean_quality:>8.1f} {100 * subject_mean(test, real.quality):>8.1f} "
+            f"{'router ' + label:<46} {100 * real.mean_quality:>8.1f} {100 * macro_mean(real.quality, test.domains):>8.1f} "
             f"{real.mean_cost_usd:>7.2f}  {difference}"
         )
         result |= _named(f"{name}_gain_at_{key}", difference)
@@ -213,7 +218,7 @@ def evaluate_pool(
         result |= _named(f"{name}_aiq_gain_over_{label.replace(chr(39) + 's', '').replace(',', '').replace(' ', '_')}", over)
     result[f"{name}_aiq_code_convention"] = area(*curves["router"].means(), convention="code")
 
-    null = shuffled_gains(test, router, area, seed=config.seed, shuffles=config.shuffles)
+    null = shuffled_gains(test, curves["router"], low=low, high=high, seed=config.seed, shuffles=config.shuffles)
     print(
         f"{'router, estimates shuffled across queries':<46} {'':>25}  {100 * null.mean():+.1f} mean, "
         f"{100 * np.quantile(null, 0.95):+.1f} 95th percentile of {len(null)} shuffles"
@@ -258,20 +263,11 @@ def compare_solvers(estimates: np.ndarray, cost: np.ndarray, budget: float) -> N
             raise RuntimeError(f"solvers contradict each other: {[str(each) for each in found]}")
 
 
-def shuffled_gains(
-    test: RoutingTable, estimates: np.ndarray, area, *, seed: int, shuffles: int
-) -> Float[np.ndarray, " shuffles"]:
-    """AIQ gains of estimates that belong to other queries: what the hull alone makes of noise."""
-    generator = np.random.default_rng(seed)
-    zero = area(*single_models(test).means())
-    each = tqdm(range(shuffles), desc="shuffled null", unit=" shuffles", delay=1)
-    return np.array([area(*cost_quality_curve(test, generator.permutation(estimates)).means()) - zero for _ in each])
-
-
 def pair(test: RoutingTable, router: Trained, weights: np.ndarray) -> dict[str, float | str]:
     """RouteLLM's measure for Mixtral and GPT-4."""
     weak, strong = test.models.index(MIXTRAL), test.models.index(GPT4)
-    interval = pair_interval(test, router.estimates[:, strong] - router.estimates[:, weak], weights)
+    score = router.estimates[:, strong] - router.estimates[:, weak]
+    interval = paired_interval(apgr_measure(test.quality[:, weak], test.quality[:, strong], score), weights)
     by_length = np.array([len(prompt) for prompt in test.prompts], float)
     length = apgr(test.quality[:, weak], test.quality[:, strong], by_length)
     print(
@@ -281,27 +277,21 @@ def pair(test: RoutingTable, router: Trained, weights: np.ndarray) -> dict[str, 
     return _named("pair_apgr", interval) | {"pair_apgr_prompt_length": length}
 
 
-def pair_interval(test: RoutingTable, score: Float[np.ndarray, " queries"], weights: np.ndarray) -> Interval:
-    """APGR of Mixtral and GPT-4, queries of higher `score` to GPT-4 first."""
-    qualities = test.quality[:, test.models.index(MIXTRAL)], test.quality[:, test.models.index(GPT4)]
-
-    def resampled(draws):
-        if draws is None:
-            return apgr(*qualities, score)
-        rows = [np.repeat(np.arange(len(test)), np.rint(draw * len(test)).astype(int)) for draw in draws]
-        return np.array([apgr(qualities[0][row], qualities[1][row], score[row]) for row in rows])
-
-    return paired_interval(resampled, weights)
-
-
-def price_chosen_out_of_fold(train: RoutingTable, test: RoutingTable, router: Trained) -> dict[str, float | str]:
+def price_chosen_out_of_fold(test: RoutingTable, router: Trained) -> dict[str, float | str]:
     """What a user gets who fixes the price on held-out training estimates and routes every new prompt on its own."""
     cost = single_models(test).means()[0]
     result: dict[str, float | str] = {}
     print("\nprice fixed on held-out training estimates, then applied to each test question on its own (mixed pool)")
-    for label, key, budget in budgets(test):
-        price = lagrangian(Problem(router.report.held_out_estimates, cost, budget * len(train))).multiplier
-        real = outcome(test, at_price(router.estimates, cost, price))
+    places = budgets(test)
+    curve = deployable_curve(
+        test,
+        router.estimates,
+        router.report.held_out_estimates,
+        np.array([budget for _, _, budget in places]),
+        expected_cost_usd=cost,
+    )
+    for (label, key, budget), quality, usd in zip(places, curve.quality, curve.cost_usd, strict=True):
+        real = Outcome(quality, usd)
         zero = float(hull_quality(*single_models(test).means(), real.mean_cost_usd))
         print(
             f"{label:<46} {100 * real.mean_quality:>8.1f} at {real.mean_cost_usd:.2f} usd/M (aimed at {budget:.2f}); "
@@ -309,12 +299,6 @@ def price_chosen_out_of_fold(train: RoutingTable, test: RoutingTable, router: Tr
         )
         result |= {f"priced_accuracy_at_{key}": real.mean_quality, f"priced_cost_at_{key}": real.mean_cost_usd}
     return result
-
-
-def subject_mean(table: RoutingTable, quality: Float[np.ndarray, " queries"]) -> float:
-    """The mean over subjects of the accuracy within each, as Routoo averages."""
-    names = np.array(table.domains)
-    return float(np.mean([quality[names == name].mean() for name in np.unique(names)]))
 
 
 def _least_cost_row(
@@ -330,14 +314,11 @@ def _least_cost_row(
     if not np.isfinite(reached):
         print(f"{label:<46} {100 * singles.means()[1][column]:>8.1f} {'':>8} {'never':>7}")
         return {f"{name}_least_cost_{key}": "never"}
-    measure = curve_measure(saving, [router, singles])
-    resampled = measure(weights)
-    # Infinite where a resample's router never gets there; interpolating between infinities would give NaN.
-    low, high = np.quantile(resampled, 0.025, method="lower"), np.quantile(resampled, 0.975, method="higher")
+    interval = paired_interval(curve_measure(saving, [router, singles]), weights)
     zero = least_cost(*singles.means(), singles.means()[1][column])
     print(
         f"{label:<46} {100 * singles.means()[1][column]:>8.1f} {'':>8} {reached:>7.2f}  "
-        f"{reached - zero:+.2f} usd/M ({low:+.2f} to {high:+.2f})"
+        f"{interval.value:+.2f} usd/M ({interval.low:+.2f} to {interval.high:+.2f})"
     )
     return {f"{name}_least_cost_{key}": reached, f"{name}_least_cost_{key}_saving": zero - reached}
 

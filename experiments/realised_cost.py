@@ -25,10 +25,11 @@ from jaxroute.encoders import load_encoder
 from jaxroute.evaluation import (
     Curve,
     aiq,
+    aiq_gain,
     bootstrap_weights,
     cost_quality_curve,
-    curve_measure,
     outcome,
+    overrun,
     paired_interval,
     single_models,
 )
@@ -155,13 +156,7 @@ def assign(batch: Batch, config: Config) -> list[Row]:
             assigned = exact(Problem(batch.estimates, cost, budget))
             real = outcome(batch.test, assigned)
             expected = cost[np.arange(len(cost)), assigned.choice]
-
-            def off(weights, real=real.cost_usd, expected=expected):
-                if weights is None:
-                    return real.mean() / expected.mean() - 1
-                return (weights @ real) / (weights @ expected) - 1
-
-            interval = paired_interval(off, weights)
+            interval = paired_interval(overrun(real.cost_usd, expected), weights)
             rows.append(
                 Row(
                     batch.name,
@@ -193,12 +188,8 @@ def compare(batch: Batch, rows: list[Row], curves: dict[str, Curve], config: Con
         result[f"{batch.name}_{name}_off_worst"] = max((row.off for row in mine), key=abs)
         result[f"{batch.name}_{name}_spread_of_{BATCH}"] = float(np.mean([row.spread for row in mine]))
         result[f"{batch.name}_{name}_aiq"] = aiq(*curves[name].means(), alone.min(), alone.max())
-
-    def gain(cost, quality, old_cost, old_quality):
-        return aiq(cost, quality, alone.min(), alone.max()) - aiq(old_cost, old_quality, alone.min(), alone.max())
-
     for name in ("predicted", "known"):
-        interval = paired_interval(curve_measure(gain, [curves[name], curves["mean"]]), weights)
+        interval = aiq_gain(curves[name], curves["mean"], weights, low=alone.min(), high=alone.max())
         result |= {f"{batch.name}_{name}_aiq_gain{end}": getattr(interval, value) for end, value in ENDS.items()}
     return result
 

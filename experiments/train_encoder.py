@@ -17,14 +17,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tyro
 from jaxtyping import Float
 
-from experiments.mmlu_pool import pair_interval, shuffled_gains
 from experiments.real_data import GPT4, MIXTRAL, MmluPool, data_folder, load_mmlu_pool, with_other_questions
 from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, load_source, save_checkpoint, train
 from jaxroute.checkpoint import is_checkpoint
@@ -32,12 +30,14 @@ from jaxroute.encoders import load_encoder
 from jaxroute.evaluation import (
     Curve,
     Interval,
-    aiq,
+    aiq_gain,
+    apgr_measure,
     bootstrap_weights,
     cost_quality_curve,
-    curve_measure,
     log_loss,
+    mean_difference,
     paired_interval,
+    shuffled_gains,
     single_models,
 )
 from jaxroute.features import FeatureConfig, prompt_features, prompt_features_of_all
@@ -160,23 +160,24 @@ def compare(
     """Every recipe on the test questions, with paired intervals."""
     singles = single_models(test)
     cost = singles.means()[0]
-    area = partial(aiq, low=cost.min(), high=cost.max())
+    low, high = cost.min(), cost.max()
+    weak, strong = test.models.index(MIXTRAL), test.models.index(GPT4)
     curves = {name: cost_quality_curve(test, one.estimates, progress=name) for name, one in recipes.items()}
 
     def gain(curve: Curve, base: Curve) -> Interval:
-        return paired_interval(curve_measure(lambda c, q, c0, q0: area(c, q) - area(c0, q0), [curve, base]), weights)
+        return aiq_gain(curve, base, weights, low=low, high=high)
 
     def less_loss(estimates: np.ndarray, base: np.ndarray) -> Interval:
-        saved = cell_losses(test.quality, base) - cell_losses(test.quality, estimates)
-        return paired_interval(lambda draws: saved.mean() if draws is None else draws @ saved, weights)
+        losses = cell_losses(test.quality, base), cell_losses(test.quality, estimates)
+        return paired_interval(mean_difference(*losses), weights)
 
     print(f"\n{'':<31} {'questions':>9} {'held-out':>9} {'test':>8}  AIQ over the zero router  over the paper's recipe  APGR")
     result: dict[str, float | str] = {"test_questions": len(test)}
     intervals = {}
     for name, one in recipes.items():
         zero, paper = gain(curves[name], singles), gain(curves[name], curves["paper"])
-        score = one.estimates[:, test.models.index(GPT4)] - one.estimates[:, test.models.index(MIXTRAL)]
-        reached = pair_interval(test, score, weights)
+        score = one.estimates[:, strong] - one.estimates[:, weak]
+        reached = paired_interval(apgr_measure(test.quality[:, weak], test.quality[:, strong], score), weights)
         intervals[name] = zero
         loss = log_loss(test.quality, one.estimates)
         print(
@@ -200,7 +201,7 @@ def compare(
         key = f"{name} against {base}".replace(",", "").replace("'s", "").replace(" ", "_").lower()
         result |= {f"{key}_aiq": quality.value, f"{key}_aiq_low": quality.low, f"{key}_aiq_high": quality.high}
         result |= {f"{key}_log_loss": loss.value, f"{key}_log_loss_low": loss.low, f"{key}_log_loss_high": loss.high}
-    null = shuffled_gains(test, recipes["LoRA"].estimates, area, seed=config.seed, shuffles=config.shuffles)
+    null = shuffled_gains(test, curves["LoRA"], low=low, high=high, seed=config.seed, shuffles=config.shuffles)
     print(f"LoRA's estimates shuffled: {100 * null.mean():+.1f} mean, {100 * np.quantile(null, 0.95):+.1f} 95th percentile")
     result |= {"shuffled_aiq_gain": float(null.mean()), "shuffled_aiq_gain_95": float(np.quantile(null, 0.95))}
     _figure(config.output / "recipes.png", intervals)

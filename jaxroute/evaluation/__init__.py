@@ -1,0 +1,98 @@
+"""Evaluation: outcomes and curves of choices, and every measure of them that the papers use."""
+
+from jaxroute.evaluation.accounting import (
+    Account,
+    account,
+    accounts_of_models,
+    bert_similarity,
+    model_shares,
+    throughput,
+    tier_shares,
+)
+from jaxroute.evaluation.bootstrap import (
+    Interval,
+    Measure,
+    aiq_gain,
+    bootstrap_weights,
+    curve_measure,
+    mean_difference,
+    overrun,
+    paired_interval,
+)
+from jaxroute.evaluation.calibration import Reliability, brier, expected_calibration_error, log_loss, reliability
+from jaxroute.evaluation.domains import (
+    MMLU_SUBCATEGORIES,
+    aiq_by_domain,
+    domain_gains,
+    domain_rows,
+    leave_one_domain_out,
+    macro_difference,
+    macro_mean,
+    mmlu_subcategories,
+)
+from jaxroute.evaluation.estimates import oracle_estimates, prompt_length_estimates, random_estimates
+from jaxroute.evaluation.honest import deployable_curve, shuffled_gains
+from jaxroute.evaluation.hulls import aiq, aiqs, hull, hull_quality, hulls, interpolated_quality, least_cost
+from jaxroute.evaluation.leaderboards import LeaderboardGains, llmrouterbench_gains, routerarena_score
+from jaxroute.evaluation.outcomes import BUDGETS, Curve, Outcome, cost_quality_curve, curve_of, outcome, single_models
+from jaxroute.evaluation.pairs import CallCurve, apgr, apgr_measure, call_curve, cpt, cpt_measure, pgr
+
+__all__ = [
+    "BUDGETS",
+    "MMLU_SUBCATEGORIES",
+    "Account",
+    "CallCurve",
+    "Curve",
+    "Interval",
+    "LeaderboardGains",
+    "Measure",
+    "Outcome",
+    "Reliability",
+    "account",
+    "accounts_of_models",
+    "aiq",
+    "aiq_by_domain",
+    "aiq_gain",
+    "aiqs",
+    "apgr",
+    "apgr_measure",
+    "bert_similarity",
+    "bootstrap_weights",
+    "brier",
+    "call_curve",
+    "cost_quality_curve",
+    "cpt",
+    "cpt_measure",
+    "curve_measure",
+    "curve_of",
+    "deployable_curve",
+    "domain_gains",
+    "domain_rows",
+    "expected_calibration_error",
+    "hull",
+    "hull_quality",
+    "hulls",
+    "interpolated_quality",
+    "least_cost",
+    "leave_one_domain_out",
+    "llmrouterbench_gains",
+    "log_loss",
+    "macro_difference",
+    "macro_mean",
+    "mean_difference",
+    "mmlu_subcategories",
+    "model_shares",
+    "oracle_estimates",
+    "outcome",
+    "overrun",
+    "paired_interval",
+    "pgr",
+    "prompt_length_estimates",
+    "random_estimates",
+    "reliability",
+    "routerarena_score",
+    "shuffled_gains",
+    "single_models",
+    "throughput",
+    "tier_shares",
+]
