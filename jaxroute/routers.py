@@ -9,8 +9,9 @@ or, where it needs the outcomes of the very queries that it answers, as an oracl
 
     curve(train: RoutingTable, test: RoutingTable, config: Config) -> Curve
 
-and, if a reader of its numbers must know something, `note(state, config) -> str`. Every model of a table that trains a router was
-run on some query; cells that were not run are NaN. Where `Config` has an `encoder`, it must be the same in training and later.
+and, if a reader of its numbers must know something, `note(state, config) -> str`. Every model of a table that trains a
+router was run on some query; cells that were not run are NaN. Where `Config` has an `encoder`, it must be the same in
+training and later.
 
 `knn` names jaxroute/baselines/knn.py, `knn:neighbours=5` sets an option, `path/to/mine.py` names a file of your own.
 """
@@ -68,7 +69,7 @@ class RouterKind:
             raise RouterError(
                 f"router={self.spec!r} needs the outcomes of the queries that it answers: it can only be evaluated"
             )
-        never = [model for model, run in zip(train.models, (~np.isnan(train.quality)).any(axis=0)) if not run]
+        never = [model for model, cells in zip(train.models, train.quality.T) if np.isnan(cells).all()]
         if never:
             raise RouterError(f"{train.name}: {', '.join(never)} was never run; drop the model or add its outcomes")
         state = dict(self.module.fit(train, self.config))

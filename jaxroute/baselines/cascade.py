@@ -1,8 +1,9 @@
 """The cascade: models from cheap to dear until a judge accepts an answer or the money is spent (RouterBench, arXiv:2403.12031).
 
-Section 4.2 and the published code: an answer is right when its quality reaches the 95th percentile of all qualities; the judge
-says so, but is wrong with probability `epsilon`; a model whose call would exceed the query's cap is not asked, but for the first.
-The last answer is given. Every try is billed, and every judgement that decides whether to go on. One point per cap.
+As section 5 and the published code have it: an answer is right when its quality reaches the 95th percentile of all
+qualities; the judge says so, but is wrong with probability `epsilon`; a model whose call would exceed the query's cap is
+not asked, but for the first. The last answer is given. Every try is billed, and every judgement that decides whether to go
+on. One point per cap.
 
 Unlike the code, qualities and mean costs, which decide the bar and the order, are those of training, and a judgement may cost.
 """

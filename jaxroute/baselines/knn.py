@@ -1,4 +1,4 @@
-"""Nearest neighbours: a model's mean quality on the most similar training prompts (RouterBench, arXiv:2403.12031, section 4.1).
+"""Nearest neighbours: a model's mean quality on the most similar training prompts (RouterBench, arXiv:2403.12031, section 5).
 
 Similarity is the cosine of sentence embeddings; the paper compares 5, 10 and 40 neighbours. `knn:neighbours=1` is TensorOpera's
 1NN (arXiv:2408.12320). A model's neighbours are the nearest prompts that it was run on.

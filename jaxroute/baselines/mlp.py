@@ -1,4 +1,4 @@
-"""A small network per model on sentence embeddings, one or two hidden layers of 100 (RouterBench, arXiv:2403.12031, section 4.1).
+"""A small network per model on sentence embeddings, one or two layers of 100 (RouterBench, arXiv:2403.12031, section 5).
 
 scikit-learn's MLPRegressor as in RouterBench's code: rectifiers, squared error, Adam at a rate of 0.001, at most 200 epochs.
 `mlp:hidden=100,100` has two layers.

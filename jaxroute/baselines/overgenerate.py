@@ -1,8 +1,8 @@
-"""Overgenerate and rerank: several models answer, a judge picks one, all are paid for (RouterBench, arXiv:2403.12031, section 4).
+"""Overgenerate and rerank: several models answer, a judge picks one, all are paid for (RouterBench, arXiv:2403.12031).
 
 Point k asks the k cheapest models. The judge reads an answer's quality q, or 1 - q with probability `epsilon`, and the answer
 that it rates highest is given, the cheaper model's on ties. All k calls are billed, and k judgements where there is a choice.
-The paper describes the method and leaves it out of its figures for its cost; the error is that of its cascade.
+The paper describes the method, its published code does not run it; the judge's error is that of its cascade.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""jaxroute's own predictor: a frozen encoder's hidden states and a head over all models (Routoo, arXiv:2401.13979, section 3.2).
+"""jaxroute's own predictor: a frozen encoder's states and a head over all models (Routoo, arXiv:2401.13979, section 3.2).
 
 `predictor:head=difference:layers=30:pooling=last:kind=argmax` is Routoo as published, and with a table of two models RouteLLM's
 causal-LM classifier (arXiv:2406.18665, section 4.2): a decoder reads the prompt, its last token's state says who wins. Training

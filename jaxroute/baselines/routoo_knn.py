@@ -1,8 +1,9 @@
 """Routoo's nearest neighbours: how similar a prompt is to what a model has answered right (arXiv:2401.13979, Appendix B).
 
-Questions with the answers that models gave are embedded together; the similarity to the five nearest pairs is the estimate, which
-the selector then weighs against the cost. As read here, the pairs of a model are those that it answered right, and its estimate is
-the mean cosine of its five nearest to the prompt. Where a table has no answers the question stands alone, and `note` says so.
+Questions with the answers that models gave are embedded together; the similarity to the five nearest pairs is the estimate,
+which the selector then weighs against the cost. As read here, the pairs of a model are those that it answered right, and
+its estimate is the mean cosine of its five nearest to the prompt. Where a table has no answers the question stands alone,
+and `note` says so.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
     minimise  1/2 ||w_m||^2 + C sum_j |q_jm - w_m . x_j - b_m|
 
-scikit-learn's LinearSVR with its own defaults: no tolerance around the target, the intercept penalised too. The paper
-(arXiv:2403.12031, section 4.1) leaves it out of its figures.
+scikit-learn's LinearSVR with its own defaults: no tolerance around the target, the intercept penalised too.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
         run = ~np.isnan(quality)
         fitted = LinearSVR(C=config.strength, random_state=config.seed).fit(embeddings[run], quality[run])
         weight.append(fitted.coef_)
-        intercept.append(float(fitted.intercept_[0]))
+        intercept.append(np.ravel(fitted.intercept_)[0])
     return {"weight": np.array(weight).T, "intercept": np.array(intercept)}
 
 

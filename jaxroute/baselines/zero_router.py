@@ -1,4 +1,4 @@
-"""The zero router: every query to one model, or a share to one and the rest to another (RouterBench, arXiv:2403.12031, section 3).
+"""The zero router: a share of the queries to one model, the rest to another (RouterBench, arXiv:2403.12031, section 3).
 
 Its points are the single models; its hull is what they reach without reading a prompt. Which models lie on the hull is read off
 the very queries that are answered: `best_single` is the same with what training says.
