@@ -9,6 +9,10 @@ or, where it needs the outcomes of the very queries that it answers, as an oracl
 
     curve(train: RoutingTable, test: RoutingTable, config: Config) -> Curve
 
+and, if a reader of its numbers must know something, `note(state, config) -> str`. Every model of a table that trains a
+router was run on some query; cells that were not run are NaN. Where `Config` has an `encoder`, it must be the same in
+training and later.
+
 `knn` names jaxroute/baselines/knn.py, `knn:neighbours=5` sets an option, `path/to/mine.py` names a file of your own.
 """
 
@@ -20,7 +24,7 @@ import importlib.util
 import json
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +34,7 @@ import tyro
 from jaxtyping import Float
 
 from jaxroute import baselines
+from jaxroute.encoders import load_encoder
 from jaxroute.errors import CheckpointError, RouterError
 from jaxroute.evaluation import Curve
 from jaxroute.files import check_folder, replacing_folder
@@ -37,6 +42,7 @@ from jaxroute.table import Queries, RoutingTable
 
 FORMAT = 1
 FILES = {"router.json", "state.npz"}
+ENCODER = "encoder_sha256"
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,17 @@ class RouterKind:
             raise RouterError(
                 f"router={self.spec!r} needs the outcomes of the queries that it answers: it can only be evaluated"
             )
-        return TrainedRouter(self, list(train.models), dict(self.module.fit(train, self.config)))
+        never = [model for model, cells in zip(train.models, train.quality.T) if np.isnan(cells).all()]
+        if never:
+            raise RouterError(f"{train.name}: {', '.join(never)} was never run; drop the model or add its outcomes")
+        state = dict(self.module.fit(train, self.config))
+        if (identity := self.encoder_identity()) is not None:
+            state[ENCODER] = np.array(identity)
+        return TrainedRouter(self, list(train.models), state)
+
+    def encoder_identity(self) -> str | None:
+        """The content hash of the encoder that it reads prompts with; None where it has none."""
+        return load_encoder(self.config.encoder).identity if hasattr(self.config, "encoder") else None
 
     def curve(self, train: RoutingTable, test: RoutingTable) -> Curve:
         """What a router with hindsight achieves on `test`."""
@@ -80,6 +96,10 @@ class TrainedRouter:
 
     def estimate(self, queries: Queries) -> Float[np.ndarray, "queries models"]:
         """How well every model would do on every query; larger is better."""
+        if self.kind.encoder_identity() != (str(self.state[ENCODER]) if ENCODER in self.state else None):
+            raise RouterError(
+                f"router={self.kind.spec!r} was trained with another encoder than encoder={self.kind.config.encoder!r} is now"
+            )
         values = np.asarray(self.kind.module.estimate(self.state, queries, self.kind.config), np.float64)
         wanted = (len(queries), len(self.models))
         if values.shape != wanted or not np.isfinite(values).all():
@@ -88,6 +108,20 @@ class TrainedRouter:
                 f"finite; (queries, models) is {wanted}"
             )
         return values
+
+    @property
+    def note(self) -> str:
+        """What a reader of its numbers must know; empty where there is nothing."""
+        return self.kind.module.note(self.state, self.kind.config) if hasattr(self.kind.module, "note") else ""
+
+    def transferred(self, models: list[str]) -> TrainedRouter:
+        """The same router for other models in the places of its own, not trained again (RouteLLM, arXiv:2406.18665, section 5).
+
+        The weak model goes where the weak one was, the strong one where the strong one was.
+        """
+        if len(models) != len(self.models) or len(set(models)) != len(models):
+            raise RouterError(f"models={models} must be {len(self.models)} models, one for each of {', '.join(self.models)}")
+        return replace(self, models=list(models))
 
     def save(self, folder: Path | str) -> None:
         """Write the whole of it, or nothing; an earlier one at `folder` is replaced, anything else is refused."""

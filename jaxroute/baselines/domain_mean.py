@@ -30,7 +30,9 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
     rows = [np.array(train.domains) == name for name in names]
     total = np.array([np.nansum(train.quality[row], axis=0) for row in rows])
     count = np.array([(~np.isnan(train.quality[row])).sum(axis=0) for row in rows])
-    return {"domains": names, "estimates": (total + config.strength * mean) / (count + config.strength), "mean": mean}
+    weight = count + config.strength
+    shrunk = (total + config.strength * mean) / np.maximum(weight, 1e-12)
+    return {"domains": names, "estimates": np.where(weight > 0, shrunk, mean), "mean": mean}
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
