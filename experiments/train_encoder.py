@@ -3,14 +3,14 @@
     JAXROUTE_DATA=... uv run python -m experiments.train_encoder
 
 The nine-model MMLU pool. Every recipe is judged by log-loss on training questions that it did not see, and all are then
-measured on the test questions. A run that is stopped goes on with the same command. About 50 minutes on 2 cores: encoding 10, LoRA
-30 (100 updates of 32 questions, 20 layers, rank 16), its test questions 4; 8 once these are on disk.
+measured on the test questions. A run that is stopped goes on with the same command. About 50 minutes on 2 cores: encoding 10,
+LoRA 30 (100 updates of 32 questions, 20 layers, rank 16), its test questions 4; 8 once these are on disk.
 
 Seen: LoRA ends where the frozen encoder is (held-out log-loss 0.5812 and 0.5813 on the same questions, AIQ +2.4 and +2.3 points
 over the zero router, difference +0.0, 0.0 to 0.1), so the frozen one is shipped: it needs seconds and no held-out questions. It
-beats the paper's recipe by 1.2 points (0.7 to 1.6). RouterDC's grades as auxiliary tasks lower the test log-loss by 0.0012 (0.0006 to
-0.0018); 7,798 more questions, answered by Mixtral and GPT-4 alone, by 0.0022 (0.0004 to 0.0040), and bring AIQ to +2.7 (2.3 to 3.1)
-and APGR to 0.702 (0.668 to 0.742).
+beats the paper's recipe by 1.2 points (0.7 to 1.6). RouterDC's grades as auxiliary tasks lower the test log-loss by 0.0012
+(0.0006 to 0.0018); 7,798 more questions, answered by Mixtral and GPT-4 alone, by 0.0022 (0.0004 to 0.0040), and bring AIQ to
++2.7 (2.3 to 3.1) and APGR to 0.702 (0.668 to 0.742).
 """
 
 from __future__ import annotations

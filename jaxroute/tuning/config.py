@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 
 from jaxroute.encoders.lora import LoraConfig
@@ -106,10 +106,13 @@ class TuneConfig:
         if not self.clip > 0:
             problems.append(f"clip={self.clip} must be positive")
         if self.mode == "frozen":
-            standard = {one.name: one.default if one.default_factory is MISSING else one.default_factory() for one in fields(self)}
-            given = [name for name, value in standard.items() if name != "dtype" and getattr(self, name) != value]
+            given = [one.name for one in fields(self) if one.name != "dtype" and getattr(self, one.name) != _standard(one)]
             problems += [f"{name}={getattr(self, name)} goes with mode='lora' or 'full', not 'frozen'" for name in given]
         elif self.adapter is not None and self.mode != "lora":
             problems.append(f"adapter={str(self.adapter)!r} goes with mode='lora', not {self.mode!r}")
         if problems:
             raise TableError("tune: " + "; ".join(problems))
+
+
+def _standard(one: Field) -> object:
+    return one.default if one.default_factory is MISSING else one.default_factory()
