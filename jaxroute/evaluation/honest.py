@@ -27,7 +27,8 @@ def shuffled_gains(
 
     Every query gets the model that was chosen for another one, the same other one at every budget. Where a model's expected
     cost is the same for all queries that is what assigning shuffled estimates gives, without solving anything again: the
-    problem's rows are only in another order. Report the mean and the 95th percentile beside the gain.
+    problem's rows are only in another order (of queries with equal estimates others may be upgraded). Report the mean and the
+    95th percentile beside the gain.
     """
     if curve.choice is None or curve.choice.shape[1] != len(table):
         raise TableError(
