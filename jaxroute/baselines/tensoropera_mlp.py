@@ -55,7 +55,7 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
     counts = _unit_counts(counter, train.prompts)
     label, weight = soft_labels(train.quality, config.temperature), query_weights(train)
     generator = np.random.default_rng(config.seed)
-    sizes = [counts.shape[1], config.hidden, len(train.models)]
+    sizes = [len(counter.vocabulary_), config.hidden, len(train.models)]
     parameters = {}
     for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
         parameters[f"weight_{layer}"] = jnp.asarray(generator.normal(0, inputs**-0.5, (inputs, outputs)), jnp.float32)
@@ -78,7 +78,7 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
             batch = counts[rows].toarray(), label[rows], weight[rows] * counted
             parameters, state = step(parameters, state, *batch)
     learned = {name: np.asarray(value) for name, value in parameters.items()}
-    return learned | {"words": counter.get_feature_names_out().astype(str), "mean": np.nanmean(train.quality)}
+    return learned | {"words": counter.get_feature_names_out().astype(str), "mean": np.array(np.nanmean(train.quality))}
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
