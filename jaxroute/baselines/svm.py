@@ -7,6 +7,7 @@ scikit-learn's LinearSVR with its own defaults: no tolerance around the target, 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ class Config:
 
     strength: float = 1.0
     """C: how much errors count against the size of the weights."""
+    iterations: int = 1000
+    """At most, over all queries."""
     seed: int = 1234
     """Decides the order in which the solver visits the queries."""
     encoder: str = "minilm"
@@ -30,13 +33,18 @@ class Config:
 
 
 def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVR
 
     embeddings = embed(train.prompts, config.encoder)
     weight, intercept = [], []
     for quality in train.quality.T:
         run = ~np.isnan(quality)
-        fitted = LinearSVR(C=config.strength, random_state=config.seed).fit(embeddings[run], quality[run])
+        solver = LinearSVR(C=config.strength, max_iter=config.iterations, random_state=config.seed)
+        with warnings.catch_warnings():
+            # The number of iterations is part of the recipe, not a failure to converge.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted = solver.fit(embeddings[run], quality[run])
         weight.append(fitted.coef_)
         intercept.append(np.ravel(fitted.intercept_)[0])
     return {"weight": np.array(weight).T, "intercept": np.array(intercept)}

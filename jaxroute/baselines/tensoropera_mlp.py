@@ -1,6 +1,7 @@
 """A network of 256 units on a bag of words, trained on soft labels (TensorOpera, arXiv:2408.12320, Appendix D).
 
-Counts of the training prompts' words in, one logit per model out; labels and weights as in `jaxroute.soft_labels`.
+Counts of the training prompts' words in, one logit per model out; labels and weights as in `jaxroute.soft_labels`. A prompt's
+counts are brought to length 1: at the published learning rate raw ones leave hardly a unit alive, and all prompts look alike.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,9 @@ from scipy.sparse import csr_matrix
 
 from jaxroute.soft_labels import estimates, query_weights, soft_labels, soft_loss
 from jaxroute.table import Queries, RoutingTable
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import CountVectorizer
 
 WORD = r"(?u)\w+|[^\w\s]"
 """Letters and digits, or one mark: no prompt is without words."""
@@ -47,10 +52,10 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
     from sklearn.feature_extraction.text import CountVectorizer
 
     counter = CountVectorizer(max_features=config.words, token_pattern=WORD).fit(train.prompts)
-    counts = csr_matrix(counter.transform(train.prompts), dtype=np.float32)
+    counts = _unit_counts(counter, train.prompts)
     label, weight = soft_labels(train.quality, config.temperature), query_weights(train)
     generator = np.random.default_rng(config.seed)
-    sizes = [counts.shape[1], config.hidden, len(train.models)]
+    sizes = [len(counter.vocabulary_), config.hidden, len(train.models)]
     parameters = {}
     for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
         parameters[f"weight_{layer}"] = jnp.asarray(generator.normal(0, inputs**-0.5, (inputs, outputs)), jnp.float32)
@@ -73,16 +78,22 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
             batch = counts[rows].toarray(), label[rows], weight[rows] * counted
             parameters, state = step(parameters, state, *batch)
     learned = {name: np.asarray(value) for name, value in parameters.items()}
-    return learned | {"words": counter.get_feature_names_out().astype(str), "mean": np.nanmean(train.quality)}
+    return learned | {"words": counter.get_feature_names_out().astype(str), "mean": np.array(np.nanmean(train.quality))}
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
     from sklearn.feature_extraction.text import CountVectorizer
 
     counter = CountVectorizer(vocabulary=state["words"].tolist(), token_pattern=WORD)
-    counts = csr_matrix(counter.transform(queries.prompts), dtype=np.float32)
+    counts = _unit_counts(counter, queries.prompts)
     logits = np.maximum(counts @ state["weight_0"] + state["bias_0"], 0) @ state["weight_1"] + state["bias_1"]
     return estimates(logits, temperature=config.temperature, mean=float(state["mean"]))
+
+
+def _unit_counts(counter: CountVectorizer, prompts: list[str]) -> csr_matrix:
+    from sklearn.preprocessing import normalize
+
+    return csr_matrix(normalize(counter.transform(prompts)), dtype=np.float32)
 
 
 def _logits(parameters, counts):
