@@ -74,7 +74,7 @@ def lora_step(*, rounds: int, config: Config | None = None) -> dict[str, float |
 def ours(config: Config) -> Callable[[], float]:
     """A step of jaxroute's; returns the loss."""
     tune = TuneConfig(mode="lora", lora=LoraConfig(rank=config.rank), encoder_learning_rate=RATE, head_learning_rate=RATE)
-    decoder = load_encoder().decoder()
+    decoder = load_encoder().network()
     graph, weights = nnx.split(decoder)
     head_graph, head, rest = nnx.split(Head(decoder.config.hidden_size, MODELS, 2), nnx.Param, ...)
     taps = ((decoder.config.layers, "mean"),)
@@ -84,7 +84,7 @@ def ours(config: Config) -> Callable[[], float]:
         "head": nnx.to_pure_dict(head),
     }
     frozen = {
-        "decoder": nnx.to_pure_dict(weights),
+        "encoder": nnx.to_pure_dict(weights),
         "head": nnx.to_pure_dict(rest),
         "penalty": np.float32(0.0),
         "penalties": np.zeros(MODELS, np.float32),

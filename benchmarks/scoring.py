@@ -114,7 +114,7 @@ def prompts_per_second(config: Config) -> Result:
     for name in set(contestants) - {"ours"}:
         result[f"prompts_per_second_vs_{name}"] = float(np.median(np.divide(speeds["ours"], speeds[name])))
     # Each layer multiplies by every weight once per token, two operations each (Kaplan et al. 2020, section 2.1).
-    weights = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(encoder.decoder().layers)))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(encoder.network().layers)))
     return result | {"ours_gflops": 2e-9 * weights * lengths.sum() / len(prompts) * float(result["ours_prompts_per_second"])}
 
 
@@ -127,7 +127,7 @@ def ours(encoder: Encoder, prompts: list[str], config: ScoringConfig) -> Float[n
     token_ids, _ = encoder.tokenize(prompts)
     states = np.empty((len(prompts), encoder.config.hidden_size), np.float32)
     taps = ((encoder.config.layers, "mean"),)
-    for positions, pooled in encode(encoder.decoder(), token_ids, taps=taps, config=config):
+    for positions, pooled in encode(encoder.network(), token_ids, taps=taps, config=config):
         states[positions] = pooled[:, 0]
     return states
 
@@ -135,7 +135,7 @@ def ours(encoder: Encoder, prompts: list[str], config: ScoringConfig) -> Float[n
 def padded_to_longest(encoder: Encoder, prompts: list[str], length: int) -> Float[np.ndarray, "queries hidden"]:
     """The same decoder on rows of the longest prompt's length, in the order given."""
     token_ids, _ = encoder.tokenize(prompts)
-    graph, state = nnx.split(encoder.decoder())
+    graph, state = nnx.split(encoder.network())
     states = []
     for start in range(0, len(prompts), PADDED_ROWS):
         batch = token_ids[start : start + PADDED_ROWS]
@@ -209,7 +209,7 @@ keep_compiled()
 times = [float(sys.argv[2]), time.time()]
 router = Router.load(sys.argv[1])
 times.append(time.time())
-router.predictor.encoder.decoder(max(router.predictor.features.layers))
+router.predictor.encoder.network(max(router.predictor.features.layers))
 times.append(time.time())
 router.estimate([f"What is {time.time_ns()} plus 4? Explain every step."])
 times.append(time.time())

@@ -22,8 +22,8 @@ import orbax.checkpoint
 from flax import nnx
 
 from jaxroute.costs import CostHead
-from jaxroute.encoders import DecoderConfig, load_encoder
-from jaxroute.encoders.huggingface import abstract_decoder
+from jaxroute.encoders import EncoderConfig, load_encoder
+from jaxroute.encoders.huggingface import abstract_network
 from jaxroute.encoders.peft import load_adapters, save_adapters
 from jaxroute.encoders.trained import Trained, TrainedAdapters, TrainedWeights
 from jaxroute.errors import CheckpointError, EncoderError
@@ -94,8 +94,8 @@ def save_checkpoint(folder: Path | str, checkpoint: Checkpoint) -> None:
             getattr(pricing, name).save(partial / COST_HEADS[name])
         trained = predictor.encoder.trained
         if isinstance(trained, TrainedAdapters):
-            layers = predictor.encoder.config.layers
-            save_adapters(partial / "adapter", trained.arrays, trained.lora, base=predictor.encoder.name, layers=layers)
+            base = predictor.encoder
+            save_adapters(partial / "adapter", trained.arrays, trained.lora, base=base.name, network=base.config)
         elif trained is not None:
             _write(partial / "encoder", dict(trained.arrays))
 
@@ -159,14 +159,14 @@ def _described(trained: Trained | None) -> dict[str, str] | None:
     return {"kind": "lora" if isinstance(trained, TrainedAdapters) else "full", "sha256": trained.digest}
 
 
-def _read_trained(folder: Path, kind: str, decoder: DecoderConfig) -> Trained:
+def _read_trained(folder: Path, kind: str, shallow: EncoderConfig) -> Trained:
     """The trained part of an encoder, of the layers that the features need."""
     if kind == "lora":
         try:
-            return TrainedAdapters(*load_adapters(folder / "adapter", decoder))
+            return TrainedAdapters(*load_adapters(folder / "adapter", shallow))
         except EncoderError as error:
             raise CheckpointError(f"checkpoint={str(folder)!r}: {error}") from error
-    wanted = nnx.to_pure_dict(nnx.state(abstract_decoder(decoder)))
+    wanted = nnx.to_pure_dict(nnx.state(abstract_network(shallow)))
     return TrainedWeights(jax.tree.map(np.asarray, _read(folder / "encoder", wanted)))
 
 

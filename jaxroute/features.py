@@ -80,7 +80,7 @@ def prompt_features_of_all(encoder: Encoder, prompts: list[str], configs: Sequen
         known = [cache.read(distinct) for cache in caches]
         missing = [row for row, prompt in enumerate(distinct) if not all(prompt in found for found in known)]
         if missing:
-            for positions, pooled in encode(encoder.decoder(highest), [token_ids[row] for row in missing], taps=taps):
+            for positions, pooled in encode(encoder.network(highest), [token_ids[row] for row in missing], taps=taps):
                 for config, cache, found in zip(configs, caches, known, strict=True):
                     columns = [taps.index((layer, config.pooling)) for layer in config.layers]
                     fresh = {

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
-from jaxroute.encoders import Decoder
+from jaxroute.encoders import EncoderNetwork
 from jaxroute.encoders.packing import pack
 from jaxroute.errors import EncoderError
 
@@ -42,7 +42,7 @@ class ScoringConfig:
 
 
 def encode(
-    decoder: Decoder,
+    network: EncoderNetwork,
     token_ids: list[np.ndarray],
     *,
     taps: tuple[tuple[int, str], ...],
@@ -53,21 +53,21 @@ def encode(
     Long prompts come first. A caller who keeps what has been yielded can go on where it stopped.
     """
     with tqdm(total=sum(map(len, token_ids)), desc="encoding prompts", unit=" tokens", unit_scale=True, delay=1) as bar:
-        for positions, pooled in BatchEncoder(decoder, config or ScoringConfig()).encode(token_ids, taps=taps):
+        for positions, pooled in BatchEncoder(network, config or ScoringConfig()).encode(token_ids, taps=taps):
             bar.update(sum(len(token_ids[position]) for position in positions))
             yield positions, pooled
 
 
 class BatchEncoder:
-    """A decoder whose weights lie on every device that shares the work."""
+    """A network whose weights lie on every device that shares the work."""
 
-    def __init__(self, decoder: Decoder, config: ScoringConfig):
+    def __init__(self, network: EncoderNetwork, config: ScoringConfig):
         available = jax.local_devices()
         count = config.devices or len(available)
         if count > len(available):
             raise EncoderError(f"devices={count}: there are only {len(available)} ({available[0].platform})")
         self.config = config
-        self.graph, state = nnx.split(decoder)
+        self.graph, state = nnx.split(network)
         self.mesh = Mesh(np.array(available[:count]), ("data",)) if count > 1 else None
         self.state = state if self.mesh is None else jax.device_put(state, NamedSharding(self.mesh, PartitionSpec()))
 

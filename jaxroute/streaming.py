@@ -49,7 +49,7 @@ def estimate_stream(
     while read := list(islice(stream, window)):
         rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(read))}
         token_ids, cut = encoder.tokenize(list(rows), max_tokens=features.max_tokens, truncation_side=features.truncation_side)
-        batches = batches or BatchEncoder(encoder.decoder(highest), config or ScoringConfig())
+        batches = batches or BatchEncoder(encoder.network(highest), config or ScoringConfig())
         times = list(Counter(read).values()) if progress else []
         hidden = np.empty((len(rows), len(taps) * encoder.config.hidden_size), np.float32)
         for positions, pooled in batches.encode(token_ids, taps=taps):

@@ -88,7 +88,7 @@ def test_batches_of_many_like_prompts_are_nearly_full() -> None:
 
 
 def test_packed_prompts_have_the_states_that_they_have_in_rows_of_their_own(tiny_encoder: Path) -> None:
-    decoder = load_encoder(str(tiny_encoder)).decoder()
+    decoder = load_encoder(str(tiny_encoder)).network()
     ids = token_ids(1, 2, 17, 40, 3, 64, 64, 5, 30, 29, 28)
     beside = in_rows(decoder, ids)
     for tokens in (16, 1024):
@@ -96,7 +96,7 @@ def test_packed_prompts_have_the_states_that_they_have_in_rows_of_their_own(tiny
 
 
 def test_packed_prompts_longer_than_a_chunk_of_attention_and_than_a_batch(tiny_encoder: Path) -> None:
-    decoder = load_encoder(str(tiny_encoder)).decoder()
+    decoder = load_encoder(str(tiny_encoder)).network()
     ids = token_ids(700, 300, 20)
     beside = in_rows(decoder, ids)
     assert_same(encoded(decoder, ids, ScoringConfig(tokens_per_batch=512)), beside)
@@ -172,7 +172,7 @@ one, four = (
 )
 np.testing.assert_allclose(four, one, rtol=1e-5)
 from jaxroute.scoring import BatchEncoder
-print(BatchEncoder(predictor.encoder.decoder(1), ScoringConfig()).devices, "devices agree")
+print(BatchEncoder(predictor.encoder.network(1), ScoringConfig()).devices, "devices agree")
 """
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=300)
@@ -182,7 +182,7 @@ print(BatchEncoder(predictor.encoder.decoder(1), ScoringConfig()).devices, "devi
 def test_bad_settings_are_named(tiny_encoder: Path) -> None:
     with pytest.raises(EncoderError, match="tokens_per_batch=0 must be at least 1; dispatch_threads=-1"):
         ScoringConfig(tokens_per_batch=0, dispatch_threads=-1)
-    decoder = load_encoder(str(tiny_encoder)).decoder()
+    decoder = load_encoder(str(tiny_encoder)).network()
     with pytest.raises(EncoderError, match="devices=999: there are only"):
         BatchEncoder(decoder, ScoringConfig(devices=999))
     predictor = random_predictor(tiny_encoder)

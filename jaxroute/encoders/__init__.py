@@ -1,6 +1,20 @@
 """Pretrained networks that read a prompt for the predictor."""
 
-from jaxroute.encoders.decoder import POOLINGS, Decoder, DecoderConfig
+from jaxroute.encoders.bert import Bert, BertConfig
+from jaxroute.encoders.decoder import Decoder, DecoderConfig
 from jaxroute.encoders.encoder import Encoder, check_prompts, load_encoder
+from jaxroute.encoders.networks import EncoderConfig, EncoderNetwork
+from jaxroute.encoders.pooling import POOLINGS
 
-__all__ = ["POOLINGS", "Decoder", "DecoderConfig", "Encoder", "check_prompts", "load_encoder"]
+__all__ = [
+    "POOLINGS",
+    "Bert",
+    "BertConfig",
+    "Decoder",
+    "DecoderConfig",
+    "Encoder",
+    "EncoderConfig",
+    "EncoderNetwork",
+    "check_prompts",
+    "load_encoder",
+]

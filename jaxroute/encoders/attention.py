@@ -1,4 +1,4 @@
-"""Causal attention in chunks: softmax over the positions so far, or over a window of them."""
+"""Attention in chunks: softmax over the positions so far, over a window of them, or over the whole prompt."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
+AnyArray = Array | np.ndarray
 CHUNK = 256
 """Queries that attend together."""
 
@@ -26,12 +28,37 @@ def causal_attention(
     again: kept, they would take more memory than all else.
     """
     chunks = range(0, query.shape[1], CHUNK)
-    parts = [_attend(query[:, at : at + CHUNK], key[:, : at + CHUNK], value[:, : at + CHUNK], at, window) for at in chunks]
+    parts = [_causal(query[:, at : at + CHUNK], key[:, : at + CHUNK], value[:, : at + CHUNK], at, window) for at in chunks]
+    return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def whole_attention(
+    query: Float[Array, "batch length heads size"],
+    key: Float[Array, "batch length groups size"],
+    value: Float[Array, "batch length groups size"],
+    *,
+    lengths: Int[AnyArray, " batch"],
+) -> Float[Array, "batch length heads size"]:
+    """The same over all of the first `lengths` positions of every row, before and after: BERT's."""
+    chunks = range(0, query.shape[1], CHUNK)
+    parts = [_whole(query[:, at : at + CHUNK], key, value, lengths) for at in chunks]
     return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
 @partial(jax.checkpoint, static_argnums=3)
-def _attend(query: Array, key: Array, value: Array, at: int, window: Int[Array, ""] | None) -> Array:
+def _causal(query: Array, key: Array, value: Array, at: int, window: Int[Array, ""] | None) -> Array:
+    ago = at + jnp.arange(query.shape[1])[:, None] - jnp.arange(key.shape[1])
+    seen = ago >= 0 if window is None else (ago >= 0) & (ago < window)
+    return _attend(query, key, value, seen[None])
+
+
+@jax.checkpoint
+def _whole(query: Array, key: Array, value: Array, lengths: Int[AnyArray, " batch"]) -> Array:
+    return _attend(query, key, value, (jnp.arange(key.shape[1]) < lengths[:, None])[:, None])
+
+
+def _attend(query: Array, key: Array, value: Array, seen: Bool[Array, "batch length known"]) -> Array:
+    """`seen` tells which keys a query sees; its axes may be 1 where all are alike."""
     batch, length, heads, size = query.shape
     known, groups = key.shape[1:3]
     shared = heads // groups
@@ -39,9 +66,8 @@ def _attend(query: Array, key: Array, value: Array, at: int, window: Int[Array, 
     query = query.reshape(batch * groups, shared * length, size) * size**-0.5
     key = key.transpose(0, 2, 3, 1).reshape(batch * groups, size, known)
     value = value.transpose(0, 2, 1, 3).reshape(batch * groups, known, size)
-    ago = at + jnp.arange(length)[:, None] - jnp.arange(known)
-    seen = ago >= 0 if window is None else (ago >= 0) & (ago < window)
-    scores = jnp.where(jnp.tile(seen, (shared, 1)), (query @ key).astype(jnp.float32), -jnp.inf)
+    scores = (query @ key).astype(jnp.float32).reshape(batch, groups, shared, length, known)
+    scores = jnp.where(seen[:, None, None], scores, -jnp.inf).reshape(batch * groups, shared * length, known)
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     mixed = (weights.astype(value.dtype) @ value) / jnp.sum(weights, axis=-1, keepdims=True).astype(value.dtype)
     mixed = mixed.reshape(batch, groups, shared, length, size).transpose(0, 3, 1, 2, 4)

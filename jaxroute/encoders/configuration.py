@@ -1,4 +1,4 @@
-"""config.json of a Hugging Face folder as a DecoderConfig; what is not computed here is refused by name."""
+"""config.json of a Hugging Face folder as a DecoderConfig or a BertConfig; what is not computed here is refused by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jaxroute.encoders.bert_config import bert_config
+from jaxroute.encoders.config_fields import misshapen, missing, refusal, unsupported
 from jaxroute.encoders.decoder import DecoderConfig
+from jaxroute.encoders.networks import EncoderConfig
 from jaxroute.encoders.rotary import KINDS, Rope, yarn_attention_factor
 from jaxroute.errors import EncoderError
 
@@ -17,6 +20,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28},
     "qwen3": {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28, "head_dim": 128},
 }
+BERT = "bert"
 # Fields that would change the arithmetic -> the only value that does not.
 FIXED = {
     "hidden_act": "silu",
@@ -49,10 +53,6 @@ COUNTS = (
 )
 NUMBERS = ("rms_norm_eps", "rope_theta", "factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow")
 NUMBERS += ("attention_factor", "mscale", "mscale_all_dim")
-# What is larger is no encoder but a mistake, and would cost more memory than there is before anything is read.
-LARGEST_COUNT = 2**30
-LARGEST = {"num_hidden_layers": 10_000}
-SMALLEST_NUMBER = 1e-15
 TRUTHS = ("attention_bias", "use_sliding_window", "truncate")
 ROPE_FIELDS = {
     "default": (),
@@ -71,8 +71,8 @@ ROPE_FIELDS = {
 }
 
 
-def read_config(folder: Path) -> DecoderConfig:
-    """The arithmetic of `config.json`; raises `EncoderError` with everything that this decoder would compute differently."""
+def read_config(folder: Path) -> EncoderConfig:
+    """The arithmetic of `config.json`; raises `EncoderError` with everything that would be computed differently here."""
     path = folder / "config.json"
     try:
         fields: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -80,25 +80,21 @@ def read_config(folder: Path) -> DecoderConfig:
         raise EncoderError(f"{path} cannot be read as the configuration of an encoder: {error}") from error
     if not isinstance(fields, dict):
         raise EncoderError(f"{path} cannot be read as the configuration of an encoder: it holds no object")
-    return decoder_config(fields, path)
+    return bert_config(fields, path) if fields.get("model_type") == BERT else decoder_config(fields, path)
 
 
 def decoder_config(fields: dict[str, Any], path: Path) -> DecoderConfig:
-    """The same for fields that come from elsewhere; `path` is named in errors."""
-    problems = [f"{name} is missing" for name in NEEDED if fields.get(name) is None]
+    """Of a decoder, for fields that may come from elsewhere; `path` is named in errors."""
+    problems = missing(fields, NEEDED)
     family: Any = fields.get("model_type")
     known = isinstance(family, str) and family in FAMILIES
     if family is not None and not known:
-        problems.append(f"model_type={family!r} is not supported (only {', '.join(FAMILIES)})")
-    problems += [
-        f"{name}={fields[name]!r} is not supported (only {only!r})"
-        for name, only in FIXED.items()
-        if fields.get(name) is not None and fields[name] != only
-    ]
-    misshapen = _misshapen(fields)
-    problems += misshapen
-    if not known or misshapen or any(fields.get(name) is None for name in NEEDED):
-        raise _refusal(path, problems)
+        problems.append(f"model_type={family!r} is not supported (only {', '.join((*FAMILIES, BERT))})")
+    problems += unsupported(fields, FIXED)
+    wrong = _misshapen(fields)
+    problems += wrong
+    if not known or wrong or any(fields.get(name) is None for name in NEEDED):
+        raise refusal(path, problems)
     fields = FAMILIES[str(family)] | {
         name: int(value) if name in COUNTS and value is not None else value
         for name, value in fields.items()
@@ -106,11 +102,11 @@ def decoder_config(fields: dict[str, Any], path: Path) -> DecoderConfig:
     }
     rope, windows = _rope(fields, problems), _windows(fields, problems)
     if problems:
-        raise _refusal(path, problems)
+        raise refusal(path, problems)
     heads = fields["num_attention_heads"]
     head_size = fields.get("head_dim") or fields["hidden_size"] // heads
     if not head_size:
-        raise _refusal(path, [f"hidden_size={fields['hidden_size']} leaves nothing for num_attention_heads={heads} heads"])
+        raise refusal(path, [f"hidden_size={fields['hidden_size']} leaves nothing for num_attention_heads={heads} heads"])
     biased = bool(fields.get("attention_bias", False))
     try:
         return DecoderConfig(
@@ -130,7 +126,7 @@ def decoder_config(fields: dict[str, Any], path: Path) -> DecoderConfig:
             windows=windows,
         )
     except (TypeError, ValueError) as error:
-        raise _refusal(path, [str(error)]) from error
+        raise refusal(path, [str(error)]) from error
 
 
 def _misshapen(fields: dict[str, Any]) -> list[str]:
@@ -139,28 +135,13 @@ def _misshapen(fields: dict[str, Any]) -> list[str]:
     nested = [(name, fields[name]) for name in ("rope_scaling", "rope_parameters") if fields.get(name) is not None]
     problems += [f"{name}={given!r} must be an object" for name, given in nested if not isinstance(given, dict)]
     for place in (fields, *(given for _, given in nested if isinstance(given, dict))):
-        for name, value in place.items():
-            if value is None:
-                continue
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            largest = LARGEST.get(name, LARGEST_COUNT)
-            if name in COUNTS and not (number and 1 <= value <= largest and value == int(value)):
-                problems.append(f"{name}={_short(value)} must be a whole number from 1 to {largest}")
-            elif name in NUMBERS and not (number and SMALLEST_NUMBER <= value <= 1 / SMALLEST_NUMBER):
-                problems.append(f"{name}={_short(value)} must be a number above 0, from {SMALLEST_NUMBER} on and not huge")
-            elif name in TRUTHS and not isinstance(value, bool):
-                problems.append(f"{name}={value!r} must be true or false")
+        problems += misshapen(place, counts=COUNTS, numbers=NUMBERS, truths=TRUTHS)
     kinds, first = fields.get("layer_types"), fields.get("max_window_layers", 0)
     if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
         problems.append(f"layer_types={kinds!r} must be a list of texts")
     if first is not None and (not isinstance(first, int) or isinstance(first, bool) or first < 0):
         problems.append(f"max_window_layers={first!r} must be a whole number, at least 0")
     return problems
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def _rope(fields: dict[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -235,7 +216,3 @@ def _windows(fields: dict[str, Any], problems: list[str]) -> tuple[int | None, .
         return ()
     windows = tuple(int(window) if kind == "sliding_attention" else None for kind in kinds)
     return windows if any(windows) else ()
-
-
-def _refusal(path: Path, problems: list[str]) -> EncoderError:
-    return EncoderError(f"{path} describes an encoder that jaxroute cannot compute: " + "; ".join(problems))

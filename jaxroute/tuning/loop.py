@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
 from jaxroute.encoders import Encoder
-from jaxroute.encoders.huggingface import abstract_decoder
+from jaxroute.encoders.huggingface import abstract_network
 from jaxroute.encoders.lora import new_adapters
 from jaxroute.encoders.peft import load_adapters
 from jaxroute.encoders.trained import Trained, TrainedAdapters, TrainedWeights
@@ -132,8 +132,8 @@ class _Run:
     held_out: Int[np.ndarray, " rows"]
     table: RoutingTable
     seed: int
-    decoder: Tree
-    """The frozen weights, on the mesh; empty where all are trained."""
+    weights: Tree
+    """The frozen ones, on the mesh; empty where all are trained."""
     cut: int
 
     @staticmethod
@@ -155,14 +155,14 @@ class _Run:
         held_out = np.flatnonzero(order < config.held_out)
         training = np.flatnonzero(order >= config.held_out)
         shallow = encoder.config.up_to(depth)
-        graph, _ = nnx.split(abstract_decoder(shallow))
-        decoder = {}
+        graph, _ = nnx.split(abstract_network(shallow))
+        weights = {}
         if config.mode == "lora":
             placed = replace(encoder, dtype=config.dtype, place=grid.place)
-            decoder = nnx.to_pure_dict(nnx.state(placed.decoder(depth)))
+            weights = nnx.to_pure_dict(nnx.state(placed.network(depth)))
         head = Head(shallow.hidden_size * len(feature_config.layers), len(table.models), levels)
         network = Network(
-            decoder=graph,
+            encoder=graph,
             head=nnx.split(head)[0],
             taps=tuple((layer, feature_config.pooling) for layer in feature_config.layers),
             tune=config,
@@ -170,7 +170,7 @@ class _Run:
             grid=grid,
         )
         examples = Examples(token_ids, target, (~np.isnan(table.quality)).astype(np.float32))
-        return _Run(network, encoder, grid, examples, training, held_out, table, seed, decoder, len(cut))
+        return _Run(network, encoder, grid, examples, training, held_out, table, seed, weights, len(cut))
 
     @property
     def tune(self) -> TuneConfig:
@@ -186,7 +186,7 @@ class _Run:
         # One device has them in the cache, or puts them there; an encoder that needs several is on the mesh already.
         first = None
         if self.grid.count > 1:
-            first = self._features({"encoder": weights}, {"decoder": self.decoder}, self.training)
+            first = self._features({"encoder": weights}, {"encoder": self.weights}, self.training)
         fitted = fit(self.table.select(self.training), first)
         _, parameters, rest = nnx.split(fitted.head, nnx.Param, ...)
         fixed = nnx.to_pure_dict(rest)
@@ -211,7 +211,7 @@ class _Run:
         """Adapters that change nothing, or those of `tune.adapter`; or all of the encoder's weights in float32."""
         if self.tune.mode == "full":
             placed = replace(self.encoder, dtype="float32", place=self.grid.place)
-            return nnx.to_pure_dict(nnx.state(placed.decoder(self.shallow.layers)))
+            return nnx.to_pure_dict(nnx.state(placed.network(self.shallow.layers)))
         if self.tune.adapter is None:
             return new_adapters(self.tune.lora, self.shallow, jax.random.key(self.seed))
         adapters, lora = load_adapters(self.tune.adapter, self.shallow)
@@ -241,7 +241,7 @@ class _Run:
         shallow, head = self.shallow, self._empty_head()
         _, parameters, rest = nnx.split(head, nnx.Param, ...)
         if self.tune.mode == "full":
-            weights = nnx.to_pure_dict(nnx.state(abstract_decoder(shallow)))
+            weights = nnx.to_pure_dict(nnx.state(abstract_network(shallow)))
         else:
             weights = jax.eval_shape(lambda: new_adapters(self.tune.lora, shallow, jax.random.key(0)))
         trainable = {"encoder": weights, "head": nnx.to_pure_dict(parameters)}
@@ -308,7 +308,7 @@ class _Run:
         return micro_batches(self.examples, rows, tokens=self.tune.tokens_per_batch, devices=self.grid.count)
 
     def _frozen(self, tree: Tree) -> Tree:
-        return {"decoder": self.decoder, **tree["fixed"]}
+        return {"encoder": self.weights, **tree["fixed"]}
 
     def _features(self, trainable: Tree, frozen: Tree, rows: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "rows features"]:
         """Of some queries, in their order."""

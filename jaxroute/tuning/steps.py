@@ -31,7 +31,7 @@ Tree = dict[str, Any]
 class Network:
     """Everything about the computation that is not an array."""
 
-    decoder: nnx.GraphDef
+    encoder: nnx.GraphDef
     head: nnx.GraphDef
     taps: tuple[tuple[int, str], ...]
     tune: TuneConfig
@@ -102,7 +102,7 @@ def encode_batch(
 ) -> Float[Array, "rows features"]:
     """Pooled states of the encoder as it stands, side by side; with `draw` the adapters' inputs are dropped at random."""
     tune, adapters, dropout = network.tune, None, None
-    weights = frozen["decoder"]
+    weights = frozen["encoder"]
     if tune.mode == "full":
         weights = jax.tree.map(lambda leaf: leaf.astype(tune.dtype), trainable["encoder"])
     else:
@@ -112,8 +112,8 @@ def encode_batch(
             for number in draw:
                 key = jax.random.fold_in(key, number)
             dropout = (tune.lora.dropout, key)
-    decoder = nnx.merge(network.decoder, weights)
-    pooled = decoder(tokens, lengths, taps=network.taps, adapters=adapters, dropout=dropout, remat=tune.remat)
+    encoder = nnx.merge(network.encoder, weights)
+    pooled = encoder(tokens, lengths, taps=network.taps, adapters=adapters, dropout=dropout, remat=tune.remat)
     return pooled.reshape(len(tokens), -1)
 
 
@@ -139,7 +139,11 @@ def optimizer(network: Network) -> optax.GradientTransformation:
         return optax.warmup_cosine_decay_schedule(0.0, largest, warmup, max(network.updates, warmup + 1))
 
     def matrices(tree: Tree) -> Tree:
-        return jax.tree_util.tree_map_with_path(lambda path, leaf: leaf.ndim > 1 and "norm" not in str(path[-1]), tree)
+        # Norms and biases are stacked over the layers, and no matrices for that.
+        vectors = ("norm", "bias")
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: leaf.ndim > 1 and not any(word in str(path[-1]) for word in vectors), tree
+        )
 
     return optax.chain(
         optax.clip_by_global_norm(tune.clip),

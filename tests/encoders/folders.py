@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from jaxroute.encoders.huggingface import load_decoder
+from jaxroute.encoders.huggingface import load_network
 
 
 def write_folder(folder: Path, config: dict, weights: dict[str, np.ndarray], **changes: object) -> Path:
@@ -21,4 +21,4 @@ def write_folder(folder: Path, config: dict, weights: dict[str, np.ndarray], **c
 
 def states(folder: Path) -> np.ndarray:
     tokens = np.arange(12, dtype=np.int32).reshape(2, 6)
-    return np.asarray(load_decoder(folder)(tokens, np.array([6, 4]), taps=((1, "mean"), (2, "last"))))
+    return np.asarray(load_network(folder)(tokens, np.array([6, 4]), taps=((1, "mean"), (2, "last"))))

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxroute.encoders import Decoder, DecoderConfig, load_encoder
-from jaxroute.encoders.huggingface import load_decoder
+from jaxroute.encoders.huggingface import load_network
 
 PROMPTS = [
     "What is the capital of France?",
@@ -53,7 +53,7 @@ def test_every_layer_agrees_with_torch(name: str, tiny_encoder: Path) -> None:
     token_ids, _ = encoder.tokenize(PROMPTS)
     layers = range(1, encoder.config.layers + 1)
     taps = tuple((layer, pooling) for layer in layers for pooling in ("mean", "last"))
-    found = pooled(encoder.decoder(), token_ids, taps, length=64)
+    found = pooled(encoder.network(), token_ids, taps, length=64)
     for row, states in enumerate(torch_states(encoder.folder, token_ids)):
         for column, (layer, pooling) in enumerate(taps):
             expected = states[layer].mean(axis=0) if pooling == "mean" else states[layer][-1]
@@ -64,14 +64,14 @@ def test_padding_and_batch_mates_change_nothing_beyond_rounding(tiny_encoder: Pa
     encoder = load_encoder(str(tiny_encoder))
     token_ids, _ = encoder.tokenize(PROMPTS[:3])
     taps = ((1, "mean"), (2, "mean"), (2, "last"))
-    together = pooled(encoder.decoder(), token_ids, taps, length=64)
+    together = pooled(encoder.network(), token_ids, taps, length=64)
     for row, ids in enumerate(token_ids):
-        alone = pooled(encoder.decoder(), [ids], taps, length=len(ids))[0]
+        alone = pooled(encoder.network(), [ids], taps, length=len(ids))[0]
         assert relative_error(together[row], alone) < 1e-5
 
 
 def test_attention_in_chunks_is_attention(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder = load_decoder(tiny_encoder)
+    decoder = load_network(tiny_encoder)
     ids = [np.random.default_rng(length).integers(0, 600, length).astype(np.int32) for length in (600, 300)]
     taps = ((1, "mean"), (2, "last"))
     in_chunks = pooled(decoder, ids, taps, length=600)
@@ -83,14 +83,14 @@ def test_attention_in_chunks_is_attention(tiny_encoder: Path, monkeypatch: pytes
 def test_a_tap_does_not_depend_on_which_others_are_asked_for(tiny_encoder: Path) -> None:
     encoder = load_encoder(str(tiny_encoder))
     token_ids, _ = encoder.tokenize(PROMPTS[:2])
-    first = pooled(encoder.decoder(), token_ids, ((1, "last"),), length=64)
-    both = pooled(encoder.decoder(), token_ids, ((2, "mean"), (1, "last")), length=64)
+    first = pooled(encoder.network(), token_ids, ((1, "last"),), length=64)
+    both = pooled(encoder.network(), token_ids, ((2, "mean"), (1, "last")), length=64)
     np.testing.assert_allclose(both[:, 1], first[:, 0], rtol=1e-5, atol=1e-6)
 
 
 def test_a_layer_in_the_middle_is_read_before_the_final_norm(tiny_encoder: Path) -> None:
     """Layer 1 of 2 stays as it is when the final norm's weights change; layer 2 does not."""
-    decoder = load_decoder(tiny_encoder)
+    decoder = load_network(tiny_encoder)
     ids = [np.arange(5, dtype=np.int32)]
     before = pooled(decoder, ids, ((1, "last"), (2, "last")), length=8)
     decoder.norm.set_value(decoder.norm[...] * 2)

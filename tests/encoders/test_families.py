@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from jaxroute import EncoderError
 from jaxroute.encoders.configuration import COUNTS, NUMBERS, TRUTHS, read_config
-from jaxroute.encoders.huggingface import abstract_decoder, load_decoder, parameter_bytes
+from jaxroute.encoders.huggingface import abstract_network, load_network, parameter_bytes
 from jaxroute.encoders.lora import LoraConfig, merge_adapters, new_adapters, scaled
 from jaxroute.encoders.rotary import KINDS
 
@@ -86,13 +86,13 @@ def test_every_family_agrees_with_torch(name: str, tmp_path: Path) -> None:
     """Prompts of 300 tokens: longer than every window, than the stretched context, and than attention's chunks."""
     folder, model = write_model(tmp_path, *VARIANTS[name])
     tokens = np.random.default_rng(0).integers(0, 300, (2, 300)).astype(np.int32)
-    found = np.asarray(load_decoder(folder)(tokens, np.array([300, 300]), taps=TAPS))
+    found = np.asarray(load_network(folder)(tokens, np.array([300, 300]), taps=TAPS))
     assert relative_errors(found, torch_states(model, tokens)).max() < 1e-5
 
 
 def test_padding_and_batch_mates_change_nothing_within_a_window(tmp_path: Path) -> None:
     folder, _ = write_model(tmp_path, *VARIANTS["mistral, window 16"])
-    decoder = load_decoder(folder)
+    decoder = load_network(folder)
     tokens = np.random.default_rng(1).integers(0, 300, (3, 64)).astype(np.int32)
     lengths = np.array([64, 30, 5])
     together = np.asarray(decoder(tokens, lengths, taps=TAPS))
@@ -123,13 +123,13 @@ def test_half_precision_files_are_read_as_the_numbers_they_hold(dtype: str, tmp_
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text((folder / "config.json").read_text())
         save_file(content, tmp_path / name / "model.safetensors")
-        found.append(np.asarray(load_decoder(tmp_path / name)(tokens, np.array([20]), taps=TAPS)))
+        found.append(np.asarray(load_network(tmp_path / name)(tokens, np.array([20]), taps=TAPS)))
     np.testing.assert_array_equal(*found)
 
 
 def test_a_shallow_decoder_is_the_lower_part_of_the_whole(tmp_path: Path) -> None:
     folder, _ = write_model(tmp_path, *VARIANTS["qwen2, upper layers with a window"])
-    whole, shallow = load_decoder(folder), load_decoder(folder, depth=3)
+    whole, shallow = load_network(folder), load_network(folder, depth=3)
     tokens = np.random.default_rng(2).integers(0, 300, (1, 50)).astype(np.int32)
     taps = ((1, "last"), (3, "mean"))
     np.testing.assert_array_equal(
@@ -141,7 +141,7 @@ def test_a_shallow_decoder_is_the_lower_part_of_the_whole(tmp_path: Path) -> Non
 
 def test_merged_adapters_compute_what_adapters_beside_the_weights_do(tmp_path: Path) -> None:
     folder, _ = write_model(tmp_path, *VARIANTS["qwen3"])
-    decoder, config = load_decoder(folder), LoraConfig(rank=4, alpha=2.0)
+    decoder, config = load_network(folder), LoraConfig(rank=4, alpha=2.0)
     tokens, lengths = np.random.default_rng(3).integers(0, 300, (2, 24)).astype(np.int32), np.array([24, 9])
     fresh = new_adapters(config, decoder.config, jax.random.key(0))
     plain = np.asarray(decoder(tokens, lengths, taps=TAPS))
@@ -172,7 +172,7 @@ def test_the_abstract_build_shows_mistrals_shapes_and_memory(tmp_path: Path) -> 
     (tmp_path / "config.json").write_text(json.dumps(described))
     config = read_config(tmp_path)
     assert config.windows == (4096,) * 32
-    decoder = abstract_decoder(config, dtype=jnp.bfloat16)
+    decoder = abstract_network(config, dtype=jnp.bfloat16)
     assert decoder.layers.key.get_value().shape == (32, 4096, 1024)
     assert parameter_bytes(decoder) == 2 * (7_241_732_096 - 32000 * 4096)
 

@@ -13,8 +13,8 @@ from jaxroute import EncoderError
 from jaxroute.encoders import load_encoder
 from jaxroute.encoders.configuration import read_config
 from jaxroute.encoders.gguf import LAYER_NAMES, WHOLE
-from jaxroute.encoders.huggingface import LAYER_WEIGHTS
 from jaxroute.encoders.rotary import Rope, frequencies
+from jaxroute.encoders.weight_names import DECODER
 from tests.encoders.folders import states, write_folder
 
 
@@ -235,7 +235,7 @@ def write_gguf(
     writer.add_token_list(tokens)
     writer.add_token_types([1] * config["vocab_size"])
     writer.add_token_merges(["t o"])
-    stored_names = {stored: LAYER_NAMES[name] for name, (stored, _) in LAYER_WEIGHTS.items()}
+    stored_names = {stored: LAYER_NAMES[name] for name, (stored, _) in DECODER.layers.items()}
     heads = {"self_attn.q_proj.weight": "num_attention_heads", "self_attn.k_proj.weight": "num_key_value_heads"}
     for name, value in weights.items():
         if whole := [stored for stored, there in WHOLE.values() if name == f"model.{there}"]:

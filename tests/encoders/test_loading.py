@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from jaxroute import EncoderError, PromptError
 from jaxroute.encoders import load_encoder
 from jaxroute.encoders.configuration import read_config
-from jaxroute.encoders.huggingface import load_decoder
+from jaxroute.encoders.huggingface import load_network
 from tests.encoders.folders import states, write_folder
 
 
@@ -31,7 +31,7 @@ def test_shards_give_what_one_file_gives(tmp_path: Path, tiny_parts) -> None:
     np.testing.assert_array_equal(states(whole), states(sharded))
     (sharded / "model-1.safetensors").unlink()
     with pytest.raises(EncoderError, match=r"shards that are not there: model-1\.safetensors"):
-        load_decoder(sharded)
+        load_network(sharded)
 
 
 def test_half_precision_weights_and_an_unused_output_layer_are_read(tmp_path: Path, tiny_parts) -> None:
@@ -56,7 +56,7 @@ def test_all_wrong_weights_stand_in_one_message(tmp_path: Path, tiny_parts) -> N
     weights["model.layers.0.extra.weight"] = np.zeros(3, np.float32)
     weights["model.norm.weight"] = np.zeros(7, np.float32)
     with pytest.raises(EncoderError) as caught:
-        load_decoder(write_folder(tmp_path / "wrong", config, weights))
+        load_network(write_folder(tmp_path / "wrong", config, weights))
     for part in ("missing weight 'model.layers.1.mlp.up_proj.weight'", "unknown weight 'model.layers.0.extra.weight'", "(7,)"):
         assert part in str(caught.value)
 
@@ -67,7 +67,7 @@ def test_an_index_that_leaves_its_folder_is_refused(name: object, tmp_path: Path
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
     with pytest.raises(EncoderError, match=r"index\.json"):
-        load_decoder(folder)
+        load_network(folder)
 
 
 def test_a_weight_in_two_shards_is_refused(tmp_path: Path, tiny_parts) -> None:
@@ -78,21 +78,21 @@ def test_a_weight_in_two_shards_is_refused(tmp_path: Path, tiny_parts) -> None:
     index = dict.fromkeys(weights, "model.safetensors") | {"model.norm.weight": "other.safetensors"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     with pytest.raises(EncoderError, match=r"'model\.norm\.weight' stands twice, in model\.safetensors and in other\.safe"):
-        load_decoder(folder)
+        load_network(folder)
 
 
 def test_quantised_weights_are_refused_by_name(tmp_path: Path, tiny_parts) -> None:
     config, weights = tiny_parts
     weights["model.norm.weight"] = np.ones(config["hidden_size"], np.int8)
     with pytest.raises(EncoderError, match=r"'model\.norm\.weight' is stored as I8, not as one of F32"):
-        load_decoder(write_folder(tmp_path / "quantised", config, weights))
+        load_network(write_folder(tmp_path / "quantised", config, weights))
 
 
 def test_sizes_that_no_memory_holds_are_refused_before_it_is_taken(tmp_path: Path, tiny_parts) -> None:
     with pytest.raises(
         EncoderError, match=r"embed_tokens\.weight' has shape \(600, 48\), the configuration says \(1000000000, 48\)"
     ):
-        load_decoder(write_folder(tmp_path / "huge", *tiny_parts, vocab_size=10**9))
+        load_network(write_folder(tmp_path / "huge", *tiny_parts, vocab_size=10**9))
 
 
 def test_a_cut_off_weight_file_is_refused(tmp_path: Path, tiny_parts) -> None:
@@ -100,7 +100,7 @@ def test_a_cut_off_weight_file_is_refused(tmp_path: Path, tiny_parts) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(EncoderError, match="not a whole safetensors file"):
-        load_decoder(folder)
+        load_network(folder)
 
 
 def test_arithmetic_that_is_not_computed_here_is_refused_by_name(tmp_path: Path, tiny_parts) -> None:
@@ -136,7 +136,7 @@ def test_no_prompts_and_empty_prompts_are_refused_with_their_positions(tiny_enco
 
 
 def test_an_encoder_that_is_not_there_says_what_would_be(tmp_path: Path) -> None:
-    with pytest.raises(EncoderError, match=r"give 'smollm2', the path of a \.gguf file, or a Hugging Face folder"):
+    with pytest.raises(EncoderError, match=r"give 'smollm2', 'minilm', the path of a \.gguf file, or a Hugging Face folder"):
         load_encoder(str(tmp_path / "nowhere"))
 
 

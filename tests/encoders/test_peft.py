@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from jaxroute import EncoderError
 from jaxroute.encoders import load_encoder
-from jaxroute.encoders.huggingface import load_decoder
+from jaxroute.encoders.configuration import read_config
+from jaxroute.encoders.huggingface import load_network
 from jaxroute.encoders.lora import Adapters, LoraConfig, merge_adapters, new_adapters
 from jaxroute.encoders.peft import load_adapters, save_adapters
 
@@ -32,7 +33,7 @@ def random_adapters(folder: Path, config: LoraConfig = LORA, depth: int = 2) -> 
 
 def test_what_was_written_is_read_back(tiny_encoder: Path, tmp_path: Path) -> None:
     adapters = random_adapters(tiny_encoder)
-    save_adapters(tmp_path / "adapter", adapters, LORA, base=str(tiny_encoder), layers=2)
+    save_adapters(tmp_path / "adapter", adapters, LORA, base=str(tiny_encoder), network=read_config(tiny_encoder))
     found, config = load_adapters(tmp_path / "adapter", load_encoder(str(tiny_encoder)).config)
     assert config == LORA
     jax.tree.map(np.testing.assert_array_equal, found, adapters)
@@ -44,15 +45,15 @@ def test_peft_computes_what_the_decoder_computes(tiny_encoder: Path, tmp_path: P
     from transformers import AutoModelForCausalLM
 
     adapters = random_adapters(tiny_encoder)
-    save_adapters(tmp_path / "adapter", adapters, LORA, base=str(tiny_encoder), layers=2)
+    save_adapters(tmp_path / "adapter", adapters, LORA, base=str(tiny_encoder), network=read_config(tiny_encoder))
     base = AutoModelForCausalLM.from_pretrained(tiny_encoder, dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
     with torch.inference_mode():
         states = model(torch.tensor(TOKENS.astype(np.int64)), output_hidden_states=True).hidden_states
     expected = np.stack([states[1].numpy()[1, :25].mean(axis=0), states[2].numpy()[1, 24]])
-    found = np.asarray(merge_adapters(load_decoder(tiny_encoder), adapters, LORA)(TOKENS, LENGTHS, taps=TAPS))[1]
+    found = np.asarray(merge_adapters(load_network(tiny_encoder), adapters, LORA)(TOKENS, LENGTHS, taps=TAPS))[1]
     assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 1e-5
-    plain = np.asarray(load_decoder(tiny_encoder)(TOKENS, LENGTHS, taps=TAPS))[1]
+    plain = np.asarray(load_network(tiny_encoder)(TOKENS, LENGTHS, taps=TAPS))[1]
     assert np.linalg.norm(plain - expected) / np.linalg.norm(expected) > 0.1
 
 
@@ -71,7 +72,7 @@ def test_adapters_that_peft_made_are_read(stabilised: bool, tiny_encoder: Path, 
     model.save_pretrained(tmp_path / "adapter")
     with torch.inference_mode():
         states = model(torch.tensor(TOKENS.astype(np.int64)), output_hidden_states=True).hidden_states
-    decoder = load_decoder(tiny_encoder)
+    decoder = load_network(tiny_encoder)
     adapters, config = load_adapters(tmp_path / "adapter", decoder.config)
     found = np.asarray(merge_adapters(decoder, adapters, config)(TOKENS, LENGTHS, taps=((2, "last"),)))[0, 0]
     expected = states[2].numpy()[0, 39]
@@ -80,19 +81,19 @@ def test_adapters_that_peft_made_are_read(stabilised: bool, tiny_encoder: Path, 
 
 def test_adapters_of_the_first_layers_say_so_and_fit_a_whole_decoder(tiny_encoder: Path, tmp_path: Path) -> None:
     adapters = random_adapters(tiny_encoder, depth=1)
-    save_adapters(tmp_path / "adapter", adapters, LORA, base="base", layers=2)
+    save_adapters(tmp_path / "adapter", adapters, LORA, base="base", network=read_config(tiny_encoder))
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["layers_to_transform"] == [0]
     whole, _ = load_adapters(tmp_path / "adapter", load_encoder(str(tiny_encoder)).config)
     np.testing.assert_array_equal(whole["query"]["down"][0], adapters["query"]["down"][0])
     assert not whole["query"]["up"][1].any()
-    decoder = load_decoder(tiny_encoder)
+    decoder = load_network(tiny_encoder)
     first, second = (np.asarray(merge_adapters(decoder, one, LORA)(TOKENS, LENGTHS, taps=TAPS)) for one in (adapters, whole))
     np.testing.assert_array_equal(first, second)
 
 
 def test_all_that_does_not_fit_stands_in_one_message(tiny_encoder: Path, tmp_path: Path) -> None:
     folder, config = tmp_path / "adapter", load_encoder(str(tiny_encoder)).config
-    save_adapters(folder, random_adapters(tiny_encoder), LORA, base="base", layers=2)
+    save_adapters(folder, random_adapters(tiny_encoder), LORA, base="base", network=read_config(tiny_encoder))
     prefix = "base_model.model.model.layers"
     tensors = load_file(folder / "adapter_model.safetensors")
     del tensors[f"{prefix}.1.self_attn.q_proj.lora_B.weight"]
@@ -108,7 +109,7 @@ def test_all_that_does_not_fit_stands_in_one_message(tiny_encoder: Path, tmp_pat
 
 def test_arithmetic_that_is_not_computed_here_is_refused_by_name(tiny_encoder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "adapter"
-    save_adapters(folder, random_adapters(tiny_encoder), LORA, base="base", layers=2)
+    save_adapters(folder, random_adapters(tiny_encoder), LORA, base="base", network=read_config(tiny_encoder))
     described = json.loads((folder / "adapter_config.json").read_text())
     described |= {"use_dora": True, "bias": "all", "target_modules": ["q_proj", "o_proj"], "rank_pattern": {"q_proj": 8}}
     (folder / "adapter_config.json").write_text(json.dumps(described))

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxroute.encoders import load_encoder
+from jaxroute.encoders.configuration import read_config
 from jaxroute.encoders.lora import LoraConfig, new_adapters
 from jaxroute.encoders.peft import save_adapters
 from jaxroute.heads import Head
@@ -25,7 +26,7 @@ MODELS, LEVELS = 3, 2
 def network(folder: Path, **changes) -> tuple[Network, Tree, Tree]:
     """A tiny decoder read at layer 2, with adapters and a head that are not zero."""
     tune = TuneConfig(**({"mode": "lora", "lora": LoraConfig(rank=4, alpha=8.0, dropout=0.0)} | changes))
-    decoder = load_encoder(str(folder)).decoder()
+    decoder = load_encoder(str(folder)).network()
     graph, weights = nnx.split(decoder)
     head_graph, parameters, rest = nnx.split(Head(decoder.config.hidden_size, MODELS, LEVELS), nnx.Param, ...)
     generator = np.random.default_rng(0)
@@ -38,7 +39,7 @@ def network(folder: Path, **changes) -> tuple[Network, Tree, Tree]:
         encoder = jax.tree.map(random, new_adapters(tune.lora, decoder.config, jax.random.key(0)))
     trainable = {"encoder": encoder, "head": jax.tree.map(random, nnx.to_pure_dict(parameters))}
     frozen = {
-        "decoder": nnx.to_pure_dict(weights) if tune.mode == "lora" else {},
+        "encoder": nnx.to_pure_dict(weights) if tune.mode == "lora" else {},
         "head": nnx.to_pure_dict(rest),
         "penalty": jnp.float32(0.1),
         "penalties": jnp.array([np.inf, 0.5, np.inf], jnp.float32),
@@ -76,7 +77,7 @@ def test_the_gradient_of_adapters_and_head_is_torchs(tiny_encoder: Path, tmp_pat
     net, trainable, frozen = network(tiny_encoder)
     data = examples()
     sums = summed((net, trainable, frozen), data)
-    save_adapters(tmp_path / "adapter", trainable["encoder"], net.tune.lora, base="base", layers=2)
+    save_adapters(tmp_path / "adapter", trainable["encoder"], net.tune.lora, base="base", network=read_config(tiny_encoder))
     base = AutoModelForCausalLM.from_pretrained(tiny_encoder, dtype=torch.float32)
     model = peft.PeftModel.from_pretrained(base, str(tmp_path / "adapter"), is_trainable=True)
     head = {name: torch.tensor(np.asarray(leaf), requires_grad=True) for name, leaf in trainable["head"].items()}

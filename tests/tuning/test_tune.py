@@ -17,6 +17,7 @@ import pytest
 
 from jaxroute import CheckpointError, EncoderError, Router, RoutingTable, TableError, TrainConfig, load_checkpoint, train
 from jaxroute.checkpoint import Checkpoint, save_checkpoint
+from jaxroute.encoders.configuration import read_config
 from jaxroute.encoders.lora import LoraConfig
 from jaxroute.encoders.peft import load_adapters, save_adapters
 from jaxroute.encoders.trained import TrainedAdapters, TrainedWeights
@@ -72,7 +73,7 @@ def test_a_checkpoint_brings_the_trained_encoder_back(mode: str, tiny_encoder: P
     if mode == "lora":
         adapters, lora = load_adapters(tmp_path / "checkpoint" / "adapter", loaded.encoder.config)
         adapters["query"]["up"][0, 0, 0] += 1.0
-        save_adapters(tmp_path / "checkpoint" / "adapter", adapters, lora, base="other", layers=2)
+        save_adapters(tmp_path / "checkpoint" / "adapter", adapters, lora, base="other", network=read_config(tiny_encoder))
         with pytest.raises(CheckpointError, match="the trained encoder is not as saved"):
             load_checkpoint(tmp_path / "checkpoint")
 
@@ -115,7 +116,13 @@ def test_a_run_can_begin_with_an_adapter(tiny_encoder: Path, fresh_cache: Path, 
     table = outcomes()
     first, _ = train(table, configuration(tiny_encoder, epochs=1, encoder_learning_rate=0.01))
     assert isinstance(first.encoder.trained, TrainedAdapters)
-    save_adapters(tmp_path / "adapter", first.encoder.trained.arrays, first.encoder.trained.lora, base="tiny", layers=2)
+    save_adapters(
+        tmp_path / "adapter",
+        first.encoder.trained.arrays,
+        first.encoder.trained.lora,
+        base="tiny",
+        network=read_config(tiny_encoder),
+    )
     still = {"encoder_learning_rate": 0.0, "head_learning_rate": 0.0, "epochs": 1, "adapter": tmp_path / "adapter"}
     second, _ = train(table, configuration(tiny_encoder, **still))
     assert isinstance(second.encoder.trained, TrainedAdapters)

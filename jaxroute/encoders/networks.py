@@ -1,0 +1,18 @@
+"""The two kinds of network that read a prompt: causal decoders, and BERT, which looks both ways. They are called alike."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxroute.encoders.bert import Bert, BertConfig
+from jaxroute.encoders.decoder import Decoder, DecoderConfig
+
+EncoderNetwork = Decoder | Bert
+EncoderConfig = DecoderConfig | BertConfig
+
+
+def build(config: EncoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> EncoderNetwork:
+    """With random weights, which a loader replaces."""
+    kind = Bert if isinstance(config, BertConfig) else Decoder
+    return kind(config, dtype=dtype, rngs=rngs)
