@@ -49,7 +49,7 @@ def fine_tune(
 ) -> dict[str, np.ndarray]:
     """The trained weights by name, those of the last layer as `weight` and `bias`."""
     tokens, _ = encoder.tokenize(prompts, max_tokens=config.max_tokens)
-    graph, start = nnx.split(encoder.decoder())
+    graph, start = nnx.split(encoder.network())
     generator = np.random.default_rng(config.seed)
     hidden = encoder.config.hidden_size
     parameters = {
@@ -86,7 +86,7 @@ def class_logits(
 ) -> Float[np.ndarray, "queries classes"]:
     """What the trained classifier says; `rows` prompts of like length at a time."""
     tokens, _ = encoder.tokenize(prompts, max_tokens=config.max_tokens)
-    graph, _ = nnx.split(encoder.decoder())
+    graph, _ = nnx.split(encoder.network())
     names = {name: value for name, value in state.items() if name.startswith("encoder/") or name in ("weight", "bias")}
     parameters = jax.tree.map(jnp.asarray, unflatten_dict(names, sep="/"))
     found = np.empty((len(prompts), len(state["bias"])))

@@ -14,5 +14,6 @@ EncoderConfig = DecoderConfig | BertConfig
 
 def build(config: EncoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> EncoderNetwork:
     """With random weights, which a loader replaces."""
-    kind = Bert if isinstance(config, BertConfig) else Decoder
-    return kind(config, dtype=dtype, rngs=rngs)
+    if isinstance(config, BertConfig):
+        return Bert(config, dtype=dtype, rngs=rngs)
+    return Decoder(config, dtype=dtype, rngs=rngs)
