@@ -1,4 +1,4 @@
-"""The command line: `jaxroute demo | train | score | route | assign | universe | sources`, made from the configurations."""
+"""The command line: demo, train, score, route, evaluate, assign, universe, sources, made from the configurations."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Annotated, Literal
 import jax
 import tyro
 
-from jaxroute import assign, demo, score_files, universe
+from jaxroute import assign, demo, evaluate, score_files, universe
 from jaxroute.assign import read_capacity
 from jaxroute.cache import keep_compiled
 from jaxroute.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
+from jaxroute.contest import ContestConfig
 from jaxroute.errors import JaxrouteError, PromptError, SourceError
 from jaxroute.files import check_file, check_folder
 from jaxroute.fitting import check_trainable
@@ -104,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "train": _train,
             "score": _score,
             "route": _route,
+            "evaluate": _evaluate,
             "assign": _assign,
             "universe": _universe,
             "sources": _sources,
@@ -184,6 +186,14 @@ def _route(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
     for column, model in enumerate(routed.models):
         print(f"  {model:<46} {(routed.assignment.choice == column).sum():>7,} prompts")
     print(f"written to {config.output}")
+
+
+def _evaluate(
+    rows: Annotated[ContestConfig, tyro.conf.arg(name="")],
+    config: Annotated[evaluate.EvaluateConfig, tyro.conf.arg(name="")],
+) -> None:
+    """Train routers on outcomes, judge them on others, and write a report, a table and its numbers."""
+    evaluate.main(rows, config)
 
 
 def _assign(config: Annotated[assign.AssignConfig, tyro.conf.arg(name="")]) -> None:

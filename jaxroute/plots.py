@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 
 from jaxroute.evaluation import Curve, hull, single_models
 from jaxroute.files import replacing
@@ -36,6 +37,24 @@ def cost_quality_figure(
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 5.6), layout="constrained")
+    draw_cost_quality(axes, table, curves, unit=unit, scale=scale, logarithmic=logarithmic)
+    axes.set_title(title)
+    axes.legend(loc="best")
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=130)
+    pyplot.close(figure)
+
+
+def draw_cost_quality(
+    axes: Axes,
+    table: RoutingTable,
+    curves: Mapping[str, Curve],
+    *,
+    unit: str,
+    scale: float = 1.0,
+    logarithmic: bool = False,
+) -> None:
+    """The same on axes that are there."""
     cost, quality = single_models(table).means()
     cost = cost * scale
     space = np.geomspace if logarithmic else np.linspace
@@ -54,15 +73,10 @@ def cost_quality_figure(
         axes.set_xscale("log")
     axes.set_xlabel(f"mean cost, {unit}")
     axes.set_ylabel("mean quality")
-    axes.set_title(title)
     axes.grid(alpha=0.3)
     # The name of the dearest model stands outside, where the frame would cut through it.
     axes.spines[["top", "right"]].set_visible(False)
     _label_points(axes, cost, quality, [model.split("/")[-1] for model in table.models])
-    axes.legend(loc="best")
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=130)
-    pyplot.close(figure)
 
 
 def _label_points(axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
