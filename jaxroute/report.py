@@ -25,10 +25,11 @@ figure { margin: .6rem 0; } figcaption { color: #444; font-size: .92rem; max-wid
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-thead th { border-bottom: 2px solid #888; vertical-align: bottom; white-space: normal; }
+thead th { border-bottom: 2px solid #888; vertical-align: bottom; white-space: normal; min-width: 4.5rem; }
+th:first-child, td:first-child { min-width: 7rem; }
 tr.first td { font-weight: 600; } td.tie { color: #555; }
 @media (max-width: 700px) { body { padding: .7rem; } svg.wide { display: none; } svg.narrow { display: block; }
-  td:first-child, th:first-child { max-width: 9.5rem; white-space: normal; overflow-wrap: anywhere; } }
+  td:first-child, th:first-child { max-width: 9rem; white-space: normal; overflow-wrap: break-word; } }
 @media print { svg.wide { display: block; } svg.narrow { display: none; } }
 """
 
@@ -80,7 +81,8 @@ def _gains(judged: Sequence[Judged]) -> str:
     return _figure(
         "What every router gains",
         report_figures.gains(judged),
-        "AIQ over the zero router, with intervals. Beyond the edge: routers that look at the outcomes, such as the oracle.",
+        "AIQ over the zero router, with intervals. Grey ticks: what 95 percent of shuffles of the same choices across queries "
+        "stay below. Beyond the edge: routers that look at the outcomes, such as the oracle.",
     )
 
 
@@ -96,7 +98,7 @@ def _domains(contest: Contest, one: Judged) -> str:
     assert one.choice_at is not None
     return _figure(
         "Where it gains",
-        report_figures.domains(gains_by_domain(contest, one.choice_at), one.name),
+        report_figures.domains(gains_by_domain(contest, one.choice_at)),
         f"Quality of {one.name} over the zero router's at the same mean cost, about {_money(contest, contest.cost_at)}, by "
         "domain. With many domains, a few intervals miss zero by chance.",
     )
@@ -114,7 +116,7 @@ def _table(contest: Contest, judged: Sequence[Judged], over: Sequence[Interval |
     pair = any(one.apgr for one in judged)
     heads = ["router", "AIQ", "over the zero router", "shuffled: mean, 95th", f"{judged[0].name} over it", "fixed price"]
     heads += ["APGR", "CPT(50), CPT(80)"] * pair
-    heads += [f"cost of the best single model's quality, {contest.unit}", "log-loss", "Brier", "calibration error"]
+    heads += ["cost of the best model's quality", "log-loss", "Brier", "calibration error"]
     rows = []
     for one, interval in zip(judged, over, strict=True):
         row = [one.name, f"{100 * one.aiq:.1f}", str(one.gain), _null(one), _told(interval), _told(one.deployed)]
@@ -127,7 +129,9 @@ def _table(contest: Contest, judged: Sequence[Judged], over: Sequence[Interval |
     return _section(
         "The table",
         "AIQ and gains in points. <em>Fixed price</em>: the gain where the price of money is chosen on one half of the queries "
-        "and each query of the other half is routed on its own. <em>Tie</em>: the interval leaves the sign open.",
+        "and each query of the other half is routed on its own. <em>Cost of the best model's quality</em>: the least mean "
+        f"cost, in {contest.unit}, at which a hull is as high as the best single model. <em>Tie</em>: the interval leaves the "
+        "sign open.",
         heads,
         rows,
     )
@@ -189,8 +193,8 @@ def _figure(title: str, drawing: str, caption: str) -> str:
 
 
 def _section(title: str, text: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> str:
-    head = "".join(f"<th>{html.escape(one)}</th>" for one in heads)
     style = ' style="text-align:left;white-space:normal;min-width:18rem"' if words else ""
+    head = "".join(f"<th{style if column == 1 else ''}>{html.escape(one)}</th>" for column, one in enumerate(heads))
     body = "".join(
         f"<tr{' class=first' if not place else ''}><td>{html.escape(row[0])}</td>"
         + "".join(f"<td{style if column == 0 else ''}>{cell}</td>" for column, cell in enumerate(row[1:]))

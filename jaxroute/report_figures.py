@@ -53,7 +53,7 @@ def gains(judged: Sequence[Judged]) -> str:
         _forest(axes, found, within=reachable, highlight=judged[0].name)
         places = [list(found).index(name) for name in marks]
         axes.scatter([100 * marks[name] for name in marks], places, marker="|", s=60, color="#777777", zorder=2)
-        axes.set_xlabel("AIQ over the zero router, points\ngrey tick: 95th percentile of choices shuffled across queries")
+        axes.set_xlabel("AIQ over the zero router, points")
 
     return responsive("gains", "AIQ over the zero router, by router", draw, *_tall(len(found)))
 
@@ -73,33 +73,33 @@ def shares(contest: Contest, one: Judged) -> str:
         axes.stackplot(budgets, 100 * parts, colors=colours, edgecolor="white", linewidth=0.4)
         base = np.cumsum(parts, axis=0) - parts
         for name, share, below, colour in zip(names, parts, base, colours, strict=True):
-            place = int(share.argmax())
-            if share[place] > (0.07 if wide else 0.15):
-                edge = place / (len(budgets) - 1)
+            # Where a band is wide enough for its name; the legend has the others.
+            broad = np.flatnonzero(share > 0.6 * share.max())
+            place = int(broad[len(broad) // 2]) if len(broad) else 0
+            if share[place] > 0.05 and len(broad) > (0.14 if wide else 0.35) * len(budgets):
                 axes.annotate(
                     name,
                     (budgets[place], 100 * (below[place] + share[place] / 2)),
-                    ha="left" if edge < 0.15 else "right" if edge > 0.85 else "center",
+                    ha="center",
                     va="center",
                     fontsize=8,
                     color="black" if np.dot(colour[:3], (0.299, 0.587, 0.114)) > 0.5 else "white",
                 )
-        axes.set(
-            xlim=(budgets[0], budgets[-1]), ylim=(0, 100), xlabel=f"budget, {contest.unit}", ylabel="share of queries, percent"
-        )
+        axes.set(xlim=(budgets[0], budgets[-1]), ylim=(0, 100))
+        axes.set(xlabel=f"budget, {contest.unit}", ylabel="share of queries, percent")
         handles = [Patch(color=colour) for colour in colours]
         axes.legend(handles[::-1], names[::-1], **_beside(wide), title="dear\nto cheap" if wide else None)
 
     return responsive("shares", f"Share of queries by model as the budget moves, {one.name}", draw, 4.6, 6.4)
 
 
-def domains(found: dict[str, Interval], name: str) -> str:
+def domains(found: dict[str, Interval]) -> str:
     """Gains by domain, by size."""
     ordered = dict(sorted(found.items(), key=lambda item: item[1].value))
 
     def draw(axes: Axes, wide: bool) -> None:
         _forest(axes, ordered, within=list(ordered.values()), highlight=None)
-        axes.set_xlabel(f"quality over the zero router at the same cost, points\n{name}")
+        axes.set_xlabel("quality over the zero router\nat the same cost, points")
 
     return responsive("domains", "Gain over the zero router by domain", draw, *_tall(len(found)))
 
