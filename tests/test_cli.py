@@ -35,6 +35,10 @@ def run(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, as a user would run it."""
     program = [sys.executable, "-c", "from jaxroute.cli import run; run()", *arguments]
     environment = os.environ | {"JAXROUTE_CACHE": str(cache)}
+    # A user has not told JAX where to keep what it compiles.
+    environment = {
+        name: value for name, value in environment.items() if not name.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))
+    }
     return subprocess.run(program, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 
