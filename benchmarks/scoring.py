@@ -5,10 +5,11 @@
 256 prompts of MMLU's training part through all 30 layers of SmolLM2 in float32, tokenizing included, in turns in one process:
 ours; torch transformers (sdpa, inference mode, prompts sorted by length, batches padded to their longest, the best of several
 batch sizes); and ours with every prompt padded to the longest, on a part of them, since it is slow.
-7 minutes on 2 cores. Seen, with `--rounds 2 --torch-batches 1 4 8`, on cores with AVX-512 shared with other jobs, which this
-one went before: 14.2 prompts per second, 312 GFLOPS; torch 5.8 in batches of 8 (we are 2.45 times as fast); padded to the
-longest 2.7 (5.26 times). Tried apart, torch did 5.1 in batches of 16 and 3.9 in batches of 32. A second start took 4.0 to
-5.4 s in four tries, of which 2.7 to 3.6 were imports.
+8 minutes on 2 cores. Seen, on cores with AVX-512 and little else running: 15.6 prompts per second, 344 GFLOPS; torch 7.5 in
+batches of 4, the best of 1, 4, 8 and 16 (we are 2.15 times as fast); padded to the longest 3.1 (5.00 times). A second start took
+3.6 s, of which 2.5 were imports. One step of LoRA, rank 16, on 8 x 128 tokens took 2.7 s, torch with PEFT 3.0 (1.15 times);
+peak memory of either alone was 2.6 GB, 3.1 with torch. On the same cores shared with other jobs, which this one went before:
+2.45, 5.26 and 2.54 times, second starts of 4.0 to 5.5 s.
 """
 
 from __future__ import annotations
