@@ -126,7 +126,8 @@ def _entries(contest: Contest, config: EvaluateConfig, kinds: Sequence[RouterKin
         if kind.hindsight:
             started = time.perf_counter()
             curve = kind.curve(contest.train, contest.test)
-            yield Entry(kind.spec, kind.caption, curve, estimate_seconds=time.perf_counter() - started)
+            note = kind.module.note({}, kind.config) if hasattr(kind.module, "note") else ""
+            yield Entry(kind.spec, kind.caption, curve, note, estimate_seconds=time.perf_counter() - started)
         else:
             yield from _by_solver(contest, config, kind.spec, kind.caption, **_estimated(contest, config.output, kind))
     for name, (caption, values, seconds) in checkpoints.items():

@@ -10,6 +10,7 @@ Unlike the code, qualities and mean costs, which decide the bar and the order, a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,10 @@ def curve(train: RoutingTable, test: RoutingTable, config: Config) -> Curve:
     caps = np.quantile(spent, np.linspace(0, 1, config.points))
     points = [_cascade(quality, cost, right ^ wrong, judge_usd, cap) for cap in caps]
     return Curve(np.stack([one for one, _ in points]), np.stack([two for _, two in points]), caps)
+
+
+def note(state: Mapping[str, np.ndarray], config: Config) -> str:
+    return "its judge knows the outcomes, save for its errors: what it would gain, not what can be had"
 
 
 def judge_cost_usd(train: RoutingTable, judge: str, judge_usd: float) -> float:

@@ -7,6 +7,7 @@ The paper describes the method, its published code does not run it; the judge's 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,3 +42,7 @@ def curve(train: RoutingTable, test: RoutingTable, config: Config) -> Curve:
     rows = np.arange(len(test))
     given = [quality[rows, np.argmax(rated[:, : count + 1], axis=1)] for count in range(len(order))]
     return Curve(np.nan_to_num(np.stack(given)), spent.T)
+
+
+def note(state: Mapping[str, np.ndarray], config: Config) -> str:
+    return "its judge knows the outcomes, save for its errors: what it would gain, not what can be had"
