@@ -6,10 +6,10 @@
 ours; torch transformers (sdpa, inference mode, prompts sorted by length, batches padded to their longest, the best of several
 batch sizes); and ours with every prompt padded to the longest, on a part of them, since it is slow.
 8 minutes on 2 cores. Seen, on cores with AVX-512 and little else running: 15.6 prompts per second, 344 GFLOPS; torch 7.5 in
-batches of 4, the best of 1, 4, 8 and 16 (we are 2.15 times as fast); padded to the longest 3.1 (5.00 times). A second start took
-3.6 s, of which 2.5 were imports. One step of LoRA, rank 16, on 8 x 128 tokens took 2.7 s, torch with PEFT 3.0 (1.15 times);
-peak memory of either alone was 2.6 GB, 3.1 with torch. On the same cores shared with other jobs, which this one went before:
-2.45, 5.26 and 2.54 times, second starts of 4.0 to 5.5 s.
+batches of 4, the best of 1, 4, 8 and 16 (we are 2.15 times as fast); padded to the longest 3.1 (5.00 times). A second start
+took 3.6 s, of which 2.5 were imports. One step of LoRA, rank 16, on 8 x 128 tokens took 2.7 s, torch with PEFT 3.0 (1.15
+times); peak memory of either alone was 2.6 GB, 3.1 with torch. On the same cores shared with other jobs, which this one went
+before: 2.45, 5.26 and 2.54 times, second starts of 4.0 to 5.5 s.
 """
 
 from __future__ import annotations
