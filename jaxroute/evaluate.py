@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from jaxroute.evaluation import BUDGETS, Interval
 from jaxroute.files import LOCK, alone_in, check_folder, replacing, write_json
 from jaxroute.judging import Entry, Judged, difference, enter, judge
 from jaxroute.routers import RouterKind, find_router, is_router, load_router, router_names
+from jaxroute.table import Queries, RoutingTable
 from solvers import SOLVERS, solve
 
 BASELINES = ("best_single", "random", "prompt_length", "domain_mean", "zero_router", "oracle")
@@ -95,9 +96,11 @@ def evaluate(contest: Contest, config: EvaluateConfig) -> Evaluation:
     kinds = chosen_routers(config)
     known = [kind.spec for kind in kinds]
     kinds += [find_router(name) for name in BASELINES if name not in known and (name != "domain_mean" or contest.has_domains)]
+    checkpoints = [_Checkpoint.load(folder, contest.test.models) for folder in config.checkpoint]
     print("\n".join(contest.notes))
+    total = sum(1 if kind.hindsight else len(config.solvers) for kind in kinds) + len(checkpoints) * len(config.solvers)
     with alone_in(config.output):
-        entries = tqdm(_entries(contest, config, kinds), desc="routers", total=len(kinds) + len(config.checkpoint), unit="")
+        entries = tqdm(_entries(contest, config, kinds, checkpoints), desc="routers", total=total, unit=" routers")
         evaluation = Evaluation(contest, [judge(contest, one, shuffles=config.shuffles) for one in entries])
         _write(config.output, evaluation)
     print(_printed(evaluation))
@@ -120,8 +123,9 @@ def chosen_routers(config: EvaluateConfig) -> list[RouterKind]:
     return [find_router(spec) for spec in found]
 
 
-def _entries(contest: Contest, config: EvaluateConfig, kinds: Sequence[RouterKind]) -> Iterator[Entry]:
-    checkpoints = {str(folder): _checkpoint(contest, folder) for folder in config.checkpoint}
+def _entries(
+    contest: Contest, config: EvaluateConfig, kinds: Sequence[RouterKind], checkpoints: Sequence[_Checkpoint]
+) -> Iterator[Entry]:
     for kind in kinds:
         if kind.hindsight:
             started = time.perf_counter()
@@ -130,8 +134,8 @@ def _entries(contest: Contest, config: EvaluateConfig, kinds: Sequence[RouterKin
             yield Entry(kind.spec, kind.caption, curve, note, estimate_seconds=time.perf_counter() - started)
         else:
             yield from _by_solver(contest, config, kind.spec, kind.caption, **_estimated(contest, config.output, kind))
-    for name, (caption, values, seconds) in checkpoints.items():
-        yield from _by_solver(contest, config, name, caption, estimates=values, estimate_seconds=seconds)
+    for one in checkpoints:
+        yield from _by_solver(contest, config, one.name, one.caption, **one.estimated(contest.test))
 
 
 def _by_solver(contest: Contest, config: EvaluateConfig, name: str, caption: str, **estimated) -> Iterator[Entry]:
@@ -163,23 +167,35 @@ def _estimated(contest: Contest, output: Path, kind: RouterKind) -> Mapping:
         }
 
 
-def _checkpoint(contest: Contest, folder: Path) -> tuple[str, np.ndarray, float]:
-    """What it is, its estimates of the test rows, and how long they took."""
-    test, started = contest.test, time.perf_counter()
-    if folder.is_dir() and is_router(folder):
-        trained = load_router(folder)
-        models, caption = trained.models, f"checkpoint of {trained.kind.spec}"
-        values = trained.estimate(test.queries)
-    else:
-        predictor = load_checkpoint(folder).predictor
-        models, caption = predictor.models, "checkpoint of a predictor"
-        values = predictor.estimate(test.prompts).values
-    missing = [model for model in test.models if model not in models]
-    if missing:
-        raise TableError(
-            f"checkpoint={str(folder)!r} does not know the models {', '.join(missing)}; it knows {', '.join(models)}"
-        )
-    return caption, values[:, [models.index(model) for model in test.models]], time.perf_counter() - started
+@dataclass(frozen=True)
+class _Checkpoint:
+    """A trained router or predictor."""
+
+    name: str
+    caption: str
+    models: list[str]
+    estimate: Callable[[Queries], np.ndarray]
+
+    @staticmethod
+    def load(folder: Path, wanted: Sequence[str]) -> _Checkpoint:
+        """Raises `TableError` where it does not know a wanted model."""
+        if folder.is_dir() and is_router(folder):
+            trained = load_router(folder)
+            found = _Checkpoint(str(folder), f"checkpoint of {trained.kind.spec}", trained.models, trained.estimate)
+        else:
+            predictor = load_checkpoint(folder).predictor
+            estimate = lambda queries: predictor.estimate(queries.prompts).values  # noqa: E731
+            found = _Checkpoint(str(folder), "checkpoint of a predictor", predictor.models, estimate)
+        missing = [model for model in wanted if model not in found.models]
+        if missing:
+            raise TableError(f"checkpoint={str(folder)!r} knows {', '.join(found.models)}, but not {', '.join(missing)}")
+        return found
+
+    def estimated(self, test: RoutingTable) -> Mapping:
+        """Estimates of the test rows, and how long they took."""
+        started = time.perf_counter()
+        values = self.estimate(test.queries)[:, [self.models.index(model) for model in test.models]]
+        return {"estimates": values, "estimate_seconds": time.perf_counter() - started}
 
 
 def _code() -> str:

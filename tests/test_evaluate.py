@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from jaxroute.contest import ContestConfig, make_contest, read_contest
 from jaxroute.errors import RouterError, TableError
 from jaxroute.evaluate import EvaluateConfig, chosen_routers, evaluate
 from jaxroute.evaluation import aiq_gain
+from jaxroute.routers import find_router
 from jaxroute.sources import load_source
 from jaxroute.table import RoutingTable
 
@@ -172,6 +174,21 @@ def test_the_command_refuses_a_folder_of_other_files(tmp_path, monkeypatch, caps
         cli.run()
     assert ended.value.code == cli.BAD_INPUT and "holds other files" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_checkpoint_is_judged_beside_the_router_that_it_is_of(simulated, tmp_path):
+    test, train = simulated.split(0.4, seed=0)
+    find_router("domain_mean").fit(train).save(tmp_path / "checkpoint")
+    contest = make_contest(train, test, resamples=20)
+    config = EvaluateConfig(router=("domain_mean",), checkpoint=(tmp_path / "checkpoint",), budgets=5, shuffles=1)
+    judged = {one.name: one for one in evaluate(contest, replace(config, output=tmp_path / "run")).judged}
+    assert judged[str(tmp_path / "checkpoint")].aiq == judged["domain_mean"].aiq
+    without = contest.test.models[:-1]
+    fewer = make_contest(train.select(models=without), test.select(models=without))
+    find_router("domain_mean").fit(fewer.train).save(tmp_path / "checkpoint")
+    with pytest.raises(TableError, match=f"not {contest.test.models[-1]}"):
+        evaluate(contest, replace(config, output=tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_command_lists_the_routers(capsys):
