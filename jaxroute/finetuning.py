@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,10 @@ from jaxtyping import Array, Float, Int
 from tqdm.auto import tqdm
 
 from jaxroute.encoders import Encoder
+from jaxroute.scoring import bucket_length
 
-SHORTEST = 32
-"""Tokens; shorter prompts are padded to as many."""
+TOGETHER = 50
+"""Batches that are sorted by length together."""
 Loss = Callable[[Array, Array, Array], Array]
 """Of a batch, from logits and labels, both `(queries, classes)`, and the queries' weights."""
 
@@ -60,35 +62,23 @@ def fine_tune(
     }
     optimizer = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
 
-    @partial(jax.jit, donate_argnums=1)
-    def add_gradient(parameters, gradient, batch, label, weight):
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(parameters, state, batch, label, weight):
         def of(parameters):
-            # A mean over the rows of the part, as a share of the mean over the rows of the batch.
-            share = len(label) / config.batch_size
-            return share * loss(_logits(graph, parameters, batch, encoder.config.layers, config.pooling), label, weight)
+            return loss(_logits(graph, parameters, batch, encoder.config.layers, config.pooling), label, weight)
 
-        value, more = jax.value_and_grad(of)(parameters)
-        return value, jax.tree.map(jnp.add, gradient, more)
-
-    @partial(jax.jit, donate_argnums=(0, 1, 2))
-    def update(parameters, state, gradient):
+        value, gradient = jax.value_and_grad(of)(parameters)
         updates, state = optimizer.update(gradient, state, parameters)
-        return optax.apply_updates(parameters, updates), state, jax.tree.map(jnp.zeros_like, gradient)
+        return optax.apply_updates(parameters, updates), state, value
 
-    state, gradient, order = optimizer.init(parameters), jax.tree.map(jnp.zeros_like, parameters), np.empty(0, int)
+    state = optimizer.init(parameters)
+    batches = _batches(np.array([len(ids) for ids in tokens]), config.batch_size, generator)
     with tqdm(total=config.steps, desc="fine-tuning the encoder", unit=" updates", delay=1) as bar:
-        for _ in range(config.steps):
-            while len(order) < config.batch_size:
-                order = np.append(order, generator.permutation(len(prompts)))
-            rows, order = order[: config.batch_size], order[config.batch_size :]
-            values = []
-            for part, counted in _parts(tokens, rows):
-                batch = _padded([tokens[row] for row in part])
-                value, gradient = add_gradient(parameters, gradient, batch, label[part], weight[part] * counted)
-                values.append(value)
-            parameters, state, gradient = update(parameters, state, gradient)
+        for rows, counted in islice(batches, config.steps):
+            batch = _padded([tokens[row] for row in rows])
+            parameters, state, value = step(parameters, state, batch, label[rows], weight[rows] * counted)
             bar.update()
-            bar.set_postfix_str(f"loss {sum(map(float, values)):.4f}")
+            bar.set_postfix_str(f"loss {float(value):.4f}")
     return {name: np.asarray(value) for name, value in flatten_dict(parameters, sep="/").items()}
 
 
@@ -116,24 +106,28 @@ def _logits(graph, parameters, batch, layers: int, pooling: str):
     return network(tokens, lengths, taps=((layers, pooling),))[:, 0] @ parameters["weight"] + parameters["bias"]
 
 
-def _parts(
-    tokens: list[np.ndarray], rows: Int[np.ndarray, " batch"]
-) -> Iterator[tuple[Int[np.ndarray, " part"], Float[np.ndarray, " part"]]]:
-    """Rows of like length, as many as a power of two, and whether each counts.
+def _batches(
+    lengths: Int[np.ndarray, " queries"], batch_size: int, generator: np.random.Generator
+) -> Iterator[tuple[Int[np.ndarray, " batch"], Float[np.ndarray, " batch"]]]:
+    """Rows, and whether each counts, epoch after epoch; an epoch's last batch is filled up with rows that do not.
 
-    Padded to the longest of 8, prompts of MMLU are a third of their batch; by lengths, each rounded up to a power of two, there
-    are few shapes and little padding.
+    Batches are of like length: of MMLU's prompts in random ones, two thirds would be padding. Rows are drawn, sorted by length
+    within every `TOGETHER` batches, cut into batches, and these drawn again (transformers' `group_by_length`).
     """
-    length = np.array([max(SHORTEST, 1 << (len(tokens[row]) - 1).bit_length()) for row in rows])
-    for bucket in np.unique(length):
-        part = rows[length == bucket]
-        size = 1 << (len(part) - 1).bit_length()
-        yield np.resize(part, size), (np.arange(size) < len(part)).astype(np.float32)
+    while True:
+        order, epoch = generator.permutation(len(lengths)), []
+        for start in range(0, len(order), TOGETHER * batch_size):
+            part = order[start : start + TOGETHER * batch_size]
+            part = part[np.argsort(lengths[part], kind="stable")]
+            epoch += [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
+        for place in generator.permutation(len(epoch)):
+            counted = np.arange(batch_size) < len(epoch[place])
+            yield np.resize(epoch[place], batch_size), counted.astype(np.float32)
 
 
 def _padded(tokens: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.array([len(ids) for ids in tokens], np.int32)
-    padded = np.zeros((len(tokens), max(SHORTEST, 1 << (int(lengths.max()) - 1).bit_length())), np.int32)
+    padded = np.zeros((len(tokens), bucket_length(int(lengths.max()))), np.int32)
     for row, ids in enumerate(tokens):
         padded[row, : len(ids)] = ids
     return padded, lengths
