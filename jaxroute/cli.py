@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,11 +17,12 @@ from jaxroute.assign import read_capacity
 from jaxroute.cache import keep_compiled
 from jaxroute.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
 from jaxroute.contest import ContestConfig
-from jaxroute.errors import JaxrouteError, PromptError, SourceError
+from jaxroute.errors import JaxrouteError, PromptError, RouterError, SourceError
 from jaxroute.files import check_file, check_folder
 from jaxroute.fitting import check_trainable
 from jaxroute.prices import ROUTOO_TABLE_1, PriceList, load_prices, priced
 from jaxroute.router import Router, write_assignment
+from jaxroute.routers import find_router, is_router
 from jaxroute.sources import SCHEMA, SOURCES, chosen_table
 from jaxroute.sources.fetch import PUBLISHED, fetch
 from jaxroute.sources.simulated import simulated_prices
@@ -49,6 +50,9 @@ class Train:
     prices: Path | None = None
     """JSON, {"model": {"input": 0.2, "output": 0.6}} in dollars per million tokens. Default: the source's own list; for a
     table without one, an answer is taken to cost its model's mean."""
+    router: str = "predictor"
+    """Another router, as `jaxroute evaluate --router list` prints them, with its options as in knn:neighbours=5, or a .py file
+    of your own. The options below are the predictor's."""
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
 
@@ -135,7 +139,10 @@ def _demo(config: Annotated[demo.DemoConfig, tyro.conf.arg(name="")]) -> None:
 
 
 def _train(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
-    """Train a predictor on a table of outcomes and write a checkpoint."""
+    """Train a predictor, or another router, on a table of outcomes and write a checkpoint."""
+    if config.router != "predictor":
+        _train_router(config)
+        return
     check_folder("output", config.output, ours=is_checkpoint)
     table = chosen_table(config.table, config.source, config.path)
     check_trainable(table, config.config)
@@ -153,6 +160,25 @@ def _train(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     about = {"trained_on": table.name, "queries": len(table), "held_out_log_loss": report.held_out_loss}
     about["training"] = described(config.config)
     save_checkpoint(config.output, Checkpoint(predictor=predictor, pricing=pricing, about=about))
+    print(f"checkpoint written to {config.output}/")
+
+
+def _train_router(config: Train) -> None:
+    given = [one.name for one in fields(TrainConfig) if getattr(config.config, one.name) != getattr(TrainConfig(), one.name)]
+    if given or config.prices:
+        raise RouterError(
+            f"router={config.router!r} reads none of {', '.join(given + ['prices'] * bool(config.prices))}, which are the "
+            "predictor's; give its own options as in NAME:option=value"
+        )
+    kind = find_router(config.router)
+    check_folder("output", config.output, ours=is_router)
+    if kind.hindsight:
+        raise RouterError(f"router={config.router!r} looks at the outcomes of what it answers: it can only be evaluated")
+    table = chosen_table(config.table, config.source, config.path)
+    print(table)
+    trained = kind.fit(table)
+    trained.save(config.output)
+    print(trained.note, end="\n" * bool(trained.note))
     print(f"checkpoint written to {config.output}/")
 
 

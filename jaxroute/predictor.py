@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxroute.encoders import Encoder
 from jaxroute.features import FeatureConfig, prompt_features
@@ -46,6 +46,10 @@ class Predictor:
         features = prompt_features(self.encoder, prompts, self.features)
         values = head_estimates(self.head, features.values, kind=kind)
         return Estimates(values=values, cut=features.cut, features=features.values)
+
+    def count_tokens(self, prompts: list[str]) -> Int[np.ndarray, " queries"]:
+        """Tokens of every prompt, however long, as the encoder counts them."""
+        return self.encoder.count_tokens(prompts)
 
 
 def head_estimates(

@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float, Int
 
 from jaxroute.checkpoint import Checkpoint, load_checkpoint
 from jaxroute.encoders import check_prompts
-from jaxroute.errors import TableError
+from jaxroute.errors import CheckpointError, TableError
 from jaxroute.files import replacing
 from jaxroute.prices import PriceList, Pricing
+from jaxroute.routers import RouterPredictor, TrainedRouter, is_router, load_router
 from solvers import Assignment, InfeasibleProblem, InfeasibleValue, Problem, at_price, check_solver, solve
 
 
@@ -34,23 +35,30 @@ class Routed:
 
 
 class Router:
-    """A trained predictor and its prices, ready for prompts."""
+    """A trained predictor, or another trained router, and its prices, ready for prompts."""
 
-    def __init__(self, checkpoint: Checkpoint):
-        self.checkpoint = checkpoint
-        self.predictor = checkpoint.predictor
+    def __init__(self, checkpoint: Checkpoint | TrainedRouter):
+        self.predictor = RouterPredictor(checkpoint) if isinstance(checkpoint, TrainedRouter) else checkpoint.predictor
+        self.pricing = checkpoint.pricing
 
     @classmethod
     def load(cls, checkpoint: Path | str, *, encoder: str | None = None) -> Router:
-        """Read a checkpoint folder; `encoder` names the encoder's place where it has moved. Raises `CheckpointError`."""
-        return cls(load_checkpoint(checkpoint, encoder=encoder))
+        """Read a folder that `jaxroute train` wrote; `encoder` names the encoder's place where it has moved.
+
+        Raises `CheckpointError`.
+        """
+        if not is_router(Path(checkpoint)):
+            return cls(load_checkpoint(checkpoint, encoder=encoder))
+        if encoder is not None:
+            raise CheckpointError(f"encoder={encoder!r}: the checkpoint {str(checkpoint)!r} is of another router: leave it out")
+        return cls(load_router(checkpoint))
 
     @property
     def models(self) -> list[str]:
         return self.predictor.models
 
     def estimate(self, prompts: Sequence[str]) -> Float[np.ndarray, "queries models"]:
-        """Estimated quality, in [0, 1], of every model's answer to every prompt."""
+        """Estimated quality, in [0, 1], of every model's answer to every prompt; of other routers, what they rank models by."""
         check_prompts(prompts)
         return self.predictor.estimate(list(prompts)).values
 
@@ -121,7 +129,7 @@ class Router:
         pricing = self._pricing(chosen, prices)
         check_prompts(prompts)
         prompts = list(prompts)
-        tokens = self.predictor.encoder.count_tokens(prompts)
+        tokens = self.predictor.count_tokens(prompts)
         cost, assumption = pricing.expected_cost_usd(tokens, output_tokens=output_tokens)
         limits: dict[str, Any] = {
             "available": available,
@@ -173,7 +181,9 @@ class Router:
         return chosen
 
     def _pricing(self, models: list[str], prices: PriceList | None) -> Pricing:
-        pricing = self.checkpoint.pricing.select(models)
+        if prices is not None and isinstance(self.predictor, RouterPredictor):
+            raise TableError("prices are per token, and this router counts none: leave them out, and means are taken")
+        pricing = self.pricing.select(models)
         return pricing if prices is None else replace(pricing, prices=prices)
 
 

@@ -22,26 +22,41 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import math
 import pkgutil
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import tyro
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxroute import baselines
-from jaxroute.encoders import load_encoder
+from jaxroute.encoders import check_prompts, load_encoder
 from jaxroute.errors import CheckpointError, RouterError
 from jaxroute.evaluation import Curve
 from jaxroute.files import check_folder, replacing_folder
+from jaxroute.predictor import Estimates
+from jaxroute.prices import Pricing
 from jaxroute.table import Queries, RoutingTable
 
 FORMAT = 1
 FILES = {"router.json", "state.npz"}
+FIELDS: dict[str, type] = {
+    "format": int,
+    "spec": str,
+    "config": dict,
+    "code_sha256": object,
+    "models": list,
+    "mean_cost_usd": list,
+    "state_sha256": str,
+}
 ENCODER = "encoder_sha256"
 
 
@@ -75,7 +90,18 @@ class RouterKind:
         state = dict(self.module.fit(train, self.config))
         if (identity := self.encoder_identity()) is not None:
             state[ENCODER] = np.array(identity)
-        return TrainedRouter(self, list(train.models), state)
+        return TrainedRouter(self, list(train.models), train.mean_cost_usd().tolist(), state)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Its options, as JSON has them."""
+        return json.loads(json.dumps(asdict(self.config), default=str))
+
+    @property
+    def own_code(self) -> str | None:
+        """SHA-256 of a file of one's own; None for a router of this package."""
+        path = Path(str(self.module.__file__))
+        return None if self.module.__name__.startswith(f"{baselines.__name__}.") else _hash(path)
 
     def encoder_identity(self) -> str | None:
         """The content hash of the encoder that it reads prompts with; None where it has none."""
@@ -92,6 +118,8 @@ class TrainedRouter:
 
     kind: RouterKind
     models: list[str]
+    mean_cost_usd: list[float]
+    """Dollars per query, each model's mean in training: what an answer is expected to cost."""
     state: Mapping[str, np.ndarray]
 
     def estimate(self, queries: Queries) -> Float[np.ndarray, "queries models"]:
@@ -110,6 +138,11 @@ class TrainedRouter:
         return values
 
     @property
+    def pricing(self) -> Pricing:
+        """Every answer is expected to cost its model's mean."""
+        return Pricing(models=self.models, mean_cost_usd=self.mean_cost_usd)
+
+    @property
     def note(self) -> str:
         """What a reader of its numbers must know; empty where there is nothing."""
         return self.kind.module.note(self.state, self.kind.config) if hasattr(self.kind.module, "note") else ""
@@ -126,11 +159,39 @@ class TrainedRouter:
     def save(self, folder: Path | str) -> None:
         """Write the whole of it, or nothing; an earlier one at `folder` is replaced, anything else is refused."""
         check_folder("router", Path(folder), ours=is_router)
-        described = {"format": FORMAT, "spec": self.kind.spec, "config": asdict(self.kind.config), "models": self.models}
+        described = {
+            "format": FORMAT,
+            "spec": self.kind.spec,
+            "config": self.kind.described,
+            "code_sha256": self.kind.own_code,
+            "models": self.models,
+            "mean_cost_usd": self.mean_cost_usd,
+        }
         with replacing_folder(folder) as partial:
             np.savez(partial / "state.npz", **dict(self.state))  # pyright: ignore[reportArgumentType]
-            described["state_sha256"] = hashlib.sha256((partial / "state.npz").read_bytes()).hexdigest()
-            (partial / "router.json").write_text(json.dumps(described, indent=2, default=str) + "\n")
+            described["state_sha256"] = _hash(partial / "state.npz")
+            (partial / "router.json").write_text(json.dumps(described, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class RouterPredictor:
+    """A trained router in the predictor's place, for prompts of which nothing else is known."""
+
+    trained: TrainedRouter
+
+    @property
+    def models(self) -> list[str]:
+        return self.trained.models
+
+    def estimate(self, prompts: list[str]) -> Estimates:
+        """As `Predictor.estimate`; larger is better, in whatever unit the router has."""
+        check_prompts(prompts)
+        values = self.trained.estimate(Queries(prompts, [""] * len(prompts)))
+        return Estimates(values=values, cut=0, features=np.empty((len(prompts), 0)))
+
+    def count_tokens(self, prompts: list[str]) -> Int[np.ndarray, " queries"]:
+        """None are counted: answers cost their model's mean."""
+        return np.zeros(len(prompts), np.int64)
 
 
 def find_router(spec: str) -> RouterKind:
@@ -149,28 +210,69 @@ def find_router(spec: str) -> RouterKind:
             raise RouterError(f"router={spec!r}: {part!r} is none of its options, which are {', '.join(known) or 'none'}")
         arguments += [f"--{option}", *value.split(",")]
     try:
-        config = tyro.cli(module.Config, args=arguments, console_outputs=False) if arguments else module.Config()
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            config = tyro.cli(module.Config, args=arguments) if arguments else module.Config()
     except SystemExit:
-        raise RouterError(f"router={spec!r}: an option's value does not fit; {module.Config.__doc__} {known}") from None
+        raise RouterError(f"router={spec!r}: an option's value does not fit; the defaults are {module.Config()}") from None
     return RouterKind(spec, module, config)
 
 
 def load_router(folder: Path | str) -> TrainedRouter:
-    """Read what `TrainedRouter.save` wrote. Raises `CheckpointError` where it is anything else."""
+    """Read what `TrainedRouter.save` wrote. Raises `CheckpointError` listing everything that is not as it was."""
     folder = Path(folder)
     try:
         described = json.loads((folder / "router.json").read_text(encoding="utf-8"))
-        if set(described) != {"format", "spec", "config", "models", "state_sha256"} or described["format"] != FORMAT:
-            raise ValueError(f"router.json has the keys {sorted(described)}")
-        if hashlib.sha256((folder / "state.npz").read_bytes()).hexdigest() != described["state_sha256"]:
-            raise ValueError("state.npz is not as saved")
         with np.load(folder / "state.npz", allow_pickle=False) as stored:
             state = dict(stored)
-    except (OSError, ValueError, TypeError) as error:
+        if problems := _misshapen(described) or _changed(folder, described):
+            raise ValueError("; ".join(problems))
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
         raise CheckpointError(
             f"checkpoint={str(folder)!r} is no whole router: {error}; copy it again or train again"
         ) from error
-    return TrainedRouter(find_router(described["spec"]), described["models"], state)
+    return TrainedRouter(find_router(described["spec"]), described["models"], described["mean_cost_usd"], state)
+
+
+def _misshapen(described: Any) -> list[str]:
+    if not isinstance(described, dict):
+        return ["router.json holds no object"]
+    problems = [f"{name} is missing" for name in FIELDS if name not in described]
+    problems += [f"{name} is unknown" for name in described if name not in FIELDS]
+    problems += [
+        f"{name}={described[name]!r} is not a {kind.__name__}"
+        for name, kind in FIELDS.items()
+        if name in described and kind is not object and not isinstance(described[name], kind)
+    ]
+    if problems:
+        return problems
+    models, cost = described["models"], described["mean_cost_usd"]
+    if described["format"] != FORMAT:
+        problems.append(f"its format is {described['format']}, this version reads {FORMAT}")
+    if not models or not all(isinstance(model, str) for model in models) or len(set(models)) != len(models):
+        problems.append(f"models={models} must be distinct names")
+    if len(cost) != len(models) or not all(isinstance(one, int | float) and 0 <= one < math.inf for one in cost):
+        problems.append(f"mean_cost_usd={cost} must be a number, finite and >= 0, for each of the {len(models)} models")
+    return problems
+
+
+def _changed(folder: Path, described: dict[str, Any]) -> list[str]:
+    """What is not as it was in training: the state, the router's options, a file of one's own."""
+    try:
+        kind = find_router(described["spec"])
+    except RouterError as error:
+        return [str(error)]
+    problems = []
+    if _hash(folder / "state.npz") != described["state_sha256"]:
+        problems.append("state.npz is not as saved")
+    saved, now = described["config"], kind.described
+    problems += [
+        f"{name} was {saved.get(name)!r} and is {now.get(name)!r}"
+        for name in sorted(set(saved) | set(now))
+        if saved.get(name) != now.get(name)
+    ]
+    if kind.own_code != described["code_sha256"]:
+        problems.append(f"{described['spec'].split(':')[0]} is another file than in training")
+    return problems
 
 
 def router_names() -> dict[str, str]:
@@ -180,8 +282,8 @@ def router_names() -> dict[str, str]:
 
 
 def is_router(folder: Path) -> bool:
-    """Whether `folder` holds a router and nothing else."""
-    return {path.name for path in folder.iterdir()} == FILES
+    """Whether `folder` holds a trained router and nothing else."""
+    return folder.is_dir() and {path.name for path in folder.iterdir()} == FILES
 
 
 def _module(name: str) -> ModuleType:
@@ -197,3 +299,8 @@ def _module(name: str) -> ModuleType:
     if name not in known:
         raise RouterError(f"router={name!r} is unknown; known are {', '.join(known)}, or give a .py file of your own")
     return importlib.import_module(f"{baselines.__name__}.{name}")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,9 +26,11 @@ from jaxroute.errors import OutputError, PromptError
 from jaxroute.files import LOCK, alone_in, check_folder, replacing, write_json
 from jaxroute.predictor import Predictor
 from jaxroute.prompt_files import PromptFile, PromptRow, check_prompt_file
+from jaxroute.routers import RouterPredictor, is_router, load_router
 from jaxroute.scoring import ScoringConfig
-from jaxroute.streaming import estimate_stream
+from jaxroute.streaming import estimate_stream, router_stream
 
+AnyPredictor = Predictor | RouterPredictor
 FORMAT = 1
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
@@ -89,7 +91,7 @@ def score_file(config: ScoreConfig) -> ScoreReport:
         return _score(config, predictor, prompts)
 
 
-def _score(config: ScoreConfig, predictor: Predictor, prompts: PromptFile) -> ScoreReport:
+def _score(config: ScoreConfig, predictor: AnyPredictor, prompts: PromptFile) -> ScoreReport:
     _check_columns(predictor.models, prompts)
     _check_manifest(config, _manifest(config, predictor, prompts))
     paths = [
@@ -108,7 +110,7 @@ def _score(config: ScoreConfig, predictor: Predictor, prompts: PromptFile) -> Sc
     return report
 
 
-def _shards(config: ScoreConfig, predictor: Predictor, prompts: PromptFile, start: int, bar: tqdm) -> Iterator:
+def _shards(config: ScoreConfig, predictor: AnyPredictor, prompts: PromptFile, start: int, bar: tqdm) -> Iterator:
     """(first row, rows, scored) of every window from row `start` on."""
     window: list[PromptRow] = []
 
@@ -117,7 +119,11 @@ def _shards(config: ScoreConfig, predictor: Predictor, prompts: PromptFile, star
             window.append(row)
             yield row.prompt
 
-    stream = estimate_stream(predictor, texts(), window=config.rows_per_shard, config=config.scoring, progress=bar.update)
+    window_of = {"window": config.rows_per_shard, "progress": bar.update}
+    if isinstance(predictor, RouterPredictor):
+        stream = router_stream(predictor, texts(), **window_of)
+    else:
+        stream = estimate_stream(predictor, texts(), config=config.scoring, **window_of)
     while True:
         try:
             scored = next(stream, None)
@@ -131,7 +137,12 @@ def _shards(config: ScoreConfig, predictor: Predictor, prompts: PromptFile, star
         window.clear()
 
 
-def _predictor(config: ScoreConfig) -> Predictor:
+def _predictor(config: ScoreConfig) -> AnyPredictor:
+    if is_router(config.checkpoint):
+        given = [name for name in ("max_tokens", "truncation_side", "encoder") if getattr(config, name) is not None]
+        if given:
+            raise OutputError(f"{', '.join(given)}: the checkpoint is of another router than the predictor: leave it out")
+        return RouterPredictor(load_router(config.checkpoint))
     predictor = load_checkpoint(config.checkpoint, encoder=config.encoder).predictor
     features = predictor.features
     if config.max_tokens is not None:
@@ -147,17 +158,18 @@ def _check_columns(models: list[str], prompts: PromptFile) -> None:
         raise OutputError(f"models named {', '.join(taken)} cannot be columns beside row, id and cut: rename them")
 
 
-def _manifest(config: ScoreConfig, predictor: Predictor, prompts: PromptFile) -> dict[str, Any]:
+def _manifest(config: ScoreConfig, predictor: AnyPredictor, prompts: PromptFile) -> dict[str, Any]:
     """What decides the result; how prompts are batched decides its last digits only and may change."""
     with config.prompts.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
-    checkpoint = hashlib.sha256((config.checkpoint / "config.json").read_bytes()).hexdigest()
+    other = isinstance(predictor, RouterPredictor)
+    described = config.checkpoint / ("router.json" if other else "config.json")
     return {
         "format": FORMAT,
-        "checkpoint_sha256": checkpoint,
+        "checkpoint_sha256": hashlib.sha256(described.read_bytes()).hexdigest(),
         "models": predictor.models,
-        "max_tokens": predictor.features.max_tokens,
-        "truncation_side": predictor.features.truncation_side,
+        "max_tokens": None if other else predictor.features.max_tokens,
+        "truncation_side": None if other else predictor.features.truncation_side,
         "prompts": config.prompts.name,
         "prompts_sha256": content,
         "rows": prompts.rows,

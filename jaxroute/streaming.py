@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from jaxroute.features import check_layers
 from jaxroute.predictor import Predictor, head_estimates
+from jaxroute.routers import RouterPredictor
 from jaxroute.scoring import BatchEncoder, ScoringConfig
 
 WINDOW = 10_000
@@ -60,6 +61,18 @@ def estimate_stream(
         was_cut = np.zeros(len(rows), bool)
         was_cut[cut] = True
         yield Scored(prompts=read, values=_estimates(predictor, hidden)[order], cut=was_cut[order])
+
+
+def router_stream(
+    router: RouterPredictor, prompts: Iterable[str], *, window: int = WINDOW, progress: Callable[[int], object] | None = None
+) -> Iterator[Scored]:
+    """The same for another trained router."""
+    stream = iter(prompts)
+    while read := list(islice(stream, window)):
+        values = router.estimate(read).values
+        if progress:
+            progress(len(read))
+        yield Scored(prompts=read, values=values, cut=np.zeros(len(read), bool))
 
 
 def _estimates(predictor: Predictor, hidden: Float[np.ndarray, "queries features"]) -> Float[np.ndarray, "queries models"]:

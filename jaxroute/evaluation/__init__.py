@@ -35,7 +35,7 @@ from jaxroute.evaluation.honest import deployable_curve, shuffled_gains
 from jaxroute.evaluation.hulls import aiq, aiqs, hull, hull_quality, hulls, interpolated_quality, least_cost
 from jaxroute.evaluation.leaderboards import LeaderboardGains, llmrouterbench_gains, routerarena_score
 from jaxroute.evaluation.outcomes import BUDGETS, Curve, Outcome, cost_quality_curve, curve_of, outcome, single_models
-from jaxroute.evaluation.pairs import CallCurve, apgr, apgr_measure, call_curve, cpt, cpt_measure, pgr
+from jaxroute.evaluation.pairs import CallCurve, apgr, apgr_measure, calibrated_threshold, call_curve, cpt, cpt_measure, pgr
 
 __all__ = [
     "BUDGETS",
@@ -59,6 +59,7 @@ __all__ = [
     "bert_similarity",
     "bootstrap_weights",
     "brier",
+    "calibrated_threshold",
     "call_curve",
     "cost_quality_curve",
     "cpt",

@@ -111,6 +111,22 @@ def cpt_measure(
     return _measure(weak, strong, score, thresholds, lambda curve: _first_crossing(curve, recovered))
 
 
+def calibrated_threshold(score: Float[np.ndarray, " queries"], share: float) -> float:
+    """The least threshold at or above which lies at most `share` of the scores, those of one's own prompts.
+
+    RouteLLM calibrates its routers like that: a new prompt goes to the strong model where its score reaches the threshold, and
+    as many do as wanted, as far as new prompts are like these. With equal scores it may be fewer; infinite where it is none.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share={share} must be a share of the calls, from 0 to 1")
+    if not len(score) or not np.isfinite(score).all():
+        raise TableError("calibration needs the scores of some prompts, all of them finite")
+    values, count = np.unique(score, return_counts=True)
+    called = np.cumsum(count[::-1])[::-1]
+    fits = called <= share * len(score) * (1 + 1e-12)
+    return float(values[np.argmax(fits)]) if fits.any() else np.inf
+
+
 def _measure(weak, strong, score, thresholds: int | None, measure: Callable[[CallCurve], float]) -> Measure:
     if weak.mean() == strong.mean():
         raise TableError("weak and strong are equally good on these queries: there is no gap to recover")

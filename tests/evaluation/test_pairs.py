@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxroute import TableError, load_source
-from jaxroute.evaluation import apgr, apgr_measure, bootstrap_weights, call_curve, cpt, cpt_measure, paired_interval, pgr
+from jaxroute.evaluation import (
+    apgr,
+    apgr_measure,
+    bootstrap_weights,
+    calibrated_threshold,
+    call_curve,
+    cpt,
+    cpt_measure,
+    paired_interval,
+    pgr,
+)
 
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -144,3 +154,26 @@ def test_a_random_score_recovers_half_of_the_published_gap(data: Path, source: s
     interval = paired_interval(apgr_measure(weak, strong, length), bootstrap_weights(len(table), resamples=100))
     assert 0.5 < interval.low < interval.value < interval.high < 0.7
     assert cpt(weak, strong, length, 0.5) < 0.45
+
+
+@CAREFUL
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=40), st.floats(0, 1))
+def test_a_calibrated_threshold_calls_as_often_as_wanted_to_within_ties(ranks: list[int], share: float) -> None:
+    score = np.array(ranks) / 7
+    threshold = calibrated_threshold(score, share)
+    called = (score >= threshold).mean()
+    assert called <= share * (1 + 1e-9)
+    below = score[score < threshold]
+    if below.size:
+        assert (score >= below.max()).mean() > share * (1 - 1e-9), "one step lower would be too many"
+    else:
+        assert called == 1
+
+
+def test_calibration_needs_scores_and_a_share() -> None:
+    assert calibrated_threshold(np.array([0.1, 0.9, 0.5, 0.7]), 0.5) == 0.7
+    assert calibrated_threshold(np.array([0.1, 0.9]), 0) == np.inf
+    with pytest.raises(ValueError, match="share=1.2"):
+        calibrated_threshold(np.array([0.1]), 1.2)
+    with pytest.raises(TableError, match="all of them finite"):
+        calibrated_threshold(np.array([np.nan]), 0.5)
