@@ -20,6 +20,7 @@ import tyro
 from jaxtyping import Float
 
 from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
+from experiments.reporting import named
 from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, save_checkpoint
 from jaxroute.checkpoint import is_checkpoint
 from jaxroute.encoders import load_encoder
@@ -196,7 +197,7 @@ def evaluate_pool(
             f"{'router ' + label:<46} {100 * real.mean_quality:>8.1f} {100 * macro_mean(real.quality, test.domains):>8.1f} "
             f"{real.mean_cost_usd:>7.2f}  {difference}"
         )
-        result |= _named(f"{name}_gain_at_{key}", difference)
+        result |= named(f"{name}_gain_at_{key}", difference)
         result[f"{name}_accuracy_at_{key}"] = real.mean_quality
         compare_solvers(router, cost, budget * len(test))
     for model, key in ((MIXTRAL, "mixtral"), (GPT4, "gpt4")):
@@ -211,11 +212,11 @@ def evaluate_pool(
         print(f"{label:<46} {100 * area(*curve.means()):>8.1f} {'':>8} {'':>7}  {difference}")
         key = "" if label == "router" else "_" + label.replace("'s", "").replace(",", "").replace(" ", "_")
         result[f"{name}_aiq{key}"] = area(*curve.means())
-        result |= _named(f"{name}_aiq_gain{key}", difference)
+        result |= named(f"{name}_aiq_gain{key}", difference)
     for label in ("paper's recipe, exact prices", "paper's recipe, argmax and greedy"):
         over = gain(curves["router"], curves[label])
         print(f"{'router over the ' + label:<46} {'':>8} {'':>8} {'':>7}  {over}")
-        result |= _named(f"{name}_aiq_gain_over_{label.replace(chr(39) + 's', '').replace(',', '').replace(' ', '_')}", over)
+        result |= named(f"{name}_aiq_gain_over_{label.replace(chr(39) + 's', '').replace(',', '').replace(' ', '_')}", over)
     result[f"{name}_aiq_code_convention"] = area(*curves["router"].means(), convention="code")
 
     null = shuffled_gains(test, curves["router"], low=low, high=high, seed=config.seed, shuffles=config.shuffles)
@@ -274,7 +275,7 @@ def pair(test: RoutingTable, router: Trained, weights: np.ndarray) -> dict[str, 
         f"\nMixtral / GPT-4: APGR {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}); "
         f"by prompt length {length:.3f}; random 0.500"
     )
-    return _named("pair_apgr", interval) | {"pair_apgr_prompt_length": length}
+    return named("pair_apgr", interval) | {"pair_apgr_prompt_length": length}
 
 
 def price_chosen_out_of_fold(test: RoutingTable, router: Trained) -> dict[str, float | str]:
@@ -334,10 +335,6 @@ def _save(config: Config, train: RoutingTable, router: Trained) -> None:
     about = {"trained_on": train.name, "held_out_log_loss": router.report.held_out_loss}
     pricing = table_pricing(train, ROUTOO_TABLE_1)
     save_checkpoint(config.output / "checkpoint", Checkpoint(predictor=predictor, pricing=pricing, about=about))
-
-
-def _named(name: str, interval: Interval) -> dict[str, float | str]:
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 if __name__ == "__main__":

@@ -29,11 +29,12 @@ from jaxtyping import Float
 
 from experiments.mmlu_pool import UNIT, Trained, budgets, train_all
 from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
+from experiments.reporting import intervals_figure, named, save_figure
 from jaxroute import JaxrouteError, TrainConfig
 from jaxroute.contest import Contest, make_contest
+from jaxroute.evaluate import told
 from jaxroute.evaluation import (
     Curve,
-    Interval,
     aiq_gain,
     cost_quality_curve,
     domain_gains,
@@ -48,7 +49,7 @@ from jaxroute.evaluation import (
     tier_shares,
 )
 from jaxroute.features import FeatureConfig
-from jaxroute.files import replacing, write_json
+from jaxroute.files import write_json
 from jaxroute.plots import COLOURS, cost_quality_figure
 from solvers import Assignment, Problem, greedy_ratio, lagrangian
 
@@ -149,16 +150,16 @@ def print_steps(contest: Contest, steps: Sequence[Step], curves: Mapping[str, Cu
     for row, step in enumerate(steps):
         curve = curves[step.name]
         gain = aiq_gain(curve, contest.zero_router, contest.weights, low=low, high=high)
-        result |= _named(f"{step.name} aiq_gain", gain)
-        told = ""
+        result |= named(f"{step.name} aiq_gain", gain)
+        compared = ""
         if step.against:
             base = curves[steps[row - step.against].name]
             change = aiq_gain(curve, base, contest.weights, low=low, high=high)
-            told = f"{change}{', tie' if change.tie else ''}"
-            result |= _named(f"{step.name} aiq_over_row_before", change)
+            compared = told(change)
+            result |= named(f"{step.name} aiq_over_row_before", change)
         found = [outcome(test, _assigned(contest, step.estimates, step.solver, budget)) for _, _, budget in places]
         result |= {f"{step.name} accuracy_at_{key}": one.mean_quality for (_, key, _), one in zip(places, found, strict=True)}
-        print(f"{step.name:<35} {gain!s:<24} {told:<31} {'  '.join(f'{100 * one.mean_quality:5.1f}' for one in found)}")
+        print(f"{step.name:<35} {gain!s:<24} {compared:<31} {'  '.join(f'{100 * one.mean_quality:5.1f}' for one in found)}")
     return result
 
 
@@ -181,7 +182,7 @@ def print_table_1(
             f"{name}_accuracy_at_{key}": real.mean_quality,
             f"{name}_57_mean_at_{key}": macro_mean(real.quality, test.domains),
         }
-        result |= _named(f"{name}_57_mean_over_zero_at_{key}", over)
+        result |= named(f"{name}_57_mean_over_zero_at_{key}", over)
     for model, paper in ((MIXTRAL, "two thirds"), (GPT4, "three quarters, nearly at half")):
         if model in test.models:
             column = test.models.index(model)
@@ -209,15 +210,17 @@ def domains(output: Path, contest: Contest, estimates: Float[np.ndarray, "querie
         member = rows[name]
         mixtral, gpt4 = 100 * test.quality[member][:, columns].mean(axis=0)
         routed = 100 * real.quality[member].mean()
-        print(f"{name:<18} {member.sum():>9} {mixtral:>8.1f} {gpt4:>6.1f} {routed:>7.1f}  {_told(gain)}")
+        print(f"{name:<18} {member.sum():>9} {mixtral:>8.1f} {gpt4:>6.1f} {routed:>7.1f}  {told(gain)}")
     clear = sum(not gain.tie for gain in by_subject.values())
     lost = sum(gain.high < 0 for gain in by_subject.values())
     print(f"of {len(by_subject)} subjects {clear} have an interval without 0, {lost} of them losses")
-    _domains_figure(output / "table_2.png", by_group)
+    best_first = dict(sorted(by_group.items(), key=lambda item: -item[1].value))
+    label = "accuracy over the zero router at half of GPT-4's cost, percent points (95% paired bootstrap)"
+    intervals_figure(output / "table_2.png", best_first, label)
     found = {f"sub-category {name}": gain for name, gain in by_group.items()} | {
         f"subject {name}": g for name, g in by_subject.items()
     }
-    return {key: value for name, gain in found.items() for key, value in _named(name, gain).items()}
+    return {key: value for name, gain in found.items() for key, value in named(name, gain).items()}
 
 
 def shares_figure(path: Path, contest: Contest, curve: Curve) -> None:
@@ -239,26 +242,7 @@ def shares_figure(path: Path, contest: Contest, curve: Curve) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=8)
     left.set_ylabel("share of questions, percent")
-    with replacing(path) as partial_path:
-        figure.savefig(partial_path, dpi=130)
-    pyplot.close(figure)
-
-
-def _domains_figure(path: Path, gains: Mapping[str, Interval]) -> None:
-    from matplotlib import pyplot
-
-    ordered = sorted(gains.items(), key=lambda item: item[1].value)
-    values = 100 * np.array([(one.value, one.value - one.low, one.high - one.value) for _, one in ordered])
-    figure, axes = pyplot.subplots(figsize=(8, 5.2), layout="constrained")
-    axes.axvline(0, color="#888888", linewidth=1)
-    axes.errorbar(values[:, 0], range(len(ordered)), xerr=values[:, 1:].T, fmt="o", color=COLOURS[0], capsize=3)
-    axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
-    axes.set_xlabel("accuracy over the zero router at half of GPT-4's cost, percent points (95% paired bootstrap)")
-    axes.grid(axis="x", alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as partial_path:
-        figure.savefig(partial_path, dpi=130)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 def _curve(contest: Contest, estimates: np.ndarray, solver: Callable[[Problem], Assignment], name: str) -> Curve:
@@ -275,14 +259,6 @@ def _assigned(
 
 def _percents(quality: Float[np.ndarray, " queries"], domains: Sequence[str]) -> str:
     return f"{100 * quality.mean():>8.1f} {100 * macro_mean(quality, domains):>8.1f}"
-
-
-def _told(interval: Interval) -> str:
-    return f"{interval}{', tie' if interval.tie else ''}"
-
-
-def _named(name: str, interval: Interval) -> dict[str, float | str]:
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ judged battles and graded outcomes train the same routers, and golden labels are
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -104,17 +103,3 @@ def strong_score(
         if model not in models:
             raise TableError(f"{name}={model!r} is none of the models {', '.join(models)}")
     return estimates[:, models.index(strong)] - estimates[:, models.index(weak)]
-
-
-def calibrated_threshold(score: Float[np.ndarray, " queries"], share: float) -> float:
-    """The threshold at or above which this share of the user's own prompts lies, rounded up to a whole prompt.
-
-    Prompts whose score reaches it go to the strong model (section 5.1). Where scores are equal more of them may; with a
-    share of 0 none do.
-    """
-    if not 0 <= share <= 1:
-        raise TableError(f"share={share} must lie between 0 and 1")
-    if not len(score):
-        raise TableError("score is empty: give the scores of at least one prompt")
-    calls = math.ceil(share * len(score) - 1e-9)
-    return float(np.sort(score)[-calls]) if calls else float(np.nextafter(np.max(score), np.inf))

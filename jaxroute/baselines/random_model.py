@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 
 from jaxroute.evaluation import Curve
 from jaxroute.table import RoutingTable
@@ -29,9 +30,14 @@ def curve(train: RoutingTable, test: RoutingTable, config: Config) -> Curve:
 
 
 def trials(test: RoutingTable, config: Config) -> Curve:
-    """One point per trial; of a query's models, only those that were run on it are drawn."""
-    generator = np.random.default_rng(config.seed)
-    drawn = generator.uniform(size=(config.trials, *test.quality.shape))
-    choice = np.argmax(np.where(np.isnan(test.quality), -1.0, drawn), axis=2)
+    """One point per trial."""
+    choice = choices(test, config)
     rows = np.arange(len(test))
     return Curve(np.nan_to_num(test.quality[rows, choice]), np.nan_to_num(test.cost_usd[rows, choice]))
+
+
+def choices(test: RoutingTable, config: Config) -> Int[np.ndarray, "trials queries"]:
+    """The models drawn; of a query's models, only those that were run on it are."""
+    generator = np.random.default_rng(config.seed)
+    drawn = generator.uniform(size=(config.trials, *test.quality.shape))
+    return np.argmax(np.where(np.isnan(test.quality), -1.0, drawn), axis=2)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from jaxroute import RoutingTable, TableError
 from jaxroute.baselines import bradley_terry, matrix_factorization
 from jaxroute.errors import RouterError
-from jaxroute.preferences import augmented, calibrated_threshold, judged_battles, strong_score, win_rates, wins
+from jaxroute.preferences import augmented, judged_battles, strong_score, win_rates, wins
 from jaxroute.routers import find_router
 from jaxroute.table import Queries
 
@@ -121,24 +119,6 @@ def test_golden_labels_join_the_battles_as_rows() -> None:
 def test_of_two_models_the_win_rate_is_the_papers_score() -> None:
     np.testing.assert_allclose(win_rates(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
     np.testing.assert_allclose(win_rates(np.zeros((1, 3))), [[0.5] * 3])
-
-
-@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30), st.floats(0, 1))
-def test_a_calibrated_threshold_calls_the_wanted_share(scores: list[float], share: float) -> None:
-    score = np.array(scores)
-    threshold = calibrated_threshold(score, share)
-    called = np.sum(score >= threshold)
-    assert called >= share * len(score) - 1e-6
-    # One prompt fewer would be too few, but for prompts of the same score.
-    assert np.sum(score > threshold) <= share * len(score) + 1e-6
-
-
-def test_no_share_of_no_prompts() -> None:
-    assert not (np.array([1.0, 2.0]) >= calibrated_threshold(np.array([1.0, 2.0]), 0)).any()
-    with pytest.raises(TableError, match=r"share=1\.5"):
-        calibrated_threshold(np.array([1.0]), 1.5)
-    with pytest.raises(TableError, match="score is empty"):
-        calibrated_threshold(np.array([]), 0.5)
 
 
 def test_a_router_of_one_pair_routes_another_without_training() -> None:

@@ -173,7 +173,7 @@ def test_a_calibrated_threshold_calls_as_often_as_wanted_to_within_ties(ranks: l
 def test_calibration_needs_scores_and_a_share() -> None:
     assert calibrated_threshold(np.array([0.1, 0.9, 0.5, 0.7]), 0.5) == 0.7
     assert calibrated_threshold(np.array([0.1, 0.9]), 0) == np.inf
-    with pytest.raises(ValueError, match="share=1.2"):
+    with pytest.raises(ValueError, match=r"share=1\.2"):
         calibrated_threshold(np.array([0.1]), 1.2)
     with pytest.raises(TableError, match="all of them finite"):
         calibrated_threshold(np.array([np.nan]), 0.5)

@@ -1,0 +1,156 @@
+"""Which choice matters most: the encoder, its layer and pooling, the head, the training questions, or the selector?
+
+    JAXROUTE_DATA=... uv run python -m experiments.what_matters
+
+The nine-model MMLU pool. Every row changes one thing of the predictor as shipped and keeps the rest; AIQ over the zero router,
+and less that of the predictor as shipped, both with paired bootstrap intervals.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+from tqdm.auto import tqdm
+
+from experiments.real_data import MmluPool, load_mmlu_pool, with_other_questions
+from experiments.reporting import intervals_figure, named
+from jaxroute import JaxrouteError, RoutingTable
+from jaxroute.contest import make_contest
+from jaxroute.encoders import load_encoder
+from jaxroute.evaluate import told
+from jaxroute.evaluation import aiq_gain, cost_quality_curve, log_loss
+from jaxroute.features import FeatureConfig, prompt_features_of_all
+from jaxroute.files import write_json
+from jaxroute.routers import find_router
+from solvers import Assignment, Problem, exact, greedy_ratio, lagrangian
+
+Solver = Callable[[Problem], Assignment]
+SHIPPED = "as shipped"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is varied, the bootstrap, the output."""
+
+    output: Path = Path("runs/what_matters")
+    """Folder for result.json and the figure."""
+    encoder: str = "smollm2"
+    """The decoder of all rows but those that name another encoder."""
+    layer: int = 20
+    """Its layer as shipped."""
+    layers: tuple[int, ...] = (10, 30)
+    """Other ones."""
+    other_encoders: tuple[str, ...] = ("minilm:layers=6",)
+    """Encoders in its place, with a layer of theirs."""
+    sizes: tuple[int, ...] = (125, 250, 500, 1000)
+    """Training questions, fewer than there are."""
+    others: bool = True
+    """Whether RouteLLM's questions, which only Mixtral and GPT-4 answered, join the training once."""
+    resamples: int = 1000
+    """Bootstrap resamples of the test questions."""
+    seed: int = 0
+    """Of the bootstrap and of which training questions are fewer."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: what is changed, the router, what it learns from, and how budgets are met."""
+
+    group: str
+    name: str
+    router: str
+    train: RoutingTable
+    solver: Solver = lagrangian
+
+
+def main(config: Config) -> dict[str, float | str]:
+    """Run it; returns what is also written to result.json."""
+    print(f"results go to {config.output}/")
+    pool = load_mmlu_pool()
+    contest = make_contest(pool.train, pool.test, resamples=config.resamples, seed=config.seed)
+    print("\n".join(contest.notes))
+    rows = variants(config, pool)
+    _encode_once(config, pool)
+    estimates: dict[tuple[str, int], Float[np.ndarray, "queries models"]] = {}
+    curves, result = {}, {}
+    for row in tqdm(rows, desc="variants", unit=" variants"):
+        key = row.router, len(row.train)
+        if key not in estimates:
+            estimates[key] = find_router(row.router).fit(row.train).estimate(contest.test.queries)
+        curves[row.name] = cost_quality_curve(
+            contest.test, estimates[key], expected_cost_usd=contest.expected_cost_usd, solver=row.solver, progress=row.name
+        )
+    low, high = contest.costs
+    print(f"\n{'':<16} {'':<44} {'AIQ over zero router':<22} {'less the one as shipped':<28} log-loss")
+    gains = {}
+    for row in rows:
+        gain = aiq_gain(curves[row.name], contest.zero_router, contest.weights, low=low, high=high)
+        change = aiq_gain(curves[row.name], curves[SHIPPED], contest.weights, low=low, high=high)
+        values = estimates[row.router, len(row.train)]
+        loss = f"{log_loss(contest.test.quality, values):.4f}" if values.min() >= 0 and values.max() <= 1 else ""
+        compared = "" if row.name == SHIPPED else told(change)
+        print(f"{row.group:<16} {row.name:<44} {gain!s:<22} {compared:<28} {loss}")
+        result |= named(f"{row.name} aiq_gain", gain)
+        result |= {} if row.name == SHIPPED else named(f"{row.name} aiq_over_shipped", change)
+        gains[f"{row.group}: {row.name}" if row.group else row.name] = gain
+    intervals_figure(
+        config.output / "what_matters.png", gains, "AIQ over the zero router, percent points (95% paired bootstrap)"
+    )
+    write_json(config.output / "result.json", result)
+    print(f"\nwritten to {config.output}/: result.json, what_matters.png")
+    return result
+
+
+def variants(config: Config, pool: MmluPool) -> list[Variant]:
+    """In the order of the table."""
+    train, test = pool.train, pool.test
+    shipped = f"predictor:encoder={config.encoder}:layers={config.layer}"
+    last, every = "pooling=last", f"predictor:encoder={config.encoder}:layers="
+    rows = [Variant("", SHIPPED, shipped, train)]
+    rows += [Variant("encoder", name.split(":")[0], f"predictor:encoder={name}", train) for name in config.other_encoders]
+    rows += [Variant("encoder", "none: the subject's mean", "domain_mean", train)]
+    rows += [Variant("layer, pooling", f"layer {layer}", f"{every}{layer}", train) for layer in config.layers]
+    rows += [
+        Variant("layer, pooling", f"layer {layer}, last token", f"{every}{layer}:{last}", train)
+        for layer in (config.layer, max(config.layers))
+    ]
+    rows += [
+        Variant("head", "difference, as published", f"{shipped}:head=difference", train),
+        Variant("head", "likeliest level, as published", f"{shipped}:kind=argmax", train),
+        Variant("head", "nearest neighbours (of MiniLM)", "knn", train),
+    ]
+    for size in config.sizes:
+        fewer, _ = train.split(size / len(train), seed=config.seed)
+        rows.append(Variant("training", f"{len(fewer):,} questions", shipped, fewer))
+    if config.others:
+        more = with_other_questions(train, test)
+        rows.append(Variant("training", f"{len(more):,} questions, most of two models", shipped, more))
+    return [
+        *rows,
+        Variant("selector", "exact", shipped, train, exact),
+        Variant("selector", "greedy, every question answered", shipped, train, greedy_ratio),
+        Variant("selector", "greedy, alpha 0.1, every question answered", shipped, train, partial(greedy_ratio, alpha=0.1)),
+        Variant("selector", "greedy, as published", shipped, train, partial(greedy_ratio, reserve=False)),
+    ]
+
+
+def _encode_once(config: Config, pool: MmluPool) -> None:
+    """All layers and poolings of the decoder in one pass; the routers then find them in the cache."""
+    deepest = max(config.layers)
+    wanted = [FeatureConfig(layers=(layer,)) for layer in (config.layer, *config.layers)]
+    wanted += [FeatureConfig(layers=(layer,), pooling="last") for layer in (config.layer, deepest)]
+    prompt_features_of_all(load_encoder(config.encoder), pool.train.prompts + pool.test.prompts, wanted)
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config))
+    except JaxrouteError as error:
+        sys.exit(f"error: {error}")

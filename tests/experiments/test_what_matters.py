@@ -1,0 +1,41 @@
+"""The ablation on a corner of the real data: every row is there, compared with the one as shipped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+import experiments.what_matters as experiment
+from experiments.real_data import load_mmlu_pool
+
+
+def test_one_thing_is_changed_at_a_time(
+    data: Path, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = load_mmlu_pool(data)
+    small = dataclasses.replace(pool, train=pool.train.select(range(200)), test=pool.test.select(range(0, 4000, 20)))
+    monkeypatch.setattr(experiment, "load_mmlu_pool", lambda: small)
+    monkeypatch.setenv("JAXROUTE_CACHE", str(tmp_path / "cache"))
+    result = experiment.main(
+        experiment.Config(
+            output=tmp_path / "run",
+            encoder=str(tiny_encoder),
+            layer=1,
+            layers=(2,),
+            other_encoders=(f"{tiny_encoder}:layers=1,2",),
+            sizes=(100,),
+            others=False,
+            resamples=40,
+        )
+    )
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+    assert (tmp_path / "run" / "what_matters.png").stat().st_size > 5000
+    names = {key.removesuffix(" aiq_gain") for key in result if key.endswith(" aiq_gain")}
+    assert {"as shipped", "layer 2", "layer 1, last token", "difference, as published", "exact", "100 questions"} <= names
+    for name in names - {"as shipped"}:
+        change = result[f"{name} aiq_gain"] - result["as shipped aiq_gain"]
+        assert result[f"{name} aiq_over_shipped"] == pytest.approx(change, abs=1e-12)
+    assert result["exact aiq_over_shipped"] == pytest.approx(0, abs=0.01)
