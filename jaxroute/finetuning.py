@@ -56,7 +56,8 @@ def fine_tune(
     generator = np.random.default_rng(config.seed)
     hidden = encoder.config.hidden_size
     parameters = {
-        "encoder": nnx.to_pure_dict(start),
+        # A copy: a step gives its memory away, and the encoder goes on being used.
+        "encoder": jax.tree.map(jnp.copy, nnx.to_pure_dict(start)),
         "weight": jnp.asarray(generator.normal(0, 0.02, (hidden, label.shape[1])), jnp.float32),
         "bias": jnp.zeros(label.shape[1]),
     }
@@ -72,7 +73,7 @@ def fine_tune(
         return optax.apply_updates(parameters, updates), state, value
 
     state = optimizer.init(parameters)
-    batches = _batches(np.array([len(ids) for ids in tokens]), config.batch_size, generator)
+    batches = batches_of_like_length(np.array([len(ids) for ids in tokens]), config.batch_size, generator)
     with tqdm(total=config.steps, desc="fine-tuning the encoder", unit=" updates", delay=1) as bar:
         for rows, counted in islice(batches, config.steps):
             batch = _padded([tokens[row] for row in rows])
@@ -106,7 +107,7 @@ def _logits(graph, parameters, batch, layers: int, pooling: str):
     return network(tokens, lengths, taps=((layers, pooling),))[:, 0] @ parameters["weight"] + parameters["bias"]
 
 
-def _batches(
+def batches_of_like_length(
     lengths: Int[np.ndarray, " queries"], batch_size: int, generator: np.random.Generator
 ) -> Iterator[tuple[Int[np.ndarray, " batch"], Float[np.ndarray, " batch"]]]:
     """Rows, and whether each counts, epoch after epoch; an epoch's last batch is filled up with rows that do not.

