@@ -47,6 +47,8 @@ class ContestConfig:
     """Outcomes to judge on, as --table. Default: a part of the same table."""
     test_path: Path | None = None
     """The same, of --source."""
+    models: tuple[str, ...] = ()
+    """Only these models of the table; of two, RouteLLM's measures are told as well. Default: all."""
     test_fraction: float = 0.3
     """Of the queries of every domain, where there are no others to judge on."""
     resamples: int = 1000
@@ -62,6 +64,8 @@ class ContestConfig:
             problems.append(f"test_fraction={self.test_fraction} must lie between 0 and 1")
         if not 0 <= self.at <= 1:
             problems.append(f"at={self.at} must be a share, from 0 to 1")
+        if self.models and (len(set(self.models)) < len(self.models) or len(self.models) < 2):
+            problems.append(f"models={' '.join(self.models)} must be at least two, and none twice")
         if self.resamples < 20:
             problems.append(f"resamples={self.resamples} must be at least 20")
         if self.seed < 0:
@@ -166,11 +170,13 @@ class Contest:
 
 def read_contest(config: ContestConfig) -> Contest:
     """Both parts, from files of their own or by a split that keeps the share of every domain."""
-    whole = chosen_table(config.table, config.source, config.path)
+    models = config.models or None
+    whole = chosen_table(config.table, config.source, config.path).select(models=models)
     if not config.test_table and not config.test_path:
         test, train = whole.split(config.test_fraction, seed=config.seed)
     else:
-        train, test = whole, chosen_table(config.test_table, None if config.test_table else config.source, config.test_path)
+        other = chosen_table(config.test_table, None if config.test_table else config.source, config.test_path)
+        train, test = whole, other.select(models=models)
     return make_contest(train, test, resamples=config.resamples, at=config.at, seed=config.seed)
 
 

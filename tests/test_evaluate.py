@@ -119,13 +119,15 @@ def test_a_second_run_trains_nothing_again(run, monkeypatch):
 
 
 def test_two_models_have_routellms_measures(simulated, tmp_path):
-    test, train = simulated.select(models=["sim-small", "sim-frontier"]).split(0.4, seed=0)
-    contest = make_contest(train, test, resamples=30)
-    found = evaluate(contest, EvaluateConfig(router=("domain_mean",), budgets=9, shuffles=2, output=tmp_path))
+    simulated.save(tmp_path / "outcomes.parquet")
+    pair = ("sim-small", "sim-frontier")
+    contest = read_contest(ContestConfig(table=tmp_path / "outcomes.parquet", models=pair, resamples=30))
+    assert contest.test.models == contest.train.models == [*pair]
+    found = evaluate(contest, EvaluateConfig(router=("domain_mean",), budgets=9, shuffles=2, output=tmp_path / "run"))
     first = found.judged[0]
     assert first.apgr is not None and first.apgr.low <= first.apgr.value <= first.apgr.high
     assert first.cpt is not None and 0 <= first.cpt[0] <= first.cpt[1] <= 1
-    assert "APGR" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "APGR" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_rows_that_stand_in_training_or_lack_a_model_are_not_judged(simulated):
@@ -156,6 +158,8 @@ def test_options_with_commas_belong_to_their_router():
         (lambda: EvaluateConfig(budgets=1), TableError, "budgets=1"),
         (lambda: ContestConfig(test_fraction=1.5), TableError, "test_fraction=1.5"),
         (lambda: ContestConfig(test_path=Path("a")), TableError, "test_path='a'"),
+        (lambda: ContestConfig(models=("sim-nano",)), TableError, "models=sim-nano must be at least two"),
+        (lambda: read_contest(ContestConfig(source="simulated", models=("sim-nano", "gpt"))), TableError, "unknown model gpt"),
         (lambda: chosen_routers(EvaluateConfig(router=("knn", "knn"))), RouterError, "none twice"),
         (lambda: chosen_routers(EvaluateConfig(router=("nearest",))), RouterError, "nearest"),
         (lambda: read_contest(ContestConfig(source="simulated", table=Path("t.csv"))), Exception, "table"),
