@@ -2,15 +2,15 @@
 
     JAXROUTE_DATA=... uv run python -m experiments.all_routers
 
-Every router of the papers learns from the same 1,996 questions and is judged on the same 4,182, by `jaxroute evaluate`. 15 minutes
-on 2 cores with cached features, of which fine-tuning BERT takes 13; without it 1 and a half.
+Every router of the papers learns from the same 1,996 questions and is judged on the same 4,182, by `jaxroute evaluate`. 15
+minutes on 2 cores with cached features, of which fine-tuning BERT takes 13; without it 1 and a half.
 
-Seen, AIQ over the zero router in points: the predictor +2.4 (2.1 to 2.9), more than each of the others, no interval of the
-difference with 0 in it. RouteLLM's Bradley-Terry ranking +1.8 and matrix factorisation +1.1 have MiniLM's embeddings and battles;
-prompt length +1.3, Routoo's recipe with exact prices +1.3, subject means +1.0. RouterBench's kNN needs many neighbours (5: -5.8,
-10: -3.0, 40: 0.0), its MLP (-5.0) and SVM (-3.5), Routoo's kNN (-4.7) and TensorOpera's 1NN (-10.5) lose to mixing single models;
-TensorOpera's MLP +0.3 and BERT -0.7 tie with that. With hindsight: a cascade whose judge never errs +18.8, at an error rate of 0.1
-+8.0, of 0.2 +0.4 (tie), of 0.4 -9.3; overgenerate +6.1; oracle +19.3.
+Seen, AIQ over the zero router in points: the predictor +2.4 (2.1 to 2.9), more than any other router's, no interval of the
+difference with 0 in it. RouteLLM's Bradley-Terry ranking has +1.8 and its matrix factorisation +1.1, prompt length +1.3,
+Routoo's recipe with exact prices +1.3, subject means +1.0. RouterBench's kNN needs many neighbours (5: -5.8, 10: -3.0, 40:
+0.0), its MLP (-5.0) and SVM (-3.5), Routoo's kNN (-4.7) and TensorOpera's 1NN (-10.5) lose to mixing single models;
+TensorOpera's MLP (+0.3) and BERT (-0.7) tie with that. With hindsight: a cascade whose judge never errs +18.8, at an error
+rate of 0.1 +8.0, of 0.2 +0.4 (tie), of 0.4 -9.3; overgenerate +6.1; oracle +19.3.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import tyro
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
+from experiments.encoding import encode_once
 from experiments.real_data import GPT4, MIXTRAL, data_folder, load_mmlu_pool, with_other_questions
 from experiments.reporting import check_names, named, save_figure
 from jaxroute import JaxrouteError, RoutingTable, load_source
@@ -102,6 +103,7 @@ def main(config: Config) -> dict[str, float | str]:
         Setting(f"GSM8K, {len(gsm8k):,} questions; learnt from MMLU", "gsm8k_from_mmlu", gsm8k, {}),
         Setting("GSM8K; each half learnt from the other", "gsm8k", gsm8k, {}),
     ]
+    encode_once(kinds, [*many.prompts, *mmlu.prompts, *gsm8k.prompts])
     for kind in tqdm(kinds, desc="routers", unit=" routers"):
         trained = kind.fit(many)
         found = (

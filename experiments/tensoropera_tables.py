@@ -8,10 +8,11 @@ every query goes to the model with the best estimate, whatever it costs; random 
 that a choice by the outcomes themselves reaches, measure by measure. The table has no answers and no likelihoods, so BERTSim
 and NLL are left out. The last rows do what the paper leaves out: the predictor's estimates within a budget.
 
-5 minutes on 2 cores, of which BERT takes 2. Seen on 500 queries: the best single model is right on 83.8 percent for 2.20 dollars.
-Of the paper's routers 1NN loses 34 points; MLP and BERT (81.2 and 82.6) tie with that model at half of its cost and are faster
-(60 and 59 tokens per second, not 42); 40 neighbours have 85.0. Nobody stands out in quality (all ties, optimal is 94.4), but
-with a quarter of the money that it would spend the predictor still has 84.4, for 0.47 dollars, at 78 tokens per second.
+5 minutes on 2 cores, of which BERT takes 2. Seen on 500 queries: the best single model is right on 83.8 percent for 2.20
+dollars. Of the paper's routers 1NN loses 34 points; MLP and BERT (81.2 and 82.6) tie with that model at half of its cost and
+are faster (60 and 59 tokens per second, not 42); 40 neighbours have 85.0. Nobody stands out in quality (all ties, optimal is
+94.4), but with a quarter of the money that it would spend the predictor still has 84.4, for 0.47 dollars, at 78 tokens per
+second.
 """
 
 from __future__ import annotations

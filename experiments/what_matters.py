@@ -19,14 +19,13 @@ import tyro
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
+from experiments.encoding import encode_once
 from experiments.real_data import MmluPool, load_mmlu_pool, with_other_questions
 from experiments.reporting import intervals_figure, named
 from jaxroute import JaxrouteError, RoutingTable
 from jaxroute.contest import make_contest
-from jaxroute.encoders import load_encoder
 from jaxroute.evaluate import told
 from jaxroute.evaluation import aiq_gain, cost_quality_curve, log_loss
-from jaxroute.features import FeatureConfig, prompt_features_of_all
 from jaxroute.files import write_json
 from jaxroute.routers import find_router
 from solvers import Assignment, Problem, exact, greedy_ratio, lagrangian
@@ -77,13 +76,14 @@ def main(config: Config) -> dict[str, float | str]:
     contest = make_contest(pool.train, pool.test, resamples=config.resamples, seed=config.seed)
     print("\n".join(contest.notes))
     rows = variants(config, pool)
-    _encode_once(config, pool)
+    kinds = {row.router: find_router(row.router) for row in rows}
+    encode_once(kinds.values(), pool.train.prompts + pool.test.prompts)
     estimates: dict[tuple[str, int], Float[np.ndarray, "queries models"]] = {}
     curves, result = {}, {}
     for row in tqdm(rows, desc="variants", unit=" variants"):
         key = row.router, len(row.train)
         if key not in estimates:
-            estimates[key] = find_router(row.router).fit(row.train).estimate(contest.test.queries)
+            estimates[key] = kinds[row.router].fit(row.train).estimate(contest.test.queries)
         curves[row.name] = cost_quality_curve(
             contest.test, estimates[key], expected_cost_usd=contest.expected_cost_usd, solver=row.solver, progress=row.name
         )
@@ -139,14 +139,6 @@ def variants(config: Config, pool: MmluPool) -> list[Variant]:
         Variant("selector", "greedy, alpha 0.1, every question answered", shipped, train, partial(greedy_ratio, alpha=0.1)),
         Variant("selector", "greedy, as published", shipped, train, partial(greedy_ratio, reserve=False)),
     ]
-
-
-def _encode_once(config: Config, pool: MmluPool) -> None:
-    """All layers and poolings of the decoder in one pass; the routers then find them in the cache."""
-    deepest = max(config.layers)
-    wanted = [FeatureConfig(layers=(layer,)) for layer in (config.layer, *config.layers)]
-    wanted += [FeatureConfig(layers=(layer,), pooling="last") for layer in (config.layer, deepest)]
-    prompt_features_of_all(load_encoder(config.encoder), pool.train.prompts + pool.test.prompts, wanted)
 
 
 if __name__ == "__main__":
