@@ -6,13 +6,13 @@ RouterBench (Hu et al. 2024, arXiv:2403.12031) on the two tasks at hand, ARC-Cha
 cost beside its Table 1; AIQ of the routers of its section 5 by the paper's and by the code's convention; cascades by the
 judge's error rate; and each task by routers that learnt from the other one.
 
-6 minutes on 2 cores. Seen: the published dollars are those of some 455 of ARC's 1,456 queries and 131 to 142 of MBPP's 427, whichever
-model answers, and accuracies differ by no more than such a sample's luck, so the files hold what the paper measured. AIQ over the
-zero router, ARC: predictor +0.8 (0.4 to 1.7), no more than the best single model's (tie); 40 neighbours -0.7 (tie), 10 -4.6, 5
--9.7, MLP -3.3, SVM -13.3; GPT-4 is best nearly everywhere. MBPP has 126 test queries: no router of the paper gains, most are ties. Over
-both tasks the predictor has +3.0 (1.6 to 3.8), 40 neighbours +1.6 (tie), but the mean per task +3.9. Cascades need a judge that
-errs in less than a tenth of its verdicts: ARC +5.4 without error, -1.5 (tie) at 0.1; MBPP +16.8 and +1.2 (tie). On a task that it
-never saw every router loses (predictor -2.2 and -9.3): the models' order is another one. Both conventions tell the same.
+6 minutes on 2 cores. Seen: the published dollars are those of some 455 of ARC's 1,456 queries and 131 to 142 of MBPP's 427,
+whichever model answers, and accuracies differ by no more than such a sample's luck, so the files hold what the paper measured.
+AIQ over the zero router, ARC: predictor +0.8 (0.4 to 1.7), no more than the best single model's (tie); 40 neighbours -0.7
+(tie), 10 -4.6, 5 -9.7, MLP -3.3, SVM -13.3. MBPP has 126 test queries: no router of the paper gains, most are ties. Over both
+tasks the predictor has +3.0 (1.6 to 3.8), 40 neighbours +1.6 (tie), but the mean per task +3.9. Cascades need a judge that
+errs in less than a tenth of its verdicts: ARC +5.4 without error, -1.5 (tie) at 0.1; MBPP +16.8 and +1.2 (tie). On a task that
+it never saw every router loses (predictor -2.2 and -9.3): the models' order is another one. Both conventions tell the same.
 """
 
 from __future__ import annotations
