@@ -78,7 +78,8 @@ def main(config: Config) -> dict[str, float | str]:
     for place, task in enumerate(TASKS):
         result |= print_models(task, place, parts[task], config)
     settings = {task: parts[task] for task in TASKS}
-    settings["both tasks"] = tuple(augmented(*(parts[task][part] for task in TASKS)) for part in (0, 1))
+    both = [augmented(*(parts[task][part] for task in TASKS)) for part in (0, 1)]
+    settings["both tasks"] = (both[0], both[1])
     for task, other in zip(TASKS, reversed(TASKS), strict=True):
         settings[f"{task}, learnt from {other}"] = (augmented(*parts[other]), parts[task][1])
     judged: dict[str, Evaluation] = {}
