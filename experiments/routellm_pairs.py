@@ -91,12 +91,11 @@ def main(config: Config) -> dict[str, float | str]:
     kinds = [find_router(spec) for spec in config.router]
     print(f"results go to {config.output}/")
     pool = load_mmlu_pool()
-    gsm8k = load_source("routellm-gsm8k", data_folder() / "routellm" / "gsm8k").select(models=PAIR)
+    gsm8k = decontaminated("gsm8k")
     mmlu = pool.test.select(models=PAIR)
     many = with_other_questions(pool.train, pool.test).select(models=PAIR)
     small = small_pair(pool.train)
-    everything = load_source("routellm-mmlu", data_folder() / "routellm" / "mmlu").select(models=PAIR)
-    result = print_rules({"mmlu": everything, "gsm8k": gsm8k}, config.seed)
+    result = print_rules({"mmlu": decontaminated("mmlu"), "gsm8k": gsm8k}, config.seed)
     settings = [
         Setting(f"MMLU, {len(mmlu):,} questions; learnt from {len(many):,} others", "mmlu", mmlu, {}),
         Setting(f"MMLU; learnt from {' / '.join(one.split('/')[-1] for one in small.models)}", "transfer", mmlu, {}),
@@ -120,6 +119,11 @@ def main(config: Config) -> dict[str, float | str]:
     write_json(config.output / "result.json", result)
     print(f"\nwritten to {config.output}/: result.json, calls.png")
     return result
+
+
+def decontaminated(name: str) -> RoutingTable:
+    """RouteLLM's `mmlu` or `gsm8k` without the questions that its authors found in their training data."""
+    return load_source(f"routellm-{name}", data_folder() / "routellm" / name, decontaminate=True).select(models=PAIR)
 
 
 def small_pair(train: RoutingTable) -> RoutingTable:

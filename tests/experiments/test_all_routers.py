@@ -15,7 +15,7 @@ from jaxroute.evaluate import EvaluateConfig, chosen_routers
 
 def test_some_routers_on_one_table(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = load_mmlu_pool(data)
-    small = dataclasses.replace(pool, train=pool.train.select(range(200)), test=pool.test.select(range(0, 4000, 20)))
+    small = dataclasses.replace(pool, train=pool.train.select(range(150)), test=pool.test.select(range(0, 4000, 40)))
     monkeypatch.setattr(experiment, "load_mmlu_pool", lambda: small)
     chosen = EvaluateConfig(router=("tensoropera_mlp:epochs=1", "cascade"), output=tmp_path / "run", shuffles=2)
     evaluation = experiment.main(experiment.Config(evaluate=chosen, resamples=40))

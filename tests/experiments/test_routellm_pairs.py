@@ -11,7 +11,7 @@ import pytest
 
 import experiments.routellm_pairs as experiment
 from experiments.real_data import load_mmlu_pool
-from jaxroute import RouterError
+from jaxroute import RouterError, load_source
 
 
 def test_every_setting_has_every_router(
@@ -44,7 +44,7 @@ def test_every_setting_has_every_router(
 
 
 def test_no_question_is_scored_by_a_router_that_learnt_from_it(data: Path) -> None:
-    gsm8k = experiment.load_source("routellm-gsm8k", data / "routellm" / "gsm8k").select(range(80), models=experiment.PAIR)
+    gsm8k = load_source("routellm-gsm8k", data / "routellm" / "gsm8k").select(range(80), models=experiment.PAIR)
     seen: list[set[str]] = []
 
     class Spy:
