@@ -21,8 +21,9 @@ from experiments.real_data import load_mmlu_pool
 from jaxroute import JaxrouteError, TrainConfig
 from jaxroute.encoders import POOLINGS, load_encoder
 from jaxroute.features import FeatureConfig, prompt_features_of_all
-from jaxroute.files import replacing, write_json
+from jaxroute.files import write_json
 from jaxroute.fitting import train_head
+from jaxroute.plots import save_figure
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,7 @@ def _figure(path: Path, losses: dict[str, float], depth: int) -> None:
     axes.set_title("Difference head on frozen SmolLM2-135M, MMLU training part")
     axes.grid(alpha=0.3)
     axes.legend(title="pooling")
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=130)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from jaxroute.encoders import load_encoder
 from jaxroute.features import prompt_features
 from jaxroute.files import replacing, write_json
 from jaxroute.fitting import train_head
+from jaxroute.plots import save_figure
 from jaxroute.predictor import head_estimates
 from solvers import Problem, exact, frontier, greedy_ratio
 
@@ -207,9 +208,7 @@ def _figure(path: Path, rows: list[Row]) -> None:
     figure.suptitle(
         "Routoo's greedy selector against the proved optimum (dashed: may leave queries unanswered; bands: query orders)"
     )
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=130)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from jaxroute.evaluation import (
 from jaxroute.features import prompt_features
 from jaxroute.files import replacing, write_json
 from jaxroute.fitting import train_head
+from jaxroute.plots import save_figure
 from jaxroute.predictor import head_estimates
 from jaxroute.sources.simulated import simulated_prices
 from solvers import Problem, exact, frontier
@@ -245,9 +246,7 @@ def _figure(path: Path, rows: list[Row], curves: dict[str, dict[str, Curve]]) ->
     panels[0, 0].set_ylabel("realised over expected cost, percent")
     panels[1, 0].set_ylabel("true mean quality")
     figure.suptitle("What assignments really cost, on unseen queries (bands: 95% bootstrap intervals)")
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=130)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

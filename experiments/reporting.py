@@ -1,20 +1,15 @@
-"""What experiments write: intervals as keys of result.json, figures whole or not at all."""
+"""What experiments say of intervals: in result.json, and in a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxroute.errors import RouterError
 from jaxroute.evaluation import Interval
-from jaxroute.files import replacing
-from jaxroute.plots import COLOURS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from jaxroute.plots import COLOURS, save_figure
 
 
 def check_names(field: str, names: Sequence[str]) -> None:
@@ -26,15 +21,6 @@ def check_names(field: str, names: Sequence[str]) -> None:
 def named(name: str, interval: Interval) -> dict[str, float | str]:
     """A number and both ends of its interval, for result.json."""
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write it, and let go of it."""
-    from matplotlib import pyplot
-
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=130)
-    pyplot.close(figure)
 
 
 def intervals_figure(path: Path, gains: Mapping[str, Interval], label: str) -> None:

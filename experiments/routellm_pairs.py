@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from experiments.encoding import encode_once
 from experiments.real_data import GPT4, MIXTRAL, data_folder, load_mmlu_pool, with_other_questions
-from experiments.reporting import check_names, named, save_figure
+from experiments.reporting import check_names, named
 from jaxroute import JaxrouteError, RoutingTable, load_source
 from jaxroute.evaluation import (
     Interval,
@@ -34,7 +34,7 @@ from jaxroute.evaluation import (
     paired_interval,
 )
 from jaxroute.files import write_json
-from jaxroute.plots import COLOURS, STYLES
+from jaxroute.plots import COLOURS, STYLES, save_figure
 from jaxroute.preferences import strong_score
 from jaxroute.routers import RouterKind, TrainedRouter, find_router
 

@@ -26,13 +26,13 @@ import numpy as np
 import tyro
 
 from experiments.real_data import routerbench_parts
-from experiments.reporting import named, save_figure
+from experiments.reporting import named
 from jaxroute import JaxrouteError, RoutingTable
 from jaxroute.contest import Contest, make_contest
 from jaxroute.evaluate import EvaluateConfig, Evaluation, evaluate, told
 from jaxroute.evaluation import aiq, aiq_gain, bootstrap_weights, mean_difference, paired_interval
 from jaxroute.files import write_json
-from jaxroute.plots import draw_cost_quality
+from jaxroute.plots import draw_cost_quality, save_figure
 from jaxroute.preferences import augmented
 
 TASKS = ("arc_challenge", "mbpp")

@@ -29,7 +29,7 @@ from jaxtyping import Float
 
 from experiments.mmlu_pool import UNIT, Trained, budgets, train_all
 from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
-from experiments.reporting import intervals_figure, named, save_figure
+from experiments.reporting import intervals_figure, named
 from jaxroute import JaxrouteError, TrainConfig
 from jaxroute.contest import Contest, make_contest
 from jaxroute.evaluate import told
@@ -50,7 +50,7 @@ from jaxroute.evaluation import (
 )
 from jaxroute.features import FeatureConfig
 from jaxroute.files import write_json
-from jaxroute.plots import COLOURS, cost_quality_figure
+from jaxroute.plots import COLOURS, cost_quality_figure, save_figure
 from solvers import Assignment, Problem, greedy_ratio, lagrangian
 
 ALPHAS = (1.0, 0.1, 0.01)

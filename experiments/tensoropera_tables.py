@@ -27,7 +27,7 @@ import tyro
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
-from experiments.reporting import check_names, named, save_figure
+from experiments.reporting import check_names, named
 from jaxroute import JaxrouteError, RoutingTable, load_source
 from jaxroute.baselines import random_model
 from jaxroute.evaluation import (
@@ -42,7 +42,7 @@ from jaxroute.evaluation import (
     throughput,
 )
 from jaxroute.files import write_json
-from jaxroute.plots import COLOURS
+from jaxroute.plots import COLOURS, save_figure
 from jaxroute.routers import find_router
 from solvers import Problem, lagrangian
 

@@ -24,6 +24,7 @@ import tyro
 from jaxtyping import Float
 
 from experiments.real_data import GPT4, MIXTRAL, MmluPool, data_folder, load_mmlu_pool, with_other_questions
+from experiments.reporting import intervals_figure
 from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, load_source, save_checkpoint, train
 from jaxroute.checkpoint import is_checkpoint
 from jaxroute.encoders import load_encoder
@@ -41,7 +42,7 @@ from jaxroute.evaluation import (
     single_models,
 )
 from jaxroute.features import FeatureConfig, prompt_features, prompt_features_of_all
-from jaxroute.files import check_folder, replacing, write_json
+from jaxroute.files import check_folder, write_json
 from jaxroute.fitting import train_head
 from jaxroute.predictor import head_estimates
 from jaxroute.prices import ROUTOO_TABLE_1, table_pricing
@@ -204,7 +205,8 @@ def compare(
     null = shuffled_gains(test, curves["LoRA"], low=low, high=high, seed=config.seed, shuffles=config.shuffles)
     print(f"LoRA's estimates shuffled: {100 * null.mean():+.1f} mean, {100 * np.quantile(null, 0.95):+.1f} 95th percentile")
     result |= {"shuffled_aiq_gain": float(null.mean()), "shuffled_aiq_gain_95": float(np.quantile(null, 0.95))}
-    _figure(config.output / "recipes.png", intervals)
+    label = "AIQ over the zero router on MMLU, nine models, percent points (95% paired bootstrap)"
+    intervals_figure(config.output / "recipes.png", intervals, label)
     return result
 
 
@@ -214,22 +216,6 @@ def cell_losses(
     """Each query's mean cross-entropy over its models, in nats."""
     p = np.clip(estimates, 1e-7, 1 - 1e-7)
     return np.nanmean(-quality * np.log(p) - (1 - quality) * np.log1p(-p), axis=1)
-
-
-def _figure(path: Path, intervals: dict[str, Interval]) -> None:
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
-    places = np.arange(len(intervals))[::-1]
-    values = np.array([(one.value, one.value - one.low, one.high - one.value) for one in intervals.values()]) * 100
-    axes.errorbar(values[:, 0], places, xerr=values[:, 1:].T, fmt="o", capsize=4)
-    axes.set_yticks(places, list(intervals))
-    axes.set_xlabel("AIQ over the zero router, percent points (95% paired bootstrap)")
-    axes.set_title("MMLU, nine models: how the predictor is trained")
-    axes.grid(alpha=0.3)
-    with replacing(path) as partial_path:
-        figure.savefig(partial_path, dpi=130)
-    pyplot.close(figure)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from experiments.real_data import data_folder, load_mmlu_pool, routerbench_parts
 from jaxroute import JaxrouteError, load_source
 from jaxroute.files import replacing, write_json
+from jaxroute.plots import save_figure
 from solvers import build_universe
 
 TOPICS = 40
@@ -210,9 +211,7 @@ def _figure(path: Path, rows: list[Row]) -> None:
         "Models worth serving, chosen by greedy\nsolid: on the queries they were chosen on, shaded up to the proved bound; "
         "dotted: all models; dashed: on other queries"
     )
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=130)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

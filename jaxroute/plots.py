@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from jaxroute.evaluation import Curve, hull, single_models
 from jaxroute.files import replacing
@@ -40,9 +41,7 @@ def cost_quality_figure(
     draw_cost_quality(axes, table, curves, unit=unit, scale=scale, logarithmic=logarithmic)
     axes.set_title(title)
     axes.legend(loc="best")
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=130)
-    pyplot.close(figure)
+    save_figure(figure, path)
 
 
 def draw_cost_quality(
@@ -77,6 +76,15 @@ def draw_cost_quality(
     # The name of the dearest model stands outside, where the frame would cut through it.
     axes.spines[["top", "right"]].set_visible(False)
     _label_points(axes, cost, quality, [model.split("/")[-1] for model in table.models])
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write it, and let go of it."""
+    from matplotlib import pyplot
+
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=130)
+    pyplot.close(figure)
 
 
 def _label_points(axes, x: np.ndarray, y: np.ndarray, names: list[str]) -> None:
