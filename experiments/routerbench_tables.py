@@ -37,7 +37,7 @@ from jaxroute.preferences import augmented
 
 TASKS = ("arc_challenge", "mbpp")
 PUBLISHED = {
-    # Share of right answers, and dollars for the published test part of the task: Table 1 of arXiv:2403.12031, ARC and MBPP. The
+    # Share of right answers, and dollars for the published test part, on ARC and MBPP: Table 1 of arXiv:2403.12031. The
     # dollars were checked against the files, see print_models.
     "WizardLM/WizardLM-13B-V1.2": ((0.660, 0.068), (0.364, 0.011)),
     "mistralai/mistral-7b-chat": ((0.642, 0.046), (0.349, 0.006)),
