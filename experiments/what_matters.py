@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 from experiments.encoding import encode_once
 from experiments.real_data import MmluPool, load_mmlu_pool, with_other_questions
 from experiments.reporting import intervals_figure, named
-from jaxroute import JaxrouteError, RoutingTable
+from jaxroute import JaxrouteError, RoutingTable, TableError
 from jaxroute.contest import make_contest
 from jaxroute.evaluate import told
 from jaxroute.evaluation import aiq_gain, cost_quality_curve, log_loss
@@ -42,6 +42,7 @@ from solvers import Assignment, Problem, exact, greedy_ratio, lagrangian
 
 Solver = Callable[[Problem], Assignment]
 SHIPPED = "as shipped"
+GROUPS = ("encoder", "layer, pooling", "head", "training", "selector")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Config:
 
     output: Path = Path("runs/what_matters")
     """Folder for result.json and the figure."""
+    groups: tuple[str, ...] = GROUPS
+    """What is varied: all of these, or some."""
     encoder: str = "smollm2"
     """The decoder of all rows but those that name another encoder."""
     layer: int = 20
@@ -66,6 +69,10 @@ class Config:
     """Bootstrap resamples of the test questions."""
     seed: int = 0
     """Of the bootstrap and of which training questions are fewer."""
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.groups) - set(GROUPS):
+            raise TableError(f"groups={', '.join(sorted(unknown))}: known are {'; '.join(GROUPS)}")
 
 
 @dataclass(frozen=True)
@@ -142,13 +149,13 @@ def variants(config: Config, pool: MmluPool) -> list[Variant]:
     if config.others:
         more = with_other_questions(train, test)
         rows.append(Variant("training", f"{len(more):,} questions, most of two models", shipped, more))
-    return [
-        *rows,
+    rows += [
         Variant("selector", "exact", shipped, train, exact),
         Variant("selector", "greedy, every question answered", shipped, train, greedy_ratio),
         Variant("selector", "greedy, alpha 0.1, every question answered", shipped, train, partial(greedy_ratio, alpha=0.1)),
         Variant("selector", "greedy, as published", shipped, train, partial(greedy_ratio, reserve=False)),
     ]
+    return [row for row in rows if row.group in ("", *config.groups)]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def test_a_router_trained_with_another_encoder_is_refused(
     trained = find_router(f"svm:encoder={tiny_encoder}").fit(train)
     spoiled = {**trained.state, "encoder_sha256": np.array("0" * 64)}
     with pytest.raises(RouterError, match="another encoder"):
-        type(trained)(trained.kind, trained.models, spoiled).estimate(test.queries)
+        replace(trained, state=spoiled).estimate(test.queries)
 
 
 def test_a_model_that_was_never_run_is_refused_by_name(sixty: tuple[RoutingTable, RoutingTable]) -> None:
