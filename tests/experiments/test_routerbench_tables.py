@@ -15,7 +15,7 @@ def test_both_tasks_within_and_across(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JAXROUTE_DATA", str(data))
-    routers, cascades = ("tensoropera_mlp:epochs=1", "prompt_length"), ("cascade:epsilon=0", "cascade:epsilon=0.4")
+    routers, cascades = ("prompt_length", "random"), ("cascade:epsilon=0", "cascade:epsilon=0.4")
     config = experiment.Config(output=tmp_path / "run", router=routers, cascade=cascades, resamples=40)
     result = experiment.main(config)
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
