@@ -278,16 +278,17 @@ def _printed(evaluation: Evaluation) -> str:
     low, high = (cost * contest.scale for cost in contest.costs)
     lines = [
         f"\nAIQ over mean costs from {low:.4g} to {high:.4g} {contest.unit}, in points",
-        f"{'':<34} {'AIQ':>5}  {'over the zero router':<21} {'shuffled':>8}  {f'{first} over it':<26} {'log-loss':>8} "
+        f"{'':<34} {'AIQ':>5}  {'over the zero router':<26} {'shuffled':>8}  {f'{first} over it':<26} {'log-loss':>8} "
         f"{'ECE':>6} {'fit':>7} {'estimate':>8}",
     ]
     for one in evaluation.judged:
         null = f"{100 * one.shuffled[0]:+.1f}" if one.shuffled else ""
         loss = "" if one.log_loss is None else f"{one.log_loss:.4f}"
         error = "" if one.reliability is None else f"{one.reliability.expected_calibration_error:.3f}"
+        compared = told(evaluation.against_first(one))
         lines.append(
-            f"{one.name[:34]:<34} {100 * one.aiq:5.1f}  {one.gain!s:<21} {null:>8}  {told(evaluation.against_first(one)):<26} "
-            f"{loss:>8} {error:>6} {_seconds(one.entry.fit_seconds):>7} {_seconds(one.entry.estimate_seconds):>8}"
+            f"{one.name[:34]:<34} {100 * one.aiq:5.1f}  {told(one.gain):<26} {null:>8}  {compared:<26} {loss:>8} {error:>6} "
+            f"{_seconds(one.entry.fit_seconds):>7} {_seconds(one.entry.estimate_seconds):>8}"
         )
     return "\n".join([*lines, *(f"{one.name}: {one.entry.note}" for one in evaluation.judged if one.entry.note)])
 

@@ -17,20 +17,20 @@ from jaxroute.judging import Judged, gains_by_domain
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; color: #1b1b1b; background: #fff;
-  max-width: 1080px; margin: 0 auto; padding: 1rem; }
+  max-width: 1160px; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .4rem; }
 p, li { max-width: 46rem; }
 svg { width: 100%; height: auto; } svg.narrow { display: none; }
 figure { margin: .6rem 0; } figcaption { color: #444; font-size: .92rem; max-width: 46rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: separate; border-spacing: 0; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
+th, td { padding: .25rem .4rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 thead th { border-bottom: 2px solid #888; vertical-align: bottom; white-space: normal; min-width: 4.5rem; }
-th:first-child, td:first-child { min-width: 7rem; }
+th:first-child, td:first-child { min-width: 7rem; max-width: 15rem; white-space: normal; overflow-wrap: break-word; }
 tr.first td { font-weight: 600; } td.tie { color: #555; }
 @media (max-width: 700px) { body { padding: .7rem; } svg.wide { display: none; } svg.narrow { display: block; }
-  td:first-child, th:first-child { max-width: 9rem; white-space: normal; overflow-wrap: break-word; } }
+  td:first-child, th:first-child { max-width: 9rem; } }
 @media print { svg.wide { display: block; } svg.narrow { display: none; } }
 """
 
@@ -120,7 +120,7 @@ def _table(contest: Contest, judged: Sequence[Judged], over: Sequence[Interval |
     heads += ["cost of the best model's quality", "log-loss", "Brier", "calibration error"]
     rows = []
     for one, interval in zip(judged, over, strict=True):
-        row = [one.name, f"{100 * one.aiq:.1f}", str(one.gain), _null(one), _told(interval), _told(one.deployed)]
+        row = [one.name, f"{100 * one.aiq:.1f}", _told(one.gain), _null(one), _told(interval), _told(one.deployed)]
         if pair:
             row += [_share(one.apgr), ", ".join(f"{100 * share:.0f} %" for share in one.cpt or ())]
         row.append(f"{one.cost_of_best * contest.scale:.3g}" if np.isfinite(one.cost_of_best) else "never")
@@ -148,7 +148,7 @@ def _at(contest: Contest, judged: Sequence[Judged]) -> str:
     rows = []
     for one in shown:
         assert one.account is not None and one.leaderboard is not None
-        row = [one.name, f"{100 * one.account.quality:.1f}", str(one.gain_at), f"{one.account.total_cost_usd:.4g}"]
+        row = [one.name, f"{100 * one.account.quality:.1f}", _told(one.gain_at), f"{one.account.total_cost_usd:.4g}"]
         row.append(str(one.overrun or ""))
         row += [f"{value:.3g}" if (value := one.account.columns().get(name)) is not None else "" for name in extra]
         gains = (one.leaderboard.gain_over_random, one.leaderboard.gain_over_best, one.leaderboard.gap_to_oracle)
