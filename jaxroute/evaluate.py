@@ -176,9 +176,15 @@ def _estimated(contest: Contest, output: Path, kind: RouterKind) -> Mapping:
         return {
             "estimates": stored["values"],
             "note": str(stored["note"]),
+            "encoder": _encoder_name(kind.config),
             "fit_seconds": fit_seconds,
             "estimate_seconds": estimate_seconds,
         }
+
+
+def _encoder_name(config: object) -> str:
+    """Of a folder or a file its last part; empty where a router has none."""
+    return Path(str(getattr(config, "encoder", ""))).name
 
 
 @dataclass(frozen=True)
@@ -189,17 +195,24 @@ class _Checkpoint:
     caption: str
     models: list[str]
     estimate: Callable[[Queries], np.ndarray]
+    encoder: str
 
     @staticmethod
     def load(folder: Path, wanted: Sequence[str]) -> _Checkpoint:
         """Raises `TableError` where it does not know a wanted model."""
         if folder.is_dir() and is_router(folder):
             trained = load_router(folder)
-            found = _Checkpoint(str(folder), f"checkpoint of {trained.kind.spec}", trained.models, trained.estimate)
+            found = _Checkpoint(
+                str(folder),
+                f"checkpoint of {trained.kind.spec}",
+                trained.models,
+                trained.estimate,
+                _encoder_name(trained.kind.config),
+            )
         else:
             predictor = load_checkpoint(folder).predictor
             estimate = lambda queries: predictor.estimate(queries.prompts).values  # noqa: E731
-            found = _Checkpoint(str(folder), "checkpoint of a predictor", predictor.models, estimate)
+            found = _Checkpoint(str(folder), "checkpoint of a predictor", predictor.models, estimate, predictor.encoder.name)
         missing = [model for model in wanted if model not in found.models]
         if missing:
             raise TableError(f"checkpoint={str(folder)!r} knows {', '.join(found.models)}, but not {', '.join(missing)}")
@@ -209,7 +222,7 @@ class _Checkpoint:
         """Estimates of the test rows, and how long they took."""
         started = time.perf_counter()
         values = self.estimate(test.queries)[:, [self.models.index(model) for model in test.models]]
-        return {"estimates": values, "estimate_seconds": time.perf_counter() - started}
+        return {"estimates": values, "encoder": self.encoder, "estimate_seconds": time.perf_counter() - started}
 
 
 def _code() -> str:
@@ -223,7 +236,7 @@ def _code() -> str:
 
 def numbers(evaluation: Evaluation, one: Judged) -> dict[str, float | str | int | None]:
     """Everything that was measured of a router, by name, for a row of table.csv."""
-    found: dict[str, float | str | int | None] = {"router": one.name, "aiq": one.aiq}
+    found: dict[str, float | str | int | None] = {"router": one.name, "encoder": one.entry.encoder or None, "aiq": one.aiq}
     intervals = {
         "aiq_gain": one.gain,
         "first_over_it": evaluation.against_first(one),
@@ -278,8 +291,8 @@ def _printed(evaluation: Evaluation) -> str:
     low, high = (cost * contest.scale for cost in contest.costs)
     lines = [
         f"\nAIQ over mean costs from {low:.4g} to {high:.4g} {contest.unit}, in points",
-        f"{'':<34} {'AIQ':>5}  {'over the zero router':<26} {'shuffled':>8}  {f'{first} over it':<26} {'log-loss':>8} "
-        f"{'ECE':>6} {'fit':>7} {'estimate':>8}",
+        f"{'':<34} {'encoder':<8} {'AIQ':>5}  {'over the zero router':<26} {'shuffled':>8}  {f'{first} over it':<26} "
+        f"{'log-loss':>8} {'ECE':>6} {'fit':>7} {'estimate':>8}",
     ]
     for one in evaluation.judged:
         null = f"{100 * one.shuffled[0]:+.1f}" if one.shuffled else ""
@@ -287,8 +300,9 @@ def _printed(evaluation: Evaluation) -> str:
         error = "" if one.reliability is None else f"{one.reliability.expected_calibration_error:.3f}"
         compared = told(evaluation.against_first(one))
         lines.append(
-            f"{one.name[:34]:<34} {100 * one.aiq:5.1f}  {told(one.gain):<26} {null:>8}  {compared:<26} {loss:>8} {error:>6} "
-            f"{_seconds(one.entry.fit_seconds):>7} {_seconds(one.entry.estimate_seconds):>8}"
+            f"{one.name[:34]:<34} {one.entry.encoder[:8]:<8} {100 * one.aiq:5.1f}  {told(one.gain):<26} {null:>8}  "
+            f"{compared:<26} {loss:>8} {error:>6} {_seconds(one.entry.fit_seconds):>7} "
+            f"{_seconds(one.entry.estimate_seconds):>8}"
         )
     return "\n".join([*lines, *(f"{one.name}: {one.entry.note}" for one in evaluation.judged if one.entry.note)])
 

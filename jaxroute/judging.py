@@ -52,6 +52,8 @@ class Entry:
     curve: Curve
     """Over the budgets from the cheapest to the dearest assignment, judged on the test rows."""
     note: str = ""
+    encoder: str = ""
+    """What it reads prompts with; empty where nothing."""
     estimates: Float[np.ndarray, "queries models"] | None = None
     """Of the test rows; None where a router has no estimates but hindsight."""
     solver: Solver | None = None
@@ -110,6 +112,7 @@ def enter(
     *,
     budgets: int,
     note: str = "",
+    encoder: str = "",
     fit_seconds: float | None = None,
     estimate_seconds: float | None = None,
 ) -> Entry:
@@ -117,7 +120,7 @@ def enter(
     curve = cost_quality_curve(
         contest.test, estimates, points=budgets, expected_cost_usd=contest.expected_cost_usd, solver=solver, progress=name
     )
-    return Entry(name, caption, curve, note, estimates, solver, fit_seconds, estimate_seconds)
+    return Entry(name, caption, curve, note, encoder, estimates, solver, fit_seconds, estimate_seconds)
 
 
 def judge(contest: Contest, entry: Entry, *, shuffles: int) -> Judged:

@@ -115,12 +115,28 @@ def _calibration(judged: Sequence[Judged]) -> str:
 
 def _table(contest: Contest, judged: Sequence[Judged], over: Sequence[Interval | None]) -> str:
     pair = any(one.apgr for one in judged)
-    heads = ["router", "AIQ", "over the zero router", "shuffled: mean, 95th", f"{judged[0].name} over it", "fixed price"]
+    heads = [
+        "router",
+        "encoder",
+        "AIQ",
+        "over the zero router",
+        "shuffled: mean, 95th",
+        f"{judged[0].name} over it",
+        "fixed price",
+    ]
     heads += ["APGR", "CPT(50), CPT(80)"] * pair
     heads += ["cost of the best model's quality", "log-loss", "Brier", "calibration error"]
     rows = []
     for one, interval in zip(judged, over, strict=True):
-        row = [one.name, f"{100 * one.aiq:.1f}", _told(one.gain), _null(one), _told(interval), _told(one.deployed)]
+        row = [
+            one.name,
+            one.entry.encoder,
+            f"{100 * one.aiq:.1f}",
+            _told(one.gain),
+            _null(one),
+            _told(interval),
+            _told(one.deployed),
+        ]
         if pair:
             row += [_share(one.apgr), ", ".join(f"{100 * share:.0f} %" for share in one.cpt or ())]
         row.append(f"{one.cost_of_best * contest.scale:.3g}" if np.isfinite(one.cost_of_best) else "never")

@@ -195,6 +195,18 @@ def test_a_checkpoint_is_judged_beside_the_router_that_it_is_of(simulated, tmp_p
     assert not (tmp_path / "other").exists()
 
 
+def test_the_encoder_that_was_used_stands_in_the_table(simulated, tiny_encoder, tmp_path, fresh_cache, capsys):
+    test, train = simulated.select(range(40)).split(0.4, seed=0)
+    spec = f"knn:neighbours=3:encoder={tiny_encoder}"
+    find_router(spec).fit(train).save(tmp_path / "checkpoint")
+    config = EvaluateConfig(router=(spec, "domain_mean"), checkpoint=(tmp_path / "checkpoint",), budgets=5, shuffles=1)
+    evaluate(make_contest(train, test, resamples=20), replace(config, output=tmp_path / "run"))
+    with (tmp_path / "run" / "table.csv").open(encoding="utf-8") as file:
+        used = {row["router"]: row["encoder"] for row in csv.DictReader(file)}
+    assert used[spec] == used[str(tmp_path / "checkpoint")] == tiny_encoder.name and used["domain_mean"] == ""
+    assert f" {tiny_encoder.name[:8]} " in capsys.readouterr().out
+
+
 def test_the_command_lists_the_routers(capsys):
     cli.main(["evaluate", "--router", "list"])
     told = capsys.readouterr().out
