@@ -22,12 +22,12 @@ from flax import nnx
 
 from benchmarks.memory import peak_gigabytes
 from jaxroute.encoders import load_encoder
-from jaxroute.encoders.lora import LoraConfig, new_adapters
-from jaxroute.heads import Head
-from jaxroute.tuning import MeshConfig, TuneConfig
-from jaxroute.tuning.batches import MicroBatch
-from jaxroute.tuning.mesh import devices
-from jaxroute.tuning.steps import Network, accumulate, no_sums, optimizer, update
+from jaxroute.encoders.networks.lora import LoraConfig, new_adapters
+from jaxroute.predictor.heads import Head
+from jaxroute.predictor.tuning import MeshConfig, TuneConfig
+from jaxroute.predictor.tuning.batches import MicroBatch
+from jaxroute.predictor.tuning.mesh import devices
+from jaxroute.predictor.tuning.steps import Network, accumulate, no_sums, optimizer, update
 
 MODELS, RATE = 9, 1e-4
 

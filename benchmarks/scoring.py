@@ -35,11 +35,11 @@ from jaxtyping import Float, Int
 from benchmarks.lora_step import lora_step
 from jaxroute import Checkpoint, Predictor, load_source, save_checkpoint
 from jaxroute.encoders import Encoder, load_encoder
-from jaxroute.features import FeatureConfig
-from jaxroute.files import write_json
-from jaxroute.heads import Head
-from jaxroute.prices import Pricing
-from jaxroute.scoring import ScoringConfig, encode
+from jaxroute.encoders.batching import ScoringConfig, encode
+from jaxroute.encoders.features import FeatureConfig
+from jaxroute.predictor.heads import Head
+from jaxroute.predictor.pricing import Pricing
+from jaxroute.storage.files import write_json
 
 Result = dict[str, float | str]
 VARIABLE = "JAXROUTE_DATA"
@@ -205,7 +205,7 @@ def second_start(config: Config) -> Result:
 FIRST_ESTIMATE = """
 import sys, time
 from jaxroute import Router
-from jaxroute.cache import keep_compiled
+from jaxroute.storage.cache import keep_compiled
 keep_compiled()
 times = [float(sys.argv[2]), time.time()]
 router = Router.load(sys.argv[1])

@@ -29,7 +29,7 @@ import tyro
 from benchmarks import peers
 from benchmarks.instances import answers, batch, problem
 from benchmarks.memory import peak_gigabytes
-from jaxroute.files import write_json
+from jaxroute.storage.files import write_json
 from solvers import Problem, build_universe, exact, frontier, greedy_ratio, lagrangian
 
 Result = dict[str, float | str]

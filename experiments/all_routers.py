@@ -23,8 +23,8 @@ import tyro
 
 from experiments.real_data import load_mmlu_pool
 from jaxroute import JaxrouteError
-from jaxroute.contest import make_contest
-from jaxroute.evaluate import EvaluateConfig, Evaluation, evaluate
+from jaxroute.contest.evaluate import EvaluateConfig, Evaluation, evaluate
+from jaxroute.contest.rows import make_contest
 
 ROUTERS = (
     "predictor",

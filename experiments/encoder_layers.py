@@ -20,10 +20,10 @@ from tqdm.auto import tqdm
 from experiments.real_data import load_mmlu_pool
 from jaxroute import JaxrouteError, TrainConfig
 from jaxroute.encoders import POOLINGS, load_encoder
-from jaxroute.features import FeatureConfig, prompt_features_of_all
-from jaxroute.files import write_json
-from jaxroute.fitting import train_head
-from jaxroute.plots import save_figure
+from jaxroute.encoders.features import FeatureConfig, prompt_features_of_all
+from jaxroute.evaluation.plots import save_figure
+from jaxroute.predictor.fitting import train_head
+from jaxroute.storage.files import write_json
 
 
 @dataclass(frozen=True)

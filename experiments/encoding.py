@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jaxroute.baselines import predictor
 from jaxroute.encoders import load_encoder
-from jaxroute.features import FeatureConfig, prompt_features_of_all
-from jaxroute.routers import RouterKind
+from jaxroute.encoders.features import FeatureConfig, prompt_features_of_all
+from jaxroute.routers import predictor
+from jaxroute.routers.base import RouterKind
 
 
 def encode_once(kinds: Iterable[RouterKind], prompts: list[str]) -> None:

@@ -24,11 +24,11 @@ from tqdm.auto import tqdm
 from experiments.real_data import load_mmlu_pool, routerbench_parts
 from jaxroute import JaxrouteError, TrainConfig
 from jaxroute.encoders import load_encoder
-from jaxroute.features import prompt_features
-from jaxroute.files import replacing, write_json
-from jaxroute.fitting import train_head
-from jaxroute.plots import save_figure
-from jaxroute.predictor import head_estimates
+from jaxroute.encoders.features import prompt_features
+from jaxroute.evaluation.plots import save_figure
+from jaxroute.predictor.fitting import train_head
+from jaxroute.predictor.predictor import head_estimates
+from jaxroute.storage.files import replacing, write_json
 from solvers import Problem, exact, frontier, greedy_ratio
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)

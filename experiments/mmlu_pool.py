@@ -22,8 +22,9 @@ from jaxtyping import Float
 from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
 from experiments.reporting import named
 from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, save_checkpoint
-from jaxroute.checkpoint import is_checkpoint
+from jaxroute.data.prices import ROUTOO_TABLE_1
 from jaxroute.encoders import load_encoder
+from jaxroute.encoders.features import FeatureConfig, prompt_features_of_all
 from jaxroute.evaluation import (
     Curve,
     Interval,
@@ -48,13 +49,13 @@ from jaxroute.evaluation import (
     shuffled_gains,
     single_models,
 )
-from jaxroute.features import FeatureConfig, prompt_features_of_all
-from jaxroute.files import check_folder, write_json
-from jaxroute.fitting import TrainingReport, train_head
-from jaxroute.heads import Head
-from jaxroute.plots import cost_quality_figure
-from jaxroute.predictor import Predictor, head_estimates
-from jaxroute.prices import ROUTOO_TABLE_1, table_pricing
+from jaxroute.evaluation.plots import cost_quality_figure
+from jaxroute.predictor.checkpoint import is_checkpoint
+from jaxroute.predictor.fitting import TrainingReport, train_head
+from jaxroute.predictor.heads import Head
+from jaxroute.predictor.predictor import Predictor, head_estimates
+from jaxroute.predictor.pricing import table_pricing
+from jaxroute.storage.files import check_folder, write_json
 from solvers import PROVED, Problem, exact, greedy_ratio, lagrangian
 
 UNIT = "dollars per million tokens"

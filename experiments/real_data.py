@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxroute import RoutingTable, SourceError, join, load_source
-from jaxroute.table import text_key
+from jaxroute.data.table import text_key
 
 MIXTRAL = "mistralai/Mixtral-8x7B-Instruct-v0.1"
 GPT4 = "gpt-4-1106-preview"

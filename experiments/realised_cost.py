@@ -21,7 +21,9 @@ from tqdm.auto import tqdm
 
 from experiments.real_data import routerbench_parts
 from jaxroute import JaxrouteError, Predictor, RoutingTable, TrainConfig, load_source, train_costs
+from jaxroute.data.sources.simulated import simulated_prices
 from jaxroute.encoders import load_encoder
+from jaxroute.encoders.features import prompt_features
 from jaxroute.evaluation import (
     Curve,
     aiq,
@@ -33,12 +35,10 @@ from jaxroute.evaluation import (
     paired_interval,
     single_models,
 )
-from jaxroute.features import prompt_features
-from jaxroute.files import replacing, write_json
-from jaxroute.fitting import train_head
-from jaxroute.plots import save_figure
-from jaxroute.predictor import head_estimates
-from jaxroute.sources.simulated import simulated_prices
+from jaxroute.evaluation.plots import save_figure
+from jaxroute.predictor.fitting import train_head
+from jaxroute.predictor.predictor import head_estimates
+from jaxroute.storage.files import replacing, write_json
 from solvers import Problem, exact, frontier
 
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)

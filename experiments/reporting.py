@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxroute.errors import RouterError
 from jaxroute.evaluation import Interval
-from jaxroute.plots import COLOURS, save_figure
+from jaxroute.evaluation.plots import COLOURS, save_figure
 
 
 def check_names(field: str, names: Sequence[str]) -> None:

@@ -44,10 +44,10 @@ from jaxroute.evaluation import (
     cpt_measure,
     paired_interval,
 )
-from jaxroute.files import write_json
-from jaxroute.plots import COLOURS, STYLES, save_figure
-from jaxroute.preferences import strong_score
-from jaxroute.routers import RouterKind, TrainedRouter, find_router
+from jaxroute.evaluation.plots import COLOURS, STYLES, save_figure
+from jaxroute.routers.base import RouterKind, TrainedRouter, find_router
+from jaxroute.routers.learning.preferences import strong_score
+from jaxroute.storage.files import write_json
 
 PAIR = [MIXTRAL, GPT4]
 CAUSAL = "predictor:head=difference:layers=30:pooling=last"

@@ -28,12 +28,12 @@ import tyro
 from experiments.real_data import routerbench_parts
 from experiments.reporting import named
 from jaxroute import JaxrouteError, RoutingTable
-from jaxroute.contest import Contest, make_contest
-from jaxroute.evaluate import EvaluateConfig, Evaluation, evaluate, told
+from jaxroute.contest.evaluate import EvaluateConfig, Evaluation, evaluate, told
+from jaxroute.contest.rows import Contest, make_contest
 from jaxroute.evaluation import aiq, aiq_gain, bootstrap_weights, mean_difference, paired_interval
-from jaxroute.files import write_json
-from jaxroute.plots import draw_cost_quality, save_figure
-from jaxroute.preferences import augmented
+from jaxroute.evaluation.plots import draw_cost_quality, save_figure
+from jaxroute.routers.learning.preferences import augmented
+from jaxroute.storage.files import write_json
 
 TASKS = ("arc_challenge", "mbpp")
 PUBLISHED = {

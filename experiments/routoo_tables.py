@@ -31,8 +31,9 @@ from experiments.mmlu_pool import UNIT, Trained, budgets, train_all
 from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
 from experiments.reporting import intervals_figure, named
 from jaxroute import JaxrouteError, TrainConfig
-from jaxroute.contest import Contest, make_contest
-from jaxroute.evaluate import told
+from jaxroute.contest.evaluate import told
+from jaxroute.contest.rows import Contest, make_contest
+from jaxroute.encoders.features import FeatureConfig
 from jaxroute.evaluation import (
     Curve,
     aiq_gain,
@@ -48,9 +49,8 @@ from jaxroute.evaluation import (
     paired_interval,
     tier_shares,
 )
-from jaxroute.features import FeatureConfig
-from jaxroute.files import write_json
-from jaxroute.plots import COLOURS, cost_quality_figure, save_figure
+from jaxroute.evaluation.plots import COLOURS, cost_quality_figure, save_figure
+from jaxroute.storage.files import write_json
 from solvers import Assignment, Problem, greedy_ratio, lagrangian
 
 ALPHAS = (1.0, 0.1, 0.01)

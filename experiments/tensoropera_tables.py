@@ -29,7 +29,6 @@ from tqdm.auto import tqdm
 
 from experiments.reporting import check_names, named
 from jaxroute import JaxrouteError, RoutingTable, load_source
-from jaxroute.baselines import random_model
 from jaxroute.evaluation import (
     Account,
     account,
@@ -41,9 +40,10 @@ from jaxroute.evaluation import (
     paired_interval,
     throughput,
 )
-from jaxroute.files import write_json
-from jaxroute.plots import COLOURS, save_figure
-from jaxroute.routers import find_router
+from jaxroute.evaluation.plots import COLOURS, save_figure
+from jaxroute.routers import random_model
+from jaxroute.routers.base import find_router
+from jaxroute.storage.files import write_json
 from solvers import Problem, lagrangian
 
 ROUTERS = ("knn:neighbours=1", "tensoropera_mlp", "tensoropera_bert", "knn", "predictor")

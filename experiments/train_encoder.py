@@ -26,8 +26,10 @@ from jaxtyping import Float
 from experiments.real_data import GPT4, MIXTRAL, MmluPool, data_folder, load_mmlu_pool, with_other_questions
 from experiments.reporting import intervals_figure
 from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, load_source, save_checkpoint, train
-from jaxroute.checkpoint import is_checkpoint
+from jaxroute.data.prices import ROUTOO_TABLE_1
+from jaxroute.data.table import text_key
 from jaxroute.encoders import load_encoder
+from jaxroute.encoders.features import FeatureConfig, prompt_features, prompt_features_of_all
 from jaxroute.evaluation import (
     Curve,
     Interval,
@@ -41,13 +43,12 @@ from jaxroute.evaluation import (
     shuffled_gains,
     single_models,
 )
-from jaxroute.features import FeatureConfig, prompt_features, prompt_features_of_all
-from jaxroute.files import check_folder, write_json
-from jaxroute.fitting import train_head
-from jaxroute.predictor import head_estimates
-from jaxroute.prices import ROUTOO_TABLE_1, table_pricing
-from jaxroute.table import text_key
-from jaxroute.tuning import TuneConfig, TuningReport
+from jaxroute.predictor.checkpoint import is_checkpoint
+from jaxroute.predictor.fitting import train_head
+from jaxroute.predictor.predictor import head_estimates
+from jaxroute.predictor.pricing import table_pricing
+from jaxroute.predictor.tuning import TuneConfig, TuningReport
+from jaxroute.storage.files import check_folder, write_json
 
 
 @dataclass(frozen=True)

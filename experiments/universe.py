@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 
 from experiments.real_data import data_folder, load_mmlu_pool, routerbench_parts
 from jaxroute import JaxrouteError, load_source
-from jaxroute.files import replacing, write_json
-from jaxroute.plots import save_figure
+from jaxroute.evaluation.plots import save_figure
+from jaxroute.storage.files import replacing, write_json
 from solvers import build_universe
 
 TOPICS = 40

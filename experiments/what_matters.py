@@ -33,11 +33,11 @@ from experiments.encoding import encode_once
 from experiments.real_data import MmluPool, load_mmlu_pool, with_other_questions
 from experiments.reporting import intervals_figure, named
 from jaxroute import JaxrouteError, RoutingTable, TableError
-from jaxroute.contest import make_contest
-from jaxroute.evaluate import told
+from jaxroute.contest.evaluate import told
+from jaxroute.contest.rows import make_contest
 from jaxroute.evaluation import aiq_gain, cost_quality_curve, log_loss
-from jaxroute.files import write_json
-from jaxroute.routers import find_router
+from jaxroute.routers.base import find_router
+from jaxroute.storage.files import write_json
 from solvers import Assignment, Problem, exact, greedy_ratio, lagrangian
 
 Solver = Callable[[Problem], Assignment]

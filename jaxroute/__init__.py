@@ -1,24 +1,61 @@
 """jaxroute decides, before any model is called, which language model answers which prompt."""
 
-from jaxroute.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from jaxroute.errors import (
-    CheckpointError,
-    EncoderError,
-    JaxrouteError,
-    OutputError,
-    PromptError,
-    RouterError,
-    SourceError,
-    TableError,
-)
-from jaxroute.predictor import Predictor
-from jaxroute.router import Router
-from jaxroute.scoring import ScoringConfig
-from jaxroute.sources import load_source
-from jaxroute.streaming import estimate_stream
-from jaxroute.table import RoutingTable, join
-from jaxroute.train_config import TrainConfig
-from jaxroute.training import train, train_costs
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxroute.batch.streams import estimate_stream
+    from jaxroute.data.sources import load_source
+    from jaxroute.data.table import RoutingTable, join
+    from jaxroute.encoders.batching import ScoringConfig
+    from jaxroute.errors import (
+        CheckpointError,
+        EncoderError,
+        JaxrouteError,
+        OutputError,
+        PromptError,
+        RouterError,
+        SourceError,
+        TableError,
+    )
+    from jaxroute.predictor.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from jaxroute.predictor.config import TrainConfig
+    from jaxroute.predictor.predictor import Predictor
+    from jaxroute.predictor.training import train, train_costs
+    from jaxroute.routing.router import Router
+
+# Where each name lives. It is imported when it is first asked for, so that `import jaxroute` loads neither JAX nor pandas.
+_HOMES = {
+    "estimate_stream": "batch.streams",
+    "load_source": "data.sources",
+    "RoutingTable": "data.table",
+    "join": "data.table",
+    "ScoringConfig": "encoders.batching",
+    "CheckpointError": "errors",
+    "EncoderError": "errors",
+    "JaxrouteError": "errors",
+    "OutputError": "errors",
+    "PromptError": "errors",
+    "RouterError": "errors",
+    "SourceError": "errors",
+    "TableError": "errors",
+    "Checkpoint": "predictor.checkpoint",
+    "load_checkpoint": "predictor.checkpoint",
+    "save_checkpoint": "predictor.checkpoint",
+    "TrainConfig": "predictor.config",
+    "Predictor": "predictor.predictor",
+    "train": "predictor.training",
+    "train_costs": "predictor.training",
+    "Router": "routing.router",
+}
+
+try:
+    __version__ = version("jaxroute")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0"
 
 __all__ = [
     "Checkpoint",
@@ -35,6 +72,7 @@ __all__ = [
     "SourceError",
     "TableError",
     "TrainConfig",
+    "__version__",
     "estimate_stream",
     "join",
     "load_checkpoint",
@@ -43,3 +81,15 @@ __all__ = [
     "train",
     "train_costs",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxroute' has no attribute {name!r}")
+    found = getattr(import_module(f"jaxroute.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

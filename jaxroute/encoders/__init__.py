@@ -1,10 +1,10 @@
 """Pretrained networks that read a prompt for the predictor."""
 
-from jaxroute.encoders.bert import Bert, BertConfig
-from jaxroute.encoders.decoder import Decoder, DecoderConfig
 from jaxroute.encoders.encoder import Encoder, check_prompts, load_encoder
-from jaxroute.encoders.networks import EncoderConfig, EncoderNetwork
-from jaxroute.encoders.pooling import POOLINGS
+from jaxroute.encoders.networks.bert import Bert, BertConfig
+from jaxroute.encoders.networks.build import EncoderConfig, EncoderNetwork
+from jaxroute.encoders.networks.decoder import Decoder, DecoderConfig
+from jaxroute.encoders.networks.pooling import POOLINGS
 
 __all__ = [
     "POOLINGS",

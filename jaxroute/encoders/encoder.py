@@ -14,14 +14,14 @@ import numpy as np
 from jaxtyping import Int
 from tokenizers import Tokenizer
 
-from jaxroute.cache import cache_folder
-from jaxroute.encoders.configuration import read_config
-from jaxroute.encoders.gguf import convert_gguf
-from jaxroute.encoders.huggingface import Place, load_network, weight_files
-from jaxroute.encoders.networks import EncoderConfig, EncoderNetwork
-from jaxroute.encoders.trained import Trained
+from jaxroute.data.table import is_text
+from jaxroute.encoders.networks.build import EncoderConfig, EncoderNetwork
+from jaxroute.encoders.networks.configuration import read_config
+from jaxroute.encoders.weights.gguf import convert_gguf
+from jaxroute.encoders.weights.huggingface import Place, load_network, weight_files
+from jaxroute.encoders.weights.trained import Trained
 from jaxroute.errors import EncoderError, PromptError
-from jaxroute.table import is_text
+from jaxroute.storage.cache import cache_folder
 
 PACKAGED = "smollm2"
 MINILM = "minilm"

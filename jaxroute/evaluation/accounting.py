@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxroute.data.prices import PriceList, token_cost_usd
+from jaxroute.data.table import RoutingTable
 from jaxroute.errors import TableError
 from jaxroute.evaluation.outcomes import checked_choice, outcome
-from jaxroute.prices import PriceList, token_cost_usd
-from jaxroute.table import RoutingTable
 from solvers import Assignment
 
 

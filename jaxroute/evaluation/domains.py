@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxroute.data.table import RoutingTable
 from jaxroute.errors import TableError
 from jaxroute.evaluation.bootstrap import Interval, Measure
 from jaxroute.evaluation.hulls import aiq
 from jaxroute.evaluation.outcomes import Curve, single_models
-from jaxroute.table import RoutingTable
 
 # Which subject belongs to which sub-category: MMLU's authors, categories.py in github.com/hendrycks/test.
 MMLU_SUBCATEGORIES: dict[str, tuple[str, ...]] = {

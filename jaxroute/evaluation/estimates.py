@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from jaxroute.table import RoutingTable
+from jaxroute.data.table import RoutingTable
 
 
 def oracle_estimates(table: RoutingTable) -> Float[np.ndarray, "queries models"]:

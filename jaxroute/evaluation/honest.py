@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
+from jaxroute.data.table import RoutingTable
 from jaxroute.errors import TableError
 from jaxroute.evaluation.hulls import aiq
 from jaxroute.evaluation.outcomes import Curve, curve_of, outcome, single_models
-from jaxroute.table import RoutingTable
 from solvers import Problem, at_price, lagrangian
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxroute.data.table import RoutingTable
 from jaxroute.evaluation.domains import macro_mean
 from jaxroute.evaluation.outcomes import Outcome
-from jaxroute.table import RoutingTable
 
 
 def routerarena_score(

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tqdm.auto import tqdm
 
+from jaxroute.data.table import RoutingTable
 from jaxroute.errors import TableError
-from jaxroute.table import RoutingTable
 from solvers import Assignment, Problem, lagrangian
 
 BUDGETS = 101

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from jaxroute.encoders.huggingface import load_network
+from jaxroute.encoders.weights.huggingface import load_network
 
 
 def write_folder(folder: Path, config: dict, weights: dict[str, np.ndarray], **changes: object) -> Path:

@@ -11,15 +11,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxroute import EncoderError
-from jaxroute.embedding import embed
 from jaxroute.encoders import load_encoder
-from jaxroute.encoders.bert import ACTIVATIONS
-from jaxroute.encoders.configuration import read_config
-from jaxroute.encoders.huggingface import load_network
-from jaxroute.encoders.lora import LoraConfig, merge_adapters, new_adapters, scaled
-from jaxroute.encoders.peft import load_adapters, save_adapters
-from jaxroute.encoders.pooling import POOLINGS
-from jaxroute.scoring import encode
+from jaxroute.encoders.batching import encode
+from jaxroute.encoders.embedding import embed
+from jaxroute.encoders.networks.bert import ACTIVATIONS
+from jaxroute.encoders.networks.configuration import read_config
+from jaxroute.encoders.networks.lora import LoraConfig, merge_adapters, new_adapters, scaled
+from jaxroute.encoders.networks.pooling import POOLINGS
+from jaxroute.encoders.weights.huggingface import load_network
+from jaxroute.encoders.weights.peft import load_adapters, save_adapters
 
 SIZES = {
     "vocab_size": 200,

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxroute.encoders import Decoder, DecoderConfig, load_encoder
-from jaxroute.encoders.huggingface import load_network
+from jaxroute.encoders.weights.huggingface import load_network
 
 PROMPTS = [
     "What is the capital of France?",
@@ -75,7 +75,7 @@ def test_attention_in_chunks_is_attention(tiny_encoder: Path, monkeypatch: pytes
     ids = [np.random.default_rng(length).integers(0, 600, length).astype(np.int32) for length in (600, 300)]
     taps = ((1, "mean"), (2, "last"))
     in_chunks = pooled(decoder, ids, taps, length=600)
-    monkeypatch.setattr("jaxroute.encoders.attention.CHUNK", 600)
+    monkeypatch.setattr("jaxroute.encoders.networks.attention.CHUNK", 600)
     whole = pooled(decoder, ids, taps, length=600)
     assert relative_error(in_chunks, whole) < 1e-5
 

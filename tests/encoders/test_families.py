@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from jaxroute import EncoderError
-from jaxroute.encoders.configuration import COUNTS, NUMBERS, TRUTHS, read_config
-from jaxroute.encoders.huggingface import abstract_network, load_network, parameter_bytes
-from jaxroute.encoders.lora import LoraConfig, merge_adapters, new_adapters, scaled
-from jaxroute.encoders.rotary import KINDS
+from jaxroute.encoders.networks.configuration import COUNTS, NUMBERS, TRUTHS, read_config
+from jaxroute.encoders.networks.lora import LoraConfig, merge_adapters, new_adapters, scaled
+from jaxroute.encoders.networks.rotary import KINDS
+from jaxroute.encoders.weights.huggingface import abstract_network, load_network, parameter_bytes
 
 SIZES = {
     "vocab_size": 300,

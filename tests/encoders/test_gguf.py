@@ -11,10 +11,10 @@ from safetensors.numpy import load_file
 
 from jaxroute import EncoderError
 from jaxroute.encoders import load_encoder
-from jaxroute.encoders.configuration import read_config
-from jaxroute.encoders.gguf import LAYER_NAMES, WHOLE
-from jaxroute.encoders.rotary import Rope, frequencies
-from jaxroute.encoders.weight_names import DECODER
+from jaxroute.encoders.networks.configuration import read_config
+from jaxroute.encoders.networks.rotary import Rope, frequencies
+from jaxroute.encoders.weights.gguf import LAYER_NAMES, WHOLE
+from jaxroute.encoders.weights.weight_names import DECODER
 from tests.encoders.folders import states, write_folder
 
 
@@ -150,7 +150,7 @@ def test_a_big_file_is_converted_to_shards(
     tmp_path: Path, fresh_cache: Path, tiny_parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, weights = tiny_parts
-    monkeypatch.setattr("jaxroute.encoders.gguf.SHARD_BYTES", 60_000)
+    monkeypatch.setattr("jaxroute.encoders.weights.gguf.SHARD_BYTES", 60_000)
     encoder = load_encoder(str(write_gguf(tmp_path / "big.gguf", config, weights)))
     shards = sorted(encoder.folder.glob("model-*.safetensors"))
     assert len(shards) > 2

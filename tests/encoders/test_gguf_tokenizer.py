@@ -13,7 +13,7 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from jaxroute import EncoderError
 from jaxroute.encoders import load_encoder
-from jaxroute.encoders.gguf_tokenizer import SPACE, WORDS, gguf_tokenizer
+from jaxroute.encoders.weights.gguf_tokenizer import SPACE, WORDS, gguf_tokenizer
 
 TEXTS = st.text(st.sampled_from("aZé日'sTr 019²½\t\n\r.,!-_\u00a0\u0301"), max_size=20)
 

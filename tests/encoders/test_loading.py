@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 from jaxroute import EncoderError, PromptError
 from jaxroute.encoders import load_encoder
-from jaxroute.encoders.configuration import read_config
-from jaxroute.encoders.huggingface import load_network
+from jaxroute.encoders.networks.configuration import read_config
+from jaxroute.encoders.weights.huggingface import load_network
 from tests.encoders.folders import states, write_folder
 
 

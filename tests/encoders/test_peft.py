@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 from jaxroute import EncoderError
 from jaxroute.encoders import load_encoder
-from jaxroute.encoders.configuration import read_config
-from jaxroute.encoders.huggingface import load_network
-from jaxroute.encoders.lora import Adapters, LoraConfig, merge_adapters, new_adapters
-from jaxroute.encoders.peft import load_adapters, save_adapters
+from jaxroute.encoders.networks.configuration import read_config
+from jaxroute.encoders.networks.lora import Adapters, LoraConfig, merge_adapters, new_adapters
+from jaxroute.encoders.weights.huggingface import load_network
+from jaxroute.encoders.weights.peft import load_adapters, save_adapters
 
 LORA = LoraConfig(rank=3, alpha=6.0, dropout=0.1, projections=("query", "value"))
 TOKENS = np.random.default_rng(0).integers(0, 600, (2, 40)).astype(np.int32)

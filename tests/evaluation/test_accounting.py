@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from jaxroute import RoutingTable, TableError, load_source
+from jaxroute.data.prices import Price
+from jaxroute.data.sources.simulated import simulated_prices
 from jaxroute.evaluation import (
     account,
     accounts_of_models,
@@ -18,8 +20,6 @@ from jaxroute.evaluation import (
     routerarena_score,
     tier_shares,
 )
-from jaxroute.prices import Price
-from jaxroute.sources.simulated import simulated_prices
 
 
 def timed_table() -> RoutingTable:

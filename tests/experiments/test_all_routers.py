@@ -10,7 +10,7 @@ import pytest
 
 import experiments.all_routers as experiment
 from experiments.real_data import load_mmlu_pool
-from jaxroute.evaluate import EvaluateConfig, chosen_routers
+from jaxroute.contest.evaluate import EvaluateConfig, chosen_routers
 
 
 def test_some_routers_on_one_table(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ import pytest
 import experiments.mmlu_pool as experiment
 from experiments.real_data import load_mmlu_pool
 from jaxroute import Router, SourceError, TrainConfig
-from jaxroute.features import FeatureConfig
-from jaxroute.table import text_key
+from jaxroute.data.table import text_key
+from jaxroute.encoders.features import FeatureConfig
 
 PROMISED = (
     "log_loss",

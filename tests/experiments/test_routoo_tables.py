@@ -12,7 +12,7 @@ import pytest
 import experiments.routoo_tables as experiment
 from experiments.real_data import load_mmlu_pool
 from jaxroute import TrainConfig
-from jaxroute.features import FeatureConfig
+from jaxroute.encoders.features import FeatureConfig
 
 
 def test_every_step_from_the_paper_to_ours(

@@ -12,10 +12,10 @@ import pytest
 from experiments import train_encoder as experiment
 from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool, with_other_questions
 from jaxroute import Router, TrainConfig
-from jaxroute.encoders.lora import LoraConfig
-from jaxroute.features import FeatureConfig
-from jaxroute.table import text_key
-from jaxroute.tuning import TuneConfig
+from jaxroute.data.table import text_key
+from jaxroute.encoders.features import FeatureConfig
+from jaxroute.encoders.networks.lora import LoraConfig
+from jaxroute.predictor.tuning import TuneConfig
 
 RECIPES = ("paper", "frozen", "frozen_graded", "frozen_more_questions", "frozen_graded_more_questions", "lora")
 

@@ -11,7 +11,7 @@ import pytest
 import experiments.what_matters as experiment
 from experiments.real_data import load_mmlu_pool
 from jaxroute import TableError
-from jaxroute.routers import find_router
+from jaxroute.routers.base import find_router
 
 
 def test_one_thing_is_changed_at_a_time(

@@ -20,7 +20,7 @@ from solvers import Problem, ProblemError, exact, lagrangian
 from solvers.core import CoreSearch, search_core
 from solvers.dual import search
 
-exact_module = importlib.import_module("solvers.exact")  # `solvers.exact` names the function
+exact_module = importlib.import_module("solvers._exact")  # `solvers._exact` names the function
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=60)
 ROUNDING = 1e-11
 

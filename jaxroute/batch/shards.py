@@ -1,0 +1,259 @@
+"""A file of prompts of any size to shards of estimates; stopped at any moment, the same command goes on from there.
+
+OUTPUT/manifest.json            what decides the result: the checkpoint, the input, the options
+OUTPUT/shard-00000.parquet      row, id, cut, and one column per model; rows in the order of the input
+OUTPUT/summary.json             written last: rows, shards, prompts that were cut
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from jaxtyping import Float
+from tqdm.auto import tqdm
+
+from jaxroute.batch.streams import estimate_stream, router_stream
+from jaxroute.data.prompts import PromptFile, PromptRow, check_prompt_file
+from jaxroute.encoders.batching import ScoringConfig
+from jaxroute.errors import OutputError, PromptError
+from jaxroute.predictor.checkpoint import load_checkpoint
+from jaxroute.predictor.predictor import Predictor
+from jaxroute.routers.base import RouterPredictor, is_router, load_router
+from jaxroute.storage.files import LOCK, alone_in, check_folder, replacing, write_json
+
+AnyPredictor = Predictor | RouterPredictor
+FORMAT = 1
+MANIFEST = "manifest.json"
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Estimate the quality of every model on every prompt of a file, of any size."""
+
+    checkpoint: Path
+    """Folder that `jaxroute train` or `jaxroute demo` wrote."""
+    prompts: Path
+    """.jsonl with a "prompt" each, .parquet with a column of that name, or .txt with a prompt per line."""
+    output: Path
+    """Folder of the shards. What a stopped run left there is kept, and the same command goes on from it."""
+    format: Literal["parquet", "jsonl"] = "parquet"
+    """Of the shards."""
+    rows_per_shard: int = 10_000
+    """Prompts that are held in memory, scored and written together; equal ones among them are computed once."""
+    max_tokens: int | None = None
+    """Cut longer prompts; default: as in training."""
+    truncation_side: Literal["left", "right"] | None = None
+    """Which end of a too long prompt is cut; default: as in training."""
+    encoder: str | None = None
+    """Where the encoder lies now, if it has moved."""
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+
+    def __post_init__(self) -> None:
+        if self.rows_per_shard < 1:
+            raise OutputError(f"rows_per_shard={self.rows_per_shard} must be at least 1")
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """What a run found; `already` rows were there before it."""
+
+    rows: int
+    shards: int
+    cut: int
+    already: int
+
+    def __str__(self) -> str:
+        cut = f"; {self.cut:,} were longer than the encoder reads and were cut" if self.cut else ""
+        there = f", {self.already:,} of them by an earlier run" if self.already else ""
+        return f"{self.rows:,} prompts scored{there}, in {self.shards:,} shards{cut}"
+
+
+def score_file(config: ScoreConfig) -> ScoreReport:
+    """Write every shard that is not there yet, one after the other, each whole or not at all.
+
+    Raises `PromptError` for rows without a prompt and `OutputError` where the folder holds anything else, or a run of something
+    else, before any prompt is scored.
+    """
+    check_folder("output", config.output, ours=_is_ours)
+    predictor = _predictor(config)
+    prompts = check_prompt_file(config.prompts)
+    with alone_in(config.output):
+        return _score(config, predictor, prompts)
+
+
+def _score(config: ScoreConfig, predictor: AnyPredictor, prompts: PromptFile) -> ScoreReport:
+    _check_columns(predictor.models, prompts)
+    _check_manifest(config, _manifest(config, predictor, prompts))
+    paths = [
+        config.output / f"shard-{number:05d}.{config.format}"
+        for number in range(math.ceil(prompts.rows / config.rows_per_shard))
+    ]
+    done = _whole_shards(paths, prompts.rows, config.rows_per_shard)
+    already = min(done * config.rows_per_shard, prompts.rows)
+    with tqdm(total=prompts.rows, initial=already, desc="scoring", unit=" prompts", smoothing=0.05) as bar:
+        for path, (start, rows, scored) in zip(paths[done:], _shards(config, predictor, prompts, already, bar)):
+            table = _table(start, rows, scored.cut, scored.values, predictor.models, prompts)
+            _write(path, table)
+    cut = sum(_count_cut(path) for path in paths)
+    report = ScoreReport(rows=prompts.rows, shards=len(paths), cut=cut, already=already)
+    write_json(config.output / SUMMARY, {"rows": report.rows, "shards": report.shards, "cut": report.cut})
+    return report
+
+
+def _shards(config: ScoreConfig, predictor: AnyPredictor, prompts: PromptFile, start: int, bar: tqdm) -> Iterator:
+    """(first row, rows, scored) of every window from row `start` on."""
+    window: list[PromptRow] = []
+
+    def texts() -> Iterator[str]:
+        for row in prompts.read(skip=start):
+            window.append(row)
+            yield row.prompt
+
+    window_of = {"window": config.rows_per_shard, "progress": bar.update}
+    if isinstance(predictor, RouterPredictor):
+        stream = router_stream(predictor, texts(), **window_of)
+    else:
+        stream = estimate_stream(predictor, texts(), config=config.scoring, **window_of)
+    while True:
+        try:
+            scored = next(stream, None)
+        except PromptError as error:
+            where = f"{window[0].place} to {window[-1].place}" if window else f"row {start}"
+            raise PromptError(f"prompts={str(config.prompts)!r}, {where}: {error}") from error
+        if scored is None:
+            return
+        yield start, list(window), scored
+        start += len(window)
+        window.clear()
+
+
+def _predictor(config: ScoreConfig) -> AnyPredictor:
+    if is_router(config.checkpoint):
+        given = [name for name in ("max_tokens", "truncation_side", "encoder") if getattr(config, name) is not None]
+        if given:
+            raise OutputError(f"{', '.join(given)}: the checkpoint is of another router than the predictor: leave it out")
+        return RouterPredictor(load_router(config.checkpoint))
+    predictor = load_checkpoint(config.checkpoint, encoder=config.encoder).predictor
+    features = predictor.features
+    if config.max_tokens is not None:
+        features = replace(features, max_tokens=config.max_tokens)
+    if config.truncation_side is not None:
+        features = replace(features, truncation_side=config.truncation_side)
+    return replace(predictor, features=features)
+
+
+def _check_columns(models: list[str], prompts: PromptFile) -> None:
+    taken = sorted({"row", "cut", prompts.id_field} & set(models) - {None})
+    if taken:
+        raise OutputError(f"models named {', '.join(taken)} cannot be columns beside row, id and cut: rename them")
+
+
+def _manifest(config: ScoreConfig, predictor: AnyPredictor, prompts: PromptFile) -> dict[str, Any]:
+    """What decides the result; how prompts are batched decides its last digits only and may change."""
+    with config.prompts.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    other = isinstance(predictor, RouterPredictor)
+    described = config.checkpoint / ("router.json" if other else "config.json")
+    return {
+        "format": FORMAT,
+        "checkpoint_sha256": hashlib.sha256(described.read_bytes()).hexdigest(),
+        "models": predictor.models,
+        "max_tokens": None if other else predictor.features.max_tokens,
+        "truncation_side": None if other else predictor.features.truncation_side,
+        "prompts": config.prompts.name,
+        "prompts_sha256": content,
+        "rows": prompts.rows,
+        "id": prompts.id_field,
+        "rows_per_shard": config.rows_per_shard,
+        "shard_format": config.format,
+    }
+
+
+def _check_manifest(config: ScoreConfig, manifest: dict[str, Any]) -> None:
+    """Write it where there is none. Raises `OutputError` where what stands there differs, showing how."""
+    path = config.output / MANIFEST
+    if not path.exists():
+        write_json(path, manifest)
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no object")
+    except ValueError as error:
+        raise OutputError(f"{path} cannot be read ({error}): give a new folder") from error
+    changed = [
+        f"{name} was {found.get(name)!r} and is {manifest.get(name)!r}"
+        for name in sorted(set(found) | set(manifest))
+        if name != "prompts" and found.get(name) != manifest.get(name)
+    ]
+    if changed:
+        raise OutputError(
+            f"output={str(config.output)!r} holds shards of another run: "
+            + "; ".join(changed)
+            + ". Give a new folder, or what "
+            "that run was started with"
+        )
+
+
+def _is_ours(folder: Path) -> bool:
+    """A run's folder, or what a run left that was killed before its first file."""
+    return (folder / MANIFEST).exists() or all(path.name.startswith((LOCK, ".partial-")) for path in folder.iterdir())
+
+
+def _whole_shards(paths: list[Path], rows: int, rows_per_shard: int) -> int:
+    """How many of the first shards are there; after a power cut the last may be a name without content."""
+    for path in paths[0].parent.glob(".partial-*"):
+        path.unlink()
+    for number, path in enumerate(paths):
+        expected = min(rows_per_shard, rows - number * rows_per_shard)
+        if not path.exists() or _count_rows(path) != expected:
+            return number
+    return len(paths)
+
+
+def _table(start: int, rows: list[PromptRow], cut: Any, values: Float[np.ndarray, "queries models"], models, prompts):
+    columns: dict[str, Any] = {"row": pyarrow.array(range(start, start + len(rows)), pyarrow.int64())}
+    if prompts.id_field:
+        kind = pyarrow.int64() if prompts.id_kind == "integer" else pyarrow.string()
+        columns[prompts.id_field] = pyarrow.array([row.id for row in rows], kind)
+    columns["cut"] = pyarrow.array(cut)
+    return pyarrow.table(columns | {model: values[:, column].astype(np.float32) for column, model in enumerate(models)})
+
+
+def _write(path: Path, table: pyarrow.Table) -> None:
+    with replacing(path) as partial:
+        if path.suffix == ".parquet":
+            pyarrow.parquet.write_table(table, partial)
+            return
+        with partial.open("w", encoding="utf-8") as file:
+            for row in table.to_pylist():
+                # The shortest decimal that is the same single-precision number.
+                short = {name: float(str(np.float32(value))) for name, value in row.items() if isinstance(value, float)}
+                file.write(json.dumps(row | short, ensure_ascii=False) + "\n")
+
+
+def _count_rows(path: Path) -> int:
+    if path.suffix == ".parquet":
+        try:
+            return pyarrow.parquet.read_metadata(path).num_rows
+        except (OSError, pyarrow.ArrowException):
+            return -1
+    with path.open("rb") as file:
+        return sum(line.endswith(b"}\n") for line in file)
+
+
+def _count_cut(path: Path) -> int:
+    if path.suffix == ".parquet":
+        return int(np.sum(pyarrow.parquet.read_table(path, columns=["cut"])["cut"].to_numpy()))
+    with path.open(encoding="utf-8") as file:
+        return sum(json.loads(line)["cut"] for line in file)

@@ -1,0 +1,94 @@
+"""`jaxroute train`: a table of outcomes in, a checkpoint out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+
+from jaxroute.data.prices import ROUTOO_TABLE_1, PriceList, load_prices, priced
+from jaxroute.data.sources import chosen_table
+from jaxroute.data.sources.simulated import simulated_prices
+from jaxroute.errors import RouterError
+from jaxroute.predictor.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
+from jaxroute.predictor.config import TrainConfig, described
+from jaxroute.predictor.fitting import check_trainable
+from jaxroute.predictor.training import train, train_costs
+from jaxroute.routers.base import find_router, is_router
+from jaxroute.storage.files import check_folder
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a predictor on a table of outcomes and write a checkpoint."""
+
+    output: Path
+    """Folder of the checkpoint; what stands there is replaced when the new one is whole. Training the encoder keeps its state
+    and metrics.jsonl in a folder of the same name with -state added: the same command goes on from there after a stop."""
+    table: Path | None = None
+    """Your own outcomes: .csv, .jsonl or .parquet in the schema that `jaxroute sources` prints."""
+    source: str | None = None
+    """Instead of --table: a published format, see `jaxroute sources`."""
+    path: Path | None = None
+    """Where the source's files lie."""
+    prices: Path | None = None
+    """JSON, {"model": {"input": 0.2, "output": 0.6}} in dollars per million tokens. Default: the source's own list; for a
+    table without one, an answer is taken to cost its model's mean."""
+    router: str = "predictor"
+    """Another router, as `jaxroute evaluate --router list` prints them, with its options as in knn:neighbours=5, or a .py file
+    of your own. The options below are the predictor's."""
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+
+
+def main(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
+    """Train a predictor, or another router, on a table of outcomes and write a checkpoint."""
+    if config.router != "predictor":
+        _train_router(config)
+        return
+    check_folder("output", config.output, ours=is_checkpoint)
+    table = chosen_table(config.table, config.source, config.path)
+    check_trainable(table, config.config)
+    state = config.output.with_name(config.output.name + "-state")
+    prices: PriceList | None = load_prices(config.prices) if config.prices else _own_prices(config.source)
+    if prices is not None:
+        priced(prices, table.models)
+    print(table)
+    predictor, report = train(table, config.config, state=state)
+    if jax.process_index() > 0:
+        return
+    print(report)
+    pricing, learned = train_costs(table, prices, predictor, config.config)
+    print(*learned, sep="\n", end="\n" * bool(learned))
+    about = {"trained_on": table.name, "queries": len(table), "held_out_log_loss": report.held_out_loss}
+    about["training"] = described(config.config)
+    save_checkpoint(config.output, Checkpoint(predictor=predictor, pricing=pricing, about=about))
+    print(f"checkpoint written to {config.output}/")
+
+
+def _train_router(config: Train) -> None:
+    given = [one.name for one in fields(TrainConfig) if getattr(config.config, one.name) != getattr(TrainConfig(), one.name)]
+    if given or config.prices:
+        raise RouterError(
+            f"router={config.router!r} reads none of {', '.join(given + ['prices'] * bool(config.prices))}, which are the "
+            "predictor's; give its own options as in NAME:option=value"
+        )
+    kind = find_router(config.router)
+    check_folder("output", config.output, ours=is_router)
+    if kind.hindsight:
+        raise RouterError(f"router={config.router!r} looks at the outcomes of what it answers: it can only be evaluated")
+    table = chosen_table(config.table, config.source, config.path)
+    print(table)
+    trained = kind.fit(table)
+    trained.save(config.output)
+    print(trained.note, end="\n" * bool(trained.note))
+    print(f"checkpoint written to {config.output}/")
+
+
+def _own_prices(source: str | None) -> PriceList | None:
+    """The list that a source's costs were made with, where there is one."""
+    if source == "simulated":
+        return simulated_prices()
+    return ROUTOO_TABLE_1 if source in ("routellm-mmlu", "routellm-gsm8k", "routerdc") else None

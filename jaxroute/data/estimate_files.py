@@ -1,0 +1,167 @@
+"""Estimates and costs from files, for `jaxroute assign`: a row per query, a column per model.
+
+Costs and masks have the same columns, in any order, and one row where they are the same for every query; where both name their
+queries, rows are matched by name. In an .npz all may stand in one file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxroute.data.reading import Problems, numbers, read_frame, read_json, texts
+from jaxroute.errors import SourceError
+from jaxroute.storage.files import replacing
+
+QUERY_ID = "query_id"
+MEANING = {"estimates": "estimated quality", "cost_usd": "dollars", "available": "True and False"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the files say; arrays are `(queries, models)`."""
+
+    models: list[str]
+    query_ids: list[str]
+    estimates: Float[np.ndarray, "queries models"]
+    cost_usd: Float[np.ndarray, "queries models"] | Float[np.ndarray, " models"]
+    available: Bool[np.ndarray, "queries models"] | None
+
+
+def read_given(estimates: Path, costs: Path | None, available: Path | None = None) -> Given:
+    """Estimates, costs and mask, in the estimates' order of models and queries; raises `SourceError` listing what is wrong."""
+    first = _read(estimates, "estimates")
+    if costs is None and "cost_usd" not in first.arrays:
+        raise SourceError('costs: give --costs FILE, or an .npz of estimates that also holds "cost_usd"')
+    values = first.arrays["estimates"]
+    cost = _fitted(first if costs is None else _read(costs, "cost_usd"), "cost_usd", first, costs or estimates)
+    usable = np.isfinite(values) & np.isfinite(cost)
+    if available is not None or "available" in first.arrays:
+        mask = _fitted(_read(available, "available") if available else first, "available", first, available or estimates)
+        usable &= np.nan_to_num(mask.astype(np.float64)) > 0
+    return Given(first.models, first.query_ids, values, cost, None if usable.all() else usable)
+
+
+def read_model_costs(path: Path, models: list[str]) -> Float[np.ndarray, " models"]:
+    """One number of dollars per model, in the order of `models`; raises `SourceError` listing what is wrong."""
+    about = _File(models, [], {"estimates": np.zeros((1, len(models)))})
+    cost = _fitted(_read(path, "cost_usd"), "cost_usd", about, path)
+    if not np.isfinite(cost).all():
+        raise SourceError(f"{path}: no number of dollars for {', '.join(np.array(models)[~np.isfinite(cost)])}")
+    return cost
+
+
+def write_given(path: Path, array: Float[np.ndarray, "queries models"], models: list[str], query_ids: list[str]) -> None:
+    """A .csv that `read_given` reads."""
+    import pandas as pd
+
+    frame = pd.DataFrame(array, columns=pd.Index(models))
+    frame.insert(0, QUERY_ID, query_ids)
+    with replacing(path) as partial:
+        frame.to_csv(partial, index=False)
+
+
+@dataclass(frozen=True)
+class _File:
+    models: list[str]
+    query_ids: list[str]
+    arrays: dict[str, np.ndarray]
+
+
+def _read(path: Path, part: str) -> _File:
+    """`part` is what its numbers are, and their name in an .npz."""
+    import pandas as pd
+
+    if path.suffix == ".npz":
+        return _read_npz(path, part)
+    problems = Problems(path, f"a table of {MEANING[part]}, with a column per model")
+    if path.suffix == ".json" and part == "cost_usd":
+        listed = read_json(path, problems)
+        if not isinstance(listed, dict) or not listed:
+            problems.add('it must hold {"model": dollars}')
+            problems.stop()
+        frame = pd.DataFrame([listed], dtype=object)
+    else:
+        frame = read_frame(path, problems)
+    models = [str(name) for name in frame.columns if name != QUERY_ID]
+    if not models:
+        problems.add("it has no column for a model")
+    lowest = None if part == "estimates" else 0.0
+    cells = [numbers(frame, model, problems, lowest=lowest, highest=1.0 if part == "available" else None) for model in models]
+    query_ids = texts(frame, QUERY_ID, problems) if QUERY_ID in frame.columns else []
+    problems.stop()
+    return _checked(_File(models, query_ids, {part: np.stack(cells, axis=1)}), problems)
+
+
+def _read_npz(path: Path, part: str) -> _File:
+    problems = Problems(path, f'an .npz with "{part}" of shape (queries, models)')
+    known = {"estimates", "cost_usd", "available", "models", QUERY_ID}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError) as error:
+        problems.add(f"it cannot be read: {error}")
+        problems.stop()
+        raise
+    if unknown := sorted(set(arrays) - known):
+        problems.add(f"unknown arrays: {', '.join(unknown)} (known: {', '.join(sorted(known))})")
+    if part not in arrays:
+        problems.add(f"missing array: {part}")
+    problems.stop()
+    shape = arrays[part].shape
+    width = shape[-1] if shape else 0
+    for name in ("estimates", "cost_usd", "available"):
+        array = arrays.get(name, arrays[part])
+        if array.dtype.kind not in "fiub" or array.ndim not in (1, 2) or array.shape[-1] != width:
+            problems.add(f"{name} is {array.dtype} of shape {array.shape}, expected numbers (queries, {width})")
+        elif name == "estimates" and name in arrays and array.ndim != 2:
+            problems.add(f"estimates has shape {array.shape}, expected (queries, models)")
+    models = [str(name) for name in arrays.get("models", np.array([f"model_{column}" for column in range(width)]))]
+    if len(models) != width:
+        problems.add(f"models has {len(models)} names for {width} columns")
+    problems.stop()
+    query_ids = [str(name) for name in arrays.get(QUERY_ID, [])]
+    numeric = {name: np.atleast_2d(array) for name, array in arrays.items() if name not in ("models", QUERY_ID)}
+    return _checked(_File(models, query_ids, numeric), problems)
+
+
+def _checked(file: _File, problems: Problems) -> _File:
+    for name, listed in (("models", file.models), (QUERY_ID, file.query_ids)):
+        if len(set(listed)) < len(listed):
+            repeated = next(one for one in listed if listed.count(one) > 1)
+            problems.add(f"{name}: {repeated!r} stands there twice")
+    queries = max(len(array) for array in file.arrays.values())
+    if file.query_ids and len(file.query_ids) != queries:
+        problems.add(f"{QUERY_ID} has {len(file.query_ids)} names for {queries} queries")
+    for name, array in file.arrays.items():
+        if len(array) not in (1, queries):
+            problems.add(f"{name} has {len(array)} rows for {queries} queries")
+    problems.stop()
+    return file
+
+
+def _fitted(file: _File, part: str, first: _File, path: Path) -> np.ndarray:
+    """The `part` of a file in the order of `first`, the estimates; one row stands for every query."""
+    array = file.arrays[part]
+    queries = len(first.arrays["estimates"])
+    problems = Problems(path, "about the models and queries of the estimates")
+    missing = [model for model in first.models if model not in file.models]
+    unknown = [model for model in file.models if model not in first.models]
+    if missing or unknown:
+        problems.add(f"missing models: {', '.join(missing) or 'none'}; unknown models: {', '.join(unknown) or 'none'}")
+    if len(array) not in (1, queries):
+        problems.add(f"it has {len(array)} rows, expected 1 or {queries}")
+    problems.stop()
+    array = array[:, [file.models.index(model) for model in first.models]]
+    if len(array) == 1:
+        return array[0]
+    if file.query_ids and first.query_ids:
+        places = {name: row for row, name in enumerate(file.query_ids)}
+        if absent := [name for name in first.query_ids if name not in places]:
+            problems.add(f"missing queries: {', '.join(absent[:10])} ({len(absent)} in all)")
+            problems.stop()
+        array = array[[places[name] for name in first.query_ids]]
+    return array

@@ -1,0 +1,90 @@
+"""Published outcomes, in their authors' formats, as RoutingTables; `jaxroute sources` prints this list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxroute.data.sources.routellm import load_gsm8k, load_mmlu
+from jaxroute.data.sources.routerbench import load_routerbench
+from jaxroute.data.sources.routerdc import load_routerdc
+from jaxroute.data.sources.simulated import load_simulated
+from jaxroute.data.table import RoutingTable
+from jaxroute.data.table_files import SCHEMA
+from jaxroute.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One published format: what it holds, where it comes from, what path its loader wants."""
+
+    holds: str
+    origin: str
+    path: str
+    load: Callable[..., RoutingTable]
+
+
+SOURCES: dict[str, Source] = {
+    "routellm-mmlu": Source(
+        holds="Mixtral 8x7B and GPT-4 Turbo, right or wrong, on 14,042 MMLU questions in 57 subjects",
+        origin="github.com/lm-sys/RouteLLM, routellm/evals/mmlu (Apache-2.0)",
+        path="the folder that holds responses/mmlu_<subject>.csv",
+        load=load_mmlu,
+    ),
+    "routellm-gsm8k": Source(
+        holds="the same two models on 1,319 GSM8K questions, with their answers",
+        origin="github.com/lm-sys/RouteLLM, routellm/evals/gsm8k (Apache-2.0)",
+        path="the folder that holds gsm8k_responses.csv",
+        load=load_gsm8k,
+    ),
+    "routerdc": Source(
+        holds="seven 7B and 8B models, graded in [0, 1], on 2,000 + 4,213 MMLU questions",
+        origin="github.com/shuhao02/RouterDC, datasets/split2_model7",
+        path="mmlu_train.json or mmlu_test.json",
+        load=load_routerdc,
+    ),
+    "routerbench": Source(
+        holds="eleven models from Mistral 7B to GPT-4 with their answers and dollars per query, zero-shot",
+        origin="huggingface.co/datasets/withmartian/routerbench (MIT); CSV parts in github.com/shuhao02/RouterDC",
+        path="one .csv, .parquet or .pkl of the wide frame",
+        load=load_routerbench,
+    ),
+    "simulated": Source(
+        holds="ten invented models on templated questions of 13 domains: a simulation, made on the spot",
+        origin="jaxroute.data.sources.simulated; options queries=1500, seed=0",
+        path="none",
+        load=load_simulated,
+    ),
+    "table": Source(
+        holds="your own outcomes",
+        origin="you",
+        path="a .csv, .jsonl or .parquet file in the schema below",
+        load=RoutingTable.load,
+    ),
+}
+
+
+def load_source(name: str, path: Path | str | None = None, **options: Any) -> RoutingTable:
+    """The outcomes in `path`, in the format of the source `name`; `options` go to its loader.
+
+    Raises `SourceError` for an unknown name and for a file that is not what the loader expects.
+    """
+    if name not in SOURCES:
+        raise SourceError(f"source={name!r} is unknown; known are {', '.join(SOURCES)}")
+    if path is None and name != "simulated":
+        raise SourceError(f"source={name!r} needs a path: {SOURCES[name].path}")
+    return SOURCES[name].load(Path(path) if path is not None else None, **options)
+
+
+def chosen_table(table: Path | None, source: str | None, path: Path | None) -> RoutingTable:
+    """What a command's --table names, or its --source with --path. Raises `SourceError` where it is not one of the two."""
+    if (table is None) == (source is None):
+        raise SourceError("give either --table FILE with your own outcomes, or --source NAME with --path")
+    if table and path:
+        raise SourceError(f"path={str(path)!r} goes with --source; --table names its file itself")
+    return load_source(source, path) if source else load_source("table", table)
+
+
+__all__ = ["SCHEMA", "SOURCES", "Source", "chosen_table", "load_source"]

@@ -1,0 +1,134 @@
+"""Features of prompts: pooled hidden states of a frozen encoder, computed once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxroute.encoders import POOLINGS, Encoder, check_prompts
+from jaxroute.encoders.batching import encode
+from jaxroute.errors import EncoderError
+from jaxroute.storage.cache import cache_folder
+
+TRUNCATION_SIDES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """How a prompt becomes one vector."""
+
+    layers: tuple[int, ...] = (20,)
+    """After which layers to read, from 1; several are set side by side. Routoo reads the last layer."""
+    pooling: str = "mean"
+    """`mean` over the tokens, or `last` token (Routoo's)."""
+    max_tokens: int | None = None
+    """Cut longer prompts; None = the encoder's context length."""
+    truncation_side: str = "left"
+    """Which end of a too long prompt is cut: `left` keeps the question that follows few-shot examples."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", (self.layers,) if isinstance(self.layers, int) else tuple(self.layers))
+        problems = []
+        if not self.layers or min(self.layers) < 1:
+            problems.append(f"layers={self.layers} must name at least one layer, counted from 1")
+        if self.pooling not in POOLINGS:
+            problems.append(f"pooling={self.pooling!r} must be one of {', '.join(POOLINGS)}")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            problems.append(f"max_tokens={self.max_tokens} must be at least 1")
+        if self.truncation_side not in TRUNCATION_SIDES:
+            problems.append(f"truncation_side={self.truncation_side!r} must be one of {', '.join(TRUNCATION_SIDES)}")
+        if problems:
+            raise EncoderError("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class Features:
+    """`values` is `(queries, layers * hidden)` in float32; `cut` counts prompts that were too long."""
+
+    values: Float[np.ndarray, "queries features"]
+    cut: int
+
+
+def prompt_features(encoder: Encoder, prompts: list[str], config: FeatureConfig) -> Features:
+    """Encode `prompts`, reading from and adding to the cache; equal prompts are encoded once, the order is kept.
+
+    An interrupted run goes on where it stopped. Raises `PromptError` for an empty batch or an empty prompt, and
+    `EncoderError` for a layer that the encoder does not have.
+    """
+    return prompt_features_of_all(encoder, prompts, [config])[0]
+
+
+def prompt_features_of_all(encoder: Encoder, prompts: list[str], configs: Sequence[FeatureConfig]) -> list[Features]:
+    """The same for several layers or poolings in one pass; they must cut prompts alike."""
+    check_prompts(prompts)
+    highest = check_layers(encoder, configs)
+    if len({(config.max_tokens, config.truncation_side) for config in configs}) > 1:
+        raise EncoderError("several feature configurations need the same max_tokens and truncation_side for one pass")
+    distinct = list(dict.fromkeys(prompts))
+    token_ids, cut = encoder.tokenize(distinct, max_tokens=configs[0].max_tokens, truncation_side=configs[0].truncation_side)
+    taps = tuple(dict.fromkeys((layer, config.pooling) for config in configs for layer in config.layers))
+    with ExitStack() as stack:
+        caches = [stack.enter_context(closing(FeatureCache(encoder, config))) for config in configs]
+        known = [cache.read(distinct) for cache in caches]
+        missing = [row for row, prompt in enumerate(distinct) if not all(prompt in found for found in known)]
+        if missing:
+            for positions, pooled in encode(encoder.network(highest), [token_ids[row] for row in missing], taps=taps):
+                for config, cache, found in zip(configs, caches, known, strict=True):
+                    columns = [taps.index((layer, config.pooling)) for layer in config.layers]
+                    fresh = {
+                        distinct[missing[position]]: states[columns].ravel()
+                        for position, states in zip(positions, pooled, strict=True)
+                    }
+                    cache.add(fresh)
+                    found.update(fresh)
+    times = Counter(prompts)
+    cut = sum(times[distinct[row]] for row in cut)
+    return [Features(values=np.stack([found[prompt] for prompt in prompts]), cut=cut) for found in known]
+
+
+def check_layers(encoder: Encoder, configs: Sequence[FeatureConfig]) -> int:
+    """The highest layer asked for. Raises `EncoderError` where the encoder has fewer."""
+    highest = max(max(config.layers) for config in configs)
+    if highest > encoder.config.layers:
+        raise EncoderError(f"layer {highest} was asked for; encoder {encoder.name!r} has {encoder.config.layers} layers")
+    return highest
+
+
+class FeatureCache:
+    """One SQLite file per encoder and configuration, one row per prompt; safe to kill and to share."""
+
+    def __init__(self, encoder: Encoder, config: FeatureConfig):
+        described = json.dumps([encoder.features_identity, encoder.dtype, asdict(config)], sort_keys=True)
+        name = hashlib.sha256(described.encode()).hexdigest()[:24]
+        path = cache_folder() / "features" / f"{name}.sqlite"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.database = sqlite3.connect(path, timeout=60.0)
+        self.database.execute("create table if not exists features (prompt blob primary key, vector blob) without rowid")
+
+    def read(self, prompts: Iterable[str]) -> dict[str, np.ndarray]:
+        found = {}
+        for prompt in prompts:
+            row = self.database.execute("select vector from features where prompt = ?", (_key(prompt),)).fetchone()
+            if row is not None:
+                found[prompt] = np.frombuffer(row[0], np.float32)
+        return found
+
+    def add(self, vectors: dict[str, np.ndarray]) -> None:
+        rows = [(_key(prompt), vector.astype(np.float32).tobytes()) for prompt, vector in vectors.items()]
+        with self.database:
+            self.database.executemany("insert or ignore into features values (?, ?)", rows)
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def _key(prompt: str) -> bytes:
+    return hashlib.sha256(prompt.encode()).digest()

@@ -1,0 +1,112 @@
+"""Training: a table of outcomes in, a predictor and what its models' answers cost out."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxroute.data.prices import PriceList
+from jaxroute.data.table import RoutingTable
+from jaxroute.encoders import Encoder, load_encoder
+from jaxroute.encoders.features import check_layers, prompt_features
+from jaxroute.errors import TableError
+from jaxroute.predictor.config import TrainConfig, described
+from jaxroute.predictor.costs import CostReport, fit_cost_head
+from jaxroute.predictor.fitting import TrainingReport, check_trainable, fold_numbers, train_head
+from jaxroute.predictor.heads import Head
+from jaxroute.predictor.predictor import Predictor
+from jaxroute.predictor.pricing import Pricing, counted_ratio, table_pricing
+from jaxroute.predictor.tuning import FittedHead, TuningReport, connect, tune
+
+
+def train(
+    table: RoutingTable, config: TrainConfig | None = None, *, state: Path | str | None = None
+) -> tuple[Predictor, TrainingReport | TuningReport]:
+    """Fit the head to the frozen encoder and, where `config.tune` says so, train the encoder's adapters or weights with it.
+
+    `state` is the folder in which a run of gradient training keeps its state and metrics; started again with the same
+    configuration it goes on from there. Raises `TableError` for a table that cannot train a predictor, before any prompt is
+    encoded, and `CheckpointError` if `state` holds another run.
+    """
+    config = config or TrainConfig()
+    check_trainable(table, config)
+    encoder = load_encoder(config.encoder, dtype=config.tune.dtype)
+    check_layers(encoder, [config.features])
+    if config.tune.mode == "frozen":
+        head, report = _fit_frozen(table, encoder, config)
+        return _predictor(table, encoder, head, config), report
+    if config.tune.mesh.coordinator is not None and state is None:
+        raise TableError("state=None: several processes need a folder that all of them can write to")
+    connect(config.tune.mesh)
+
+    def fit(part: RoutingTable, features: Float[np.ndarray, "queries features"] | None) -> FittedHead:
+        head, report = _fit_frozen(part, encoder, config) if features is None else train_head(features, part, config)
+        penalties = np.array([report.correction_penalties[model] for model in part.models])
+        return FittedHead(head, report.difference_penalty, penalties, str(report))
+
+    with ExitStack() as stack:
+        folder = Path(state or stack.enter_context(tempfile.TemporaryDirectory()))
+        tuned = tune(
+            table,
+            encoder,
+            config.tune,
+            feature_config=config.features,
+            levels=config.levels,
+            seed=config.seed,
+            fit=fit,
+            described=described(config),
+            folder=folder,
+        )
+    trained = replace(encoder, trained=tuned.trained)
+    return _predictor(table, trained, tuned.head, config), tuned.report
+
+
+def train_costs(
+    table: RoutingTable, prices: PriceList | None, predictor: Predictor, config: TrainConfig | None = None
+) -> tuple[Pricing, list[CostReport]]:
+    """What answers will cost, learnt from the outcomes of `table` on the features that `predictor` reads.
+
+    Lengths are learnt where the table counts output tokens, dollars where there are no prices; means, which take over where
+    nothing is learnt, are those of `table_pricing`.
+    """
+    config = config or TrainConfig()
+    prompt_tokens = predictor.encoder.count_tokens(table.prompts)
+    pricing = replace(table_pricing(table, prices), input_ratio=counted_ratio(table, prompt_tokens))
+    if not config.costs.predict:
+        return pricing, []
+    amounts: dict[str, tuple[np.ndarray, str]] = {}
+    if pricing.output_tokens is not None and table.output_tokens is not None:
+        amounts["length_head"] = (table.output_tokens, "tokens")
+    if prices is None:
+        amounts["cost_head"] = (table.cost_usd, "dollars")
+    reports = []
+    features = prompt_features(predictor.encoder, table.prompts, predictor.features).values if amounts else np.empty((0, 0))
+    for name, (amount, unit) in amounts.items():
+        head, report = fit_cost_head(
+            features,
+            prompt_tokens,
+            np.where(np.isnan(table.quality), np.nan, amount),
+            models=table.models,
+            fold=fold_numbers(table, config.folds, seed=config.seed),
+            config=config.costs,
+            unit=unit,
+        )
+        reports.append(report)
+        if head.learned.any():
+            pricing = replace(pricing, **{name: head})
+    return pricing, reports
+
+
+def _fit_frozen(table: RoutingTable, encoder: Encoder, config: TrainConfig) -> tuple[Head, TrainingReport]:
+    features = prompt_features(encoder, table.prompts, config.features)
+    head, report = train_head(features.values, table, config)
+    return head, replace(report, cut=features.cut)
+
+
+def _predictor(table: RoutingTable, encoder: Encoder, head: Head, config: TrainConfig) -> Predictor:
+    return Predictor(encoder=encoder, features=config.features, head=head, models=table.models, levels=config.levels)

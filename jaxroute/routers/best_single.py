@@ -1,0 +1,28 @@
+"""The best single model: each model's mean quality in training, the same for every query.
+
+Without a budget every query goes to the best model; within one, the queries are divided between two models at random, as
+the zero router does, but with what training says instead of hindsight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxroute.data.table import Queries, RoutingTable
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to choose."""
+
+
+def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
+    return {"mean": np.nanmean(train.quality, axis=0)}
+
+
+def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
+    return np.tile(state["mean"], (len(queries), 1))

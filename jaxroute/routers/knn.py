@@ -1,0 +1,48 @@
+"""Nearest neighbours: a model's mean quality on the most similar training prompts (RouterBench, arXiv:2403.12031, section 5).
+
+Similarity is the cosine of sentence embeddings; the paper compares 5, 10 and 40 neighbours. `knn:neighbours=1` is TensorOpera's
+1NN (arXiv:2408.12320). A model's neighbours are the nearest prompts that it was run on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxroute.data.table import Queries, RoutingTable
+from jaxroute.encoders.embedding import embed
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which embeddings, and how many neighbours."""
+
+    neighbours: int = 40
+    """Prompts to average over; all of them where training has fewer."""
+    encoder: str = "minilm"
+    """Of the sentence embeddings."""
+
+
+def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
+    return {"embeddings": embed(train.prompts, config.encoder), "quality": train.quality}
+
+
+def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
+    asked, quality = embed(queries.prompts, config.encoder), state["quality"]
+    observed = ~np.isnan(quality)
+    values = np.empty((len(queries), quality.shape[1]))
+    for run in np.unique(observed, axis=1).T:
+        columns = np.flatnonzero((observed == run[:, None]).all(axis=0))
+        nearest = _nearest(state["embeddings"][run], asked, config.neighbours)
+        values[:, columns] = quality[run][:, columns][nearest].mean(axis=1)
+    return values
+
+
+def _nearest(known: np.ndarray, asked: np.ndarray, neighbours: int) -> np.ndarray:
+    from sklearn.neighbors import NearestNeighbors
+
+    found = NearestNeighbors(n_neighbors=min(neighbours, len(known)), metric="cosine").fit(known)
+    return found.kneighbors(asked, return_distance=False)

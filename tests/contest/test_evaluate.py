@@ -1,0 +1,213 @@
+"""A user evaluates routers: one table of outcomes in, one page, one table and its numbers out."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxroute import cli
+from jaxroute.contest.evaluate import EvaluateConfig, chosen_routers, evaluate
+from jaxroute.contest.rows import ContestConfig, make_contest, read_contest
+from jaxroute.data.sources import load_source
+from jaxroute.data.table import RoutingTable
+from jaxroute.errors import RouterError, TableError
+from jaxroute.evaluation import aiq_gain
+from jaxroute.routers.base import find_router
+
+CHEAP = ("domain_mean", "prompt_length", "tensoropera_mlp:hidden=8:epochs=1")
+
+
+@pytest.fixture(scope="module")
+def simulated() -> RoutingTable:
+    return load_source("simulated", queries=240, seed=3)
+
+
+@pytest.fixture(scope="module")
+def run(simulated, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    test, train = simulated.split(0.4, seed=0)
+    contest = make_contest(train, test, resamples=50)
+    config = EvaluateConfig(router=CHEAP, solver=("lagrangian,exact",), budgets=11, shuffles=3, output=folder)
+    return config, contest, evaluate(contest, config)
+
+
+def test_every_router_is_judged_and_the_ones_every_report_shows_come_along(run):
+    _, _, evaluation = run
+    names = [one.name for one in evaluation.judged]
+    assert names[:2] == ["domain_mean", "domain_mean (exact)"]
+    assert {"best_single", "random", "prompt_length", "zero_router", "oracle"} <= set(names)
+    best = max(evaluation.judged, key=lambda one: one.gain.value)
+    assert best.name == "oracle"
+    zero = next(one for one in evaluation.judged if one.name == "zero_router")
+    assert abs(zero.gain.value) < 1e-12
+
+
+def test_the_numbers_are_those_of_the_measures(run):
+    _, contest, evaluation = run
+    first, second = evaluation.judged[0], evaluation.judged[2]
+    low, high = contest.costs
+    wanted = aiq_gain(first.entry.curve, contest.zero_router, contest.weights, low=low, high=high)
+    assert (first.gain.value, first.gain.low, first.gain.high) == pytest.approx((wanted.value, wanted.low, wanted.high))
+    paired = aiq_gain(first.entry.curve, second.entry.curve, contest.weights, low=low, high=high)
+    over = evaluation.against_first(second)
+    assert over is not None and (over.value, over.low, over.high) == pytest.approx((paired.value, paired.low, paired.high))
+    assert evaluation.against_first(first) is None
+
+
+def test_an_assignment_keeps_its_expected_budget_and_says_what_it_really_cost(run):
+    _, contest, evaluation = run
+    for one in evaluation.judged:
+        if one.choice_at is None:
+            continue
+        expected = contest.expected_cost_usd[one.choice_at.choice].mean()
+        assert expected <= contest.cost_at * (1 + 1e-9)
+        realised = contest.test.cost_usd[np.arange(len(contest.test)), one.choice_at.choice]
+        assert one.account.total_cost_usd == pytest.approx(realised.sum())
+        assert one.overrun.value == pytest.approx(realised.mean() / contest.cost_at - 1)
+        assert sum(one.account.queries.values()) == len(contest.test)
+
+
+def test_what_is_written_says_the_same_everywhere(run):
+    config, contest, evaluation = run
+    with (config.output / "table.csv").open(encoding="utf-8") as file:
+        rows = {row["router"]: row for row in csv.DictReader(file)}
+    result = json.loads((config.output / "result.json").read_text())
+    assert result["queries"] == len(contest.test)
+    for one in evaluation.judged:
+        assert float(rows[one.name]["aiq"]) == pytest.approx(one.aiq)
+        assert result[f"{one.name} aiq_gain_low"] == pytest.approx(one.gain.low)
+    assert "throughput" in "".join(rows["domain_mean"]), "the simulation has latencies"
+
+
+class Page(HTMLParser):
+    """What a browser would fetch, and the names of the page's parts."""
+
+    def __init__(self):
+        super().__init__()
+        self.fetched, self.ids, self.drawings = [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        self.fetched += [value for name, value in attrs if name in ("src", "href", "xlink:href") and not value.startswith("#")]
+        self.ids += [value for name, value in attrs if name == "id"]
+        self.drawings += tag == "svg"
+
+
+def test_the_page_needs_nothing_else(run):
+    config, _, _ = run
+    text = (config.output / "report.html").read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    assert page.fetched == [] and not re.search(r"@import|url\((?!#)", text)
+    assert page.drawings == 10, "five figures, each in two shapes"
+    assert len(page.ids) == len(set(page.ids))
+    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(page.ids)
+    assert len(text) < 3_000_000
+    for name in ("domain_mean", "prompt_length", "sim-frontier", "a simulation, not real models"):
+        assert name in text
+
+
+def test_a_second_run_trains_nothing_again(run, monkeypatch):
+    config, contest, evaluation = run
+    monkeypatch.setattr("jaxroute.routers.base.RouterKind.fit", lambda *_: pytest.fail("trained again"))
+    again = evaluate(contest, config)
+    assert [one.aiq for one in again.judged] == [one.aiq for one in evaluation.judged]
+
+
+def test_two_models_have_routellms_measures(simulated, tmp_path):
+    simulated.save(tmp_path / "outcomes.parquet")
+    pair = ("sim-small", "sim-frontier")
+    contest = read_contest(ContestConfig(table=tmp_path / "outcomes.parquet", models=pair, resamples=30))
+    assert contest.test.models == contest.train.models == [*pair]
+    found = evaluate(contest, EvaluateConfig(router=("domain_mean",), budgets=9, shuffles=2, output=tmp_path / "run"))
+    first = found.judged[0]
+    assert first.apgr is not None and first.apgr.low <= first.apgr.value <= first.apgr.high
+    assert first.cpt is not None and 0 <= first.cpt[0] <= first.cpt[1] <= 1
+    assert "APGR" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_rows_that_stand_in_training_or_lack_a_model_are_not_judged(simulated):
+    test, train = simulated.split(0.4, seed=0)
+    holed = test.select(np.arange(20))
+    holed.quality[3, 1] = np.nan
+    both = RoutingTable(
+        prompts=[*holed.prompts, train.prompts[0]],
+        models=test.models,
+        quality=np.concatenate([holed.quality, train.quality[:1]]),
+        cost_usd=np.concatenate([holed.cost_usd, train.cost_usd[:1]]),
+    )
+    contest = make_contest(train, both)
+    assert len(contest.test) == 19 and train.prompts[0] not in contest.test.prompts
+    assert any("1 test queries dropped whose text" in note for note in contest.notes)
+
+
+def test_options_with_commas_belong_to_their_router():
+    config = EvaluateConfig(router=("predictor:layers=10,20,knn:neighbours=5", "random"))
+    assert [kind.spec for kind in chosen_routers(config)] == ["predictor:layers=10,20", "knn:neighbours=5", "random"]
+    assert len(chosen_routers(EvaluateConfig(router=("all",)))) > 10
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: EvaluateConfig(solver=("simplex",)), TableError, "simplex"),
+        (lambda: EvaluateConfig(budgets=1), TableError, "budgets=1"),
+        (lambda: ContestConfig(test_fraction=1.5), TableError, "test_fraction=1.5"),
+        (lambda: ContestConfig(test_path=Path("a")), TableError, "test_path='a'"),
+        (lambda: ContestConfig(models=("sim-nano",)), TableError, "models=sim-nano must be at least two"),
+        (lambda: read_contest(ContestConfig(source="simulated", models=("sim-nano", "gpt"))), TableError, "unknown model gpt"),
+        (lambda: chosen_routers(EvaluateConfig(router=("knn", "knn"))), RouterError, "none twice"),
+        (lambda: chosen_routers(EvaluateConfig(router=("nearest",))), RouterError, "nearest"),
+        (lambda: read_contest(ContestConfig(source="simulated", table=Path("t.csv"))), Exception, "table"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(make, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        make()
+
+
+def test_the_command_refuses_a_folder_of_other_files(tmp_path, monkeypatch, capsys):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    arguments = ["evaluate", "--source", "simulated", "--router", "random", "--output", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["jaxroute", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.run()
+    assert ended.value.code == cli.BAD_INPUT and "holds other files" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_checkpoint_is_judged_beside_the_router_that_it_is_of(simulated, tmp_path):
+    test, train = simulated.split(0.4, seed=0)
+    find_router("domain_mean").fit(train).save(tmp_path / "checkpoint")
+    contest = make_contest(train, test, resamples=20)
+    config = EvaluateConfig(router=("domain_mean",), checkpoint=(tmp_path / "checkpoint",), budgets=5, shuffles=1)
+    judged = {one.name: one for one in evaluate(contest, replace(config, output=tmp_path / "run")).judged}
+    assert judged[str(tmp_path / "checkpoint")].aiq == judged["domain_mean"].aiq
+    without = contest.test.models[:-1]
+    fewer = make_contest(train.select(models=without), test.select(models=without))
+    find_router("domain_mean").fit(fewer.train).save(tmp_path / "checkpoint")
+    with pytest.raises(TableError, match=f"not {contest.test.models[-1]}"):
+        evaluate(contest, replace(config, output=tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_encoder_that_was_used_stands_in_the_table(simulated, tiny_encoder, tmp_path, fresh_cache, capsys):
+    test, train = simulated.select(range(40)).split(0.4, seed=0)
+    spec = f"knn:neighbours=3:encoder={tiny_encoder}"
+    find_router(spec).fit(train).save(tmp_path / "checkpoint")
+    config = EvaluateConfig(router=(spec, "domain_mean"), checkpoint=(tmp_path / "checkpoint",), budgets=5, shuffles=1)
+    evaluate(make_contest(train, test, resamples=20), replace(config, output=tmp_path / "run"))
+    with (tmp_path / "run" / "table.csv").open(encoding="utf-8") as file:
+        used = {row["router"]: row["encoder"] for row in csv.DictReader(file)}
+    assert used[spec] == used[str(tmp_path / "checkpoint")] == tiny_encoder.name and used["domain_mean"] == ""
+    assert f" {tiny_encoder.name[:8]} " in capsys.readouterr().out
+
+
+def test_the_command_lists_the_routers(capsys):
+    cli.main(["evaluate", "--router", "list"])
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("knn", "bradley_terry", "tensoropera_bert", "cascade"))
