@@ -50,7 +50,7 @@ from jaxroute.evaluation import (
     single_models,
 )
 from jaxroute.evaluation.plots import cost_quality_figure
-from jaxroute.predictor.checkpoint import is_checkpoint
+from jaxroute.predictor.checkpoint import is_estimator
 from jaxroute.predictor.fitting import TrainingReport, train_head
 from jaxroute.predictor.heads import Head
 from jaxroute.predictor.predictor import Predictor, head_estimates
@@ -95,7 +95,7 @@ class Trained:
 
 def main(config: Config) -> dict[str, float | str]:
     """Run it; returns what is also written to result.json."""
-    check_folder("output/checkpoint", config.output / "checkpoint", ours=is_checkpoint)
+    check_folder("output/checkpoint", config.output / "checkpoint", ours=is_estimator)
     print(f"results go to {config.output}/")
     pool = load_mmlu_pool()
     print("\n".join(pool.notes))

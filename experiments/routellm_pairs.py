@@ -35,6 +35,7 @@ from experiments.encoding import encode_once
 from experiments.real_data import GPT4, MIXTRAL, data_folder, load_mmlu_pool, with_other_questions
 from experiments.reporting import check_names, named
 from jaxroute import JaxrouteError, RoutingTable, load_source
+from jaxroute.data.estimates import Estimator
 from jaxroute.evaluation import (
     Interval,
     apgr,
@@ -45,7 +46,7 @@ from jaxroute.evaluation import (
     paired_interval,
 )
 from jaxroute.evaluation.plots import COLOURS, STYLES, save_figure
-from jaxroute.routers.base import RouterKind, TrainedRouter, find_router
+from jaxroute.routers.base import RouterKind, find_router
 from jaxroute.routers.learning.preferences import strong_score
 from jaxroute.storage.files import write_json
 
@@ -199,9 +200,9 @@ def print_setting(setting: Setting, config: Config) -> dict[str, float | str]:
     return result
 
 
-def _score(trained: TrainedRouter, table: RoutingTable) -> Float[np.ndarray, " queries"]:
+def _score(trained: Estimator, table: RoutingTable) -> Float[np.ndarray, " queries"]:
     weak, strong = trained.models
-    return strong_score(trained.estimate(table.queries), trained.models, weak=weak, strong=strong)
+    return strong_score(trained.estimate(table.queries).quality, trained.models, weak=weak, strong=strong)
 
 
 def _told(interval: Interval) -> str:

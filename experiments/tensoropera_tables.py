@@ -89,7 +89,7 @@ def main(config: Config) -> dict[str, float | str]:
     expected, choices = train.mean_cost_usd(), {}
     estimates = np.zeros(test.quality.shape)
     for kind in tqdm(kinds, desc="routers", unit=" routers"):
-        estimates = kind.fit(train).estimate(test.queries)
+        estimates = kind.fit(train).estimate(test.queries).quality
         choices[kind.spec] = likeliest(estimates, expected)
     for share in config.budgets:
         budget = share * float(expected[likeliest(estimates, expected)].sum())

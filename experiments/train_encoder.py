@@ -43,7 +43,7 @@ from jaxroute.evaluation import (
     shuffled_gains,
     single_models,
 )
-from jaxroute.predictor.checkpoint import is_checkpoint
+from jaxroute.predictor.checkpoint import is_estimator
 from jaxroute.predictor.fitting import train_head
 from jaxroute.predictor.predictor import head_estimates
 from jaxroute.predictor.pricing import table_pricing
@@ -90,7 +90,7 @@ class Recipe:
 
 def main(config: Config) -> dict[str, float | str]:
     """Run it; returns what is also written to result.json."""
-    check_folder("output/checkpoint", config.output / "checkpoint", ours=is_checkpoint)
+    check_folder("output/checkpoint", config.output / "checkpoint", ours=is_estimator)
     print(f"results go to {config.output}/")
     pool = load_mmlu_pool()
     print("\n".join(pool.notes))
@@ -145,7 +145,7 @@ def tuned_recipes(config: Config, pool: MmluPool) -> dict[str, Recipe]:
     alone = head_estimates(head, unseen)
     return {
         "frozen, LoRA's questions": Recipe(len(part), log_loss(rest.quality, alone[: len(rest)]), alone[len(rest) :]),
-        "LoRA": Recipe(len(part), report.held_out_loss, predictor.estimate(pool.test.prompts).values),
+        "LoRA": Recipe(len(part), report.held_out_loss, predictor.estimate(pool.test.queries).quality),
     }
 
 

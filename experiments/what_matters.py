@@ -100,7 +100,7 @@ def main(config: Config) -> dict[str, float | str]:
     for row in tqdm(rows, desc="variants", unit=" variants"):
         key = row.router, len(row.train)
         if key not in estimates:
-            estimates[key] = kinds[row.router].fit(row.train).estimate(contest.test.queries)
+            estimates[key] = kinds[row.router].fit(row.train).estimate(contest.test.queries).quality
         curves[row.name] = cost_quality_curve(
             contest.test, estimates[key], expected_cost_usd=contest.expected_cost_usd, solver=row.solver, progress=row.name
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxroute.batch.streams import estimate_stream
+    from jaxroute.data.estimates import Estimates, Estimator
     from jaxroute.data.sources import load_source
     from jaxroute.data.table import RoutingTable, join
     from jaxroute.encoders.batching import ScoringConfig
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
     from jaxroute.predictor.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from jaxroute.predictor.config import TrainConfig
     from jaxroute.predictor.predictor import Predictor
-    from jaxroute.predictor.training import train, train_costs
+    from jaxroute.predictor.training import train, train_costs, train_estimator
+    from jaxroute.routers.base import load
+    from jaxroute.routing.request import RouteRequest
     from jaxroute.routing.router import Router
 
 # Where each name lives. It is imported when it is first asked for, so that `import jaxroute` loads neither JAX nor pandas.
 _HOMES = {
     "estimate_stream": "batch.streams",
+    "Estimates": "data.estimates",
+    "Estimator": "data.estimates",
     "load_source": "data.sources",
     "RoutingTable": "data.table",
     "join": "data.table",
@@ -49,6 +54,9 @@ _HOMES = {
     "Predictor": "predictor.predictor",
     "train": "predictor.training",
     "train_costs": "predictor.training",
+    "train_estimator": "predictor.training",
+    "load": "routers.base",
+    "RouteRequest": "routing.request",
     "Router": "routing.router",
 }
 
@@ -61,10 +69,13 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "EncoderError",
+    "Estimates",
+    "Estimator",
     "JaxrouteError",
     "OutputError",
     "Predictor",
     "PromptError",
+    "RouteRequest",
     "Router",
     "RouterError",
     "RoutingTable",
@@ -75,11 +86,13 @@ __all__ = [
     "__version__",
     "estimate_stream",
     "join",
+    "load",
     "load_checkpoint",
     "load_source",
     "save_checkpoint",
     "train",
     "train_costs",
+    "train_estimator",
 ]
 
 

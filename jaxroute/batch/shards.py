@@ -1,7 +1,8 @@
 """A file of prompts of any size to shards of estimates; stopped at any moment, the same command goes on from there.
 
 OUTPUT/manifest.json            what decides the result: the checkpoint, the input, the options
-OUTPUT/shard-00000.parquet      row, id, cut, and one column per model; rows in the order of the input
+OUTPUT/shard-00000.parquet      row, id, cut, and per model MODEL (quality) and MODEL|cost_usd (expected dollars); rows in the
+                                order of the input; `jaxroute assign --estimates OUTPUT` reads all of them
 OUTPUT/summary.json             written last: rows, shards, prompts that were cut
 """
 
@@ -11,6 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,20 +20,20 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from jaxroute.batch.streams import estimate_stream, router_stream
+from jaxroute.batch.streams import Scored, estimate_stream
+from jaxroute.data.estimate_files import COST
+from jaxroute.data.estimates import Estimates, Estimator
 from jaxroute.data.prompts import PromptFile, PromptRow, check_prompt_file
 from jaxroute.encoders.batching import ScoringConfig
 from jaxroute.errors import OutputError, PromptError
-from jaxroute.predictor.checkpoint import load_checkpoint
+from jaxroute.predictor.checkpoint import description_of
 from jaxroute.predictor.predictor import Predictor
-from jaxroute.routers.base import RouterPredictor, is_router, load_router
+from jaxroute.routers.base import load
 from jaxroute.storage.files import LOCK, alone_in, check_folder, replacing, write_json
 
-AnyPredictor = Predictor | RouterPredictor
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 
@@ -85,15 +87,15 @@ def score_file(config: ScoreConfig) -> ScoreReport:
     else, before any prompt is scored.
     """
     check_folder("output", config.output, ours=_is_ours)
-    predictor = _predictor(config)
+    estimator = _estimator(config)
     prompts = check_prompt_file(config.prompts)
     with alone_in(config.output):
-        return _score(config, predictor, prompts)
+        return _score(config, estimator, prompts)
 
 
-def _score(config: ScoreConfig, predictor: AnyPredictor, prompts: PromptFile) -> ScoreReport:
-    _check_columns(predictor.models, prompts)
-    _check_manifest(config, _manifest(config, predictor, prompts))
+def _score(config: ScoreConfig, estimator: Estimator, prompts: PromptFile) -> ScoreReport:
+    _check_columns(estimator.models, prompts)
+    _check_manifest(config, _manifest(config, estimator, prompts))
     paths = [
         config.output / f"shard-{number:05d}.{config.format}"
         for number in range(math.ceil(prompts.rows / config.rows_per_shard))
@@ -101,8 +103,8 @@ def _score(config: ScoreConfig, predictor: AnyPredictor, prompts: PromptFile) ->
     done = _whole_shards(paths, prompts.rows, config.rows_per_shard)
     already = min(done * config.rows_per_shard, prompts.rows)
     with tqdm(total=prompts.rows, initial=already, desc="scoring", unit=" prompts", smoothing=0.05) as bar:
-        for path, (start, rows, scored) in zip(paths[done:], _shards(config, predictor, prompts, already, bar)):
-            table = _table(start, rows, scored.cut, scored.values, predictor.models, prompts)
+        for path, (start, rows, scored) in zip(paths[done:], _shards(config, estimator, prompts, already, bar)):
+            table = _table(start, rows, scored.estimates, prompts)
             _write(path, table)
     cut = sum(_count_cut(path) for path in paths)
     report = ScoreReport(rows=prompts.rows, shards=len(paths), cut=cut, already=already)
@@ -110,7 +112,9 @@ def _score(config: ScoreConfig, predictor: AnyPredictor, prompts: PromptFile) ->
     return report
 
 
-def _shards(config: ScoreConfig, predictor: AnyPredictor, prompts: PromptFile, start: int, bar: tqdm) -> Iterator:
+def _shards(
+    config: ScoreConfig, estimator: Estimator, prompts: PromptFile, start: int, bar: tqdm
+) -> Iterator[tuple[int, list[PromptRow], Scored]]:
     """(first row, rows, scored) of every window from row `start` on."""
     window: list[PromptRow] = []
 
@@ -119,37 +123,32 @@ def _shards(config: ScoreConfig, predictor: AnyPredictor, prompts: PromptFile, s
             window.append(row)
             yield row.prompt
 
-    window_of = {"window": config.rows_per_shard, "progress": bar.update}
-    if isinstance(predictor, RouterPredictor):
-        stream = router_stream(predictor, texts(), **window_of)
-    else:
-        stream = estimate_stream(predictor, texts(), config=config.scoring, **window_of)
-    while True:
-        try:
-            scored = next(stream, None)
-        except PromptError as error:
-            where = f"{window[0].place} to {window[-1].place}" if window else f"row {start}"
-            raise PromptError(f"prompts={str(config.prompts)!r}, {where}: {error}") from error
-        if scored is None:
-            return
-        yield start, list(window), scored
-        start += len(window)
-        window.clear()
+    stream = estimate_stream(estimator, texts(), window=config.rows_per_shard, config=config.scoring, progress=bar.update)
+    with _naming_rows(config.prompts, window):
+        for scored in stream:
+            yield start, list(window), scored
+            start += len(window)
+            window.clear()
 
 
-def _predictor(config: ScoreConfig) -> AnyPredictor:
-    if is_router(config.checkpoint):
-        given = [name for name in ("max_tokens", "truncation_side", "encoder") if getattr(config, name) is not None]
-        if given:
-            raise OutputError(f"{', '.join(given)}: the checkpoint is of another router than the predictor: leave it out")
-        return RouterPredictor(load_router(config.checkpoint))
-    predictor = load_checkpoint(config.checkpoint, encoder=config.encoder).predictor
-    features = predictor.features
-    if config.max_tokens is not None:
-        features = replace(features, max_tokens=config.max_tokens)
-    if config.truncation_side is not None:
-        features = replace(features, truncation_side=config.truncation_side)
-    return replace(predictor, features=features)
+@contextmanager
+def _naming_rows(path: Path, window: list[PromptRow]) -> Iterator[None]:
+    """A prompt that the encoder cannot read is named by its rows in the file."""
+    try:
+        yield
+    except PromptError as error:
+        where = f"{window[0].place} to {window[-1].place}" if window else "no row"
+        raise PromptError(f"prompts={str(path)!r}, {where}: {error}") from error
+
+
+def _estimator(config: ScoreConfig) -> Estimator:
+    estimator = load(config.checkpoint, encoder=config.encoder)
+    given = {name: value for name in ("max_tokens", "truncation_side") if (value := getattr(config, name)) is not None}
+    if not given:
+        return estimator
+    if not isinstance(estimator, Predictor):
+        raise OutputError(f"{', '.join(given)}: the checkpoint is of another router than the predictor: leave it out")
+    return replace(estimator, features=replace(estimator.features, **given))
 
 
 def _check_columns(models: list[str], prompts: PromptFile) -> None:
@@ -158,18 +157,18 @@ def _check_columns(models: list[str], prompts: PromptFile) -> None:
         raise OutputError(f"models named {', '.join(taken)} cannot be columns beside row, id and cut: rename them")
 
 
-def _manifest(config: ScoreConfig, predictor: AnyPredictor, prompts: PromptFile) -> dict[str, Any]:
+def _manifest(config: ScoreConfig, estimator: Estimator, prompts: PromptFile) -> dict[str, Any]:
     """What decides the result; how prompts are batched decides its last digits only and may change."""
     with config.prompts.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
-    other = isinstance(predictor, RouterPredictor)
-    described = config.checkpoint / ("router.json" if other else "config.json")
+    features = estimator.features if isinstance(estimator, Predictor) else None
+    described = description_of(config.checkpoint)
     return {
         "format": FORMAT,
         "checkpoint_sha256": hashlib.sha256(described.read_bytes()).hexdigest(),
-        "models": predictor.models,
-        "max_tokens": None if other else predictor.features.max_tokens,
-        "truncation_side": None if other else predictor.features.truncation_side,
+        "models": estimator.models,
+        "max_tokens": features and features.max_tokens,
+        "truncation_side": features and features.truncation_side,
         "prompts": config.prompts.name,
         "prompts_sha256": content,
         "rows": prompts.rows,
@@ -221,13 +220,17 @@ def _whole_shards(paths: list[Path], rows: int, rows_per_shard: int) -> int:
     return len(paths)
 
 
-def _table(start: int, rows: list[PromptRow], cut: Any, values: Float[np.ndarray, "queries models"], models, prompts):
+def _table(start: int, rows: list[PromptRow], estimates: Estimates, prompts: PromptFile) -> pyarrow.Table:
     columns: dict[str, Any] = {"row": pyarrow.array(range(start, start + len(rows)), pyarrow.int64())}
     if prompts.id_field:
         kind = pyarrow.int64() if prompts.id_kind == "integer" else pyarrow.string()
         columns[prompts.id_field] = pyarrow.array([row.id for row in rows], kind)
-    columns["cut"] = pyarrow.array(cut)
-    return pyarrow.table(columns | {model: values[:, column].astype(np.float32) for column, model in enumerate(models)})
+    columns["cut"] = pyarrow.array(estimates.cut)
+    for column, model in enumerate(estimates.models):
+        columns[model] = estimates.quality[:, column].astype(np.float32)
+    for column, model in enumerate(estimates.models):
+        columns[f"{model}{COST}"] = estimates.cost_usd[:, column]
+    return pyarrow.table(columns)
 
 
 def _write(path: Path, table: pyarrow.Table) -> None:
@@ -237,8 +240,12 @@ def _write(path: Path, table: pyarrow.Table) -> None:
             return
         with partial.open("w", encoding="utf-8") as file:
             for row in table.to_pylist():
-                # The shortest decimal that is the same single-precision number.
-                short = {name: float(str(np.float32(value))) for name, value in row.items() if isinstance(value, float)}
+                # The shortest decimal that is the same single-precision number; dollars keep every digit.
+                short = {
+                    name: float(str(np.float32(value)))
+                    for name, value in row.items()
+                    if isinstance(value, float) and not name.endswith(COST)
+                }
                 file.write(json.dumps(row | short, ensure_ascii=False) + "\n")
 
 

@@ -5,78 +5,101 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxroute.data.estimates import Estimates, Estimator
+from jaxroute.data.table import Queries
+from jaxroute.encoders import Encoder
 from jaxroute.encoders.batching import BatchEncoder, ScoringConfig
-from jaxroute.encoders.features import check_layers
-from jaxroute.predictor.predictor import Predictor, head_estimates
-from jaxroute.routers.base import RouterPredictor
+from jaxroute.encoders.features import FeatureConfig, Features, check_layers
 
 WINDOW = 10_000
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A window of the stream, in its order: estimates in [0, 1], and which prompts were cut because they were too long."""
+    """A window of the stream, in its order, with what is expected of every model on every prompt."""
 
     prompts: list[str]
-    values: Float[np.ndarray, "queries models"]
-    cut: Bool[np.ndarray, " queries"]
+    estimates: Estimates
+
+    @property
+    def values(self) -> Float[np.ndarray, "queries models"]:
+        """Expected quality, in [0, 1] where the estimator has probabilities."""
+        return self.estimates.quality
+
+    @property
+    def cost_usd(self) -> Float[np.ndarray, "queries models"]:
+        """Expected dollars of every answer; NaN where nothing is known of costs."""
+        return self.estimates.cost_usd
+
+    @property
+    def cut(self) -> Bool[np.ndarray, " queries"]:
+        """Which prompts were cut because they were too long."""
+        return self.estimates.cut
 
 
 def estimate_stream(
-    predictor: Predictor,
+    estimator: Estimator,
     prompts: Iterable[str],
     *,
+    domains: Iterable[str] | None = None,
     window: int = WINDOW,
     config: ScoringConfig | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[Scored]:
-    """Estimated quality of every model on every prompt, `window` prompts at a time; no more are read from `prompts`.
+    """Expected quality and dollars of every model on every prompt, `window` prompts at a time; no more are read from `prompts`.
 
-    Equal prompts within a window are computed once. `progress` is told how many more prompts are done. Raises `PromptError`
-    for a prompt without text, with its place in its window.
+    Equal prompts within a window are computed once. `domains` are read beside the prompts, empty where unknown. `progress` is
+    called with how many more prompts are done. Raises `PromptError` for a prompt without text, with its place in its window.
     """
     if window < 1:
         raise ValueError(f"window={window} must be at least 1")
-    features, encoder = predictor.features, predictor.encoder
-    highest = check_layers(encoder, [features])
-    taps = tuple((layer, features.pooling) for layer in features.layers)
-    batches: BatchEncoder | None = None
-    stream = iter(prompts)
+    reader = StreamReader(config or ScoringConfig(), progress)
+    estimator = estimator.reading(reader)
+    stream = zip(prompts, repeat("") if domains is None else domains)
     while read := list(islice(stream, window)):
-        rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(read))}
-        token_ids, cut = encoder.tokenize(list(rows), max_tokens=features.max_tokens, truncation_side=features.truncation_side)
-        batches = batches or BatchEncoder(encoder.network(highest), config or ScoringConfig())
-        times = list(Counter(read).values()) if progress else []
+        queries = Queries([prompt for prompt, _ in read], [domain for _, domain in read])
+        reader.reported = 0
+        estimates = estimator.estimate(queries)
+        if progress and reader.reported < len(read):
+            progress(len(read) - reader.reported)
+        yield Scored(queries.prompts, estimates)
+
+
+class StreamReader:
+    """Reads prompts as `prompt_features` does, but remembers nothing on disk; the encoder's weights are placed once."""
+
+    def __init__(self, config: ScoringConfig, progress: Callable[[int], object] | None = None):
+        self.config, self.progress, self.reported = config, progress, 0
+        self._batches: dict[str, BatchEncoder] = {}
+
+    def __call__(self, encoder: Encoder, prompts: list[str], config: FeatureConfig) -> Features:
+        times = Counter(prompts)
+        rows = {prompt: row for row, prompt in enumerate(times)}
+        token_ids, cut = encoder.tokenize(list(rows), max_tokens=config.max_tokens, truncation_side=config.truncation_side)
+        taps = tuple((layer, config.pooling) for layer in config.layers)
         hidden = np.empty((len(rows), len(taps) * encoder.config.hidden_size), np.float32)
-        for positions, pooled in batches.encode(token_ids, taps=taps):
+        counts = list(times.values())
+        for positions, pooled in self._of(encoder, config).encode(token_ids, taps=taps):
             hidden[positions] = pooled.reshape(len(positions), -1)
-            if progress:
-                progress(sum(times[position] for position in positions))
-        order = [rows[prompt] for prompt in read]
+            self._report(sum(counts[position] for position in positions))
+        order = [rows[prompt] for prompt in prompts]
         was_cut = np.zeros(len(rows), bool)
         was_cut[cut] = True
-        yield Scored(prompts=read, values=_estimates(predictor, hidden)[order], cut=was_cut[order])
+        return Features(hidden[order], was_cut[order])
 
+    def _of(self, encoder: Encoder, config: FeatureConfig) -> BatchEncoder:
+        depth = check_layers(encoder, [config])
+        key = f"{encoder.features_identity} {depth}"
+        if key not in self._batches:
+            self._batches[key] = BatchEncoder(encoder.network(depth), self.config)
+        return self._batches[key]
 
-def router_stream(
-    router: RouterPredictor, prompts: Iterable[str], *, window: int = WINDOW, progress: Callable[[int], object] | None = None
-) -> Iterator[Scored]:
-    """The same for another trained router."""
-    stream = iter(prompts)
-    while read := list(islice(stream, window)):
-        values = router.estimate(read).values
-        if progress:
-            progress(len(read))
-        yield Scored(prompts=read, values=values, cut=np.zeros(len(read), bool))
-
-
-def _estimates(predictor: Predictor, hidden: Float[np.ndarray, "queries features"]) -> Float[np.ndarray, "queries models"]:
-    """The head on a number of rows that is a power of two: windows differ in distinct prompts, and each shape compiles."""
-    filled = np.zeros((1 << (len(hidden) - 1).bit_length(), hidden.shape[1]), np.float32)
-    filled[: len(hidden)] = hidden
-    return head_estimates(predictor.head, filled)[: len(hidden)]
+    def _report(self, prompts: int) -> None:
+        if self.progress:
+            self.progress(prompts)
+            self.reported += prompts

@@ -12,6 +12,7 @@ import pandas as pd
 import tyro
 
 from jaxroute.data.estimate_files import QUERY_ID, Given, read_given
+from jaxroute.routing.request import read_capacity
 from jaxroute.storage.files import check_folder, replacing
 from solvers import Assignment, Problem, ProblemError, check_solver, solve
 
@@ -22,7 +23,8 @@ class AssignConfig:
 
     estimates: Path
     """.csv, .jsonl or .parquet with a row per query and a column per model, and perhaps a query_id; or .npz with "estimates"
-    (queries, models) and perhaps "models", "query_id", "cost_usd", "available". An empty cell: that model may not answer."""
+    (queries, models) and perhaps "models", "query_id", "cost_usd", "available"; or the folder, or a shard, that `jaxroute
+    score` wrote. An empty cell: that model may not answer."""
     costs: Path | None = None
     """Dollars per answer, in the same layout ("cost_usd" in an .npz); one row where they are the same for every query, which
     may also be a .json of {"model": dollars}. Default: what stands in the .npz of the estimates."""
@@ -79,7 +81,8 @@ def main(config: Annotated[AssignConfig, tyro.conf.arg(name="")]) -> list[Assign
     config.output.mkdir(parents=True, exist_ok=True)
     with replacing(config.output / "comparison.csv") as partial:
         _comparison(found, name, limits, given.models).to_csv(partial, index=False)
-    suffix = config.estimates.suffix if config.estimates.suffix != ".jsonl" else ".csv"
+    suffix = ".parquet" if config.estimates.is_dir() else config.estimates.suffix
+    suffix = suffix if suffix != ".jsonl" else ".csv"
     write_assignments(config.output / f"assignment{suffix}", found, name, limits, given)
     print(f"written to {config.output}/: comparison.csv, assignment{suffix}")
     return found
@@ -124,7 +127,9 @@ def _check(config: AssignConfig, names: list[str]) -> None:
 
 def _problems(config: AssignConfig, given: Given) -> list[Problem]:
     """One per budget or minimum value; what cannot work is refused here."""
-    counts = read_capacity(config.capacity, given.models)
+    counts = read_capacity(config.capacity)
+    if unknown := [model for model in counts if model not in given.models]:
+        raise ProblemError(f"capacity of unknown models: {', '.join(unknown)}; known are {', '.join(given.models)}")
     first = Problem(
         given.estimates,
         given.cost_usd,
@@ -135,17 +140,6 @@ def _problems(config: AssignConfig, given: Given) -> list[Problem]:
     if config.minimum_value:
         return [replace(first, minimum_value=least) for least in config.minimum_value]
     return [replace(first, budget_usd=budget) for budget in config.budget_usd]
-
-
-def read_capacity(listed: Sequence[str], models: Sequence[str]) -> dict[str, int]:
-    """MODEL=COUNT as typed. Raises `ProblemError` for one that is not."""
-    capacity = {}
-    for one in listed:
-        model, _, count = one.rpartition("=")
-        if model not in models or not count.isdigit() or model in capacity:
-            raise ProblemError(f"capacity={one!r} must be MODEL=COUNT, once for any model of {', '.join(models)}")
-        capacity[model] = int(count)
-    return capacity
 
 
 def _options(config: AssignConfig, name: str) -> dict[str, float]:

@@ -29,10 +29,10 @@ from jaxroute.evaluation import (
     single_models,
 )
 from jaxroute.evaluation.plots import cost_quality_figure
-from jaxroute.predictor.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
+from jaxroute.predictor.checkpoint import is_estimator
 from jaxroute.predictor.config import TrainConfig
-from jaxroute.predictor.training import train, train_costs
-from jaxroute.routing.router import write_assignment
+from jaxroute.predictor.training import train_estimator
+from jaxroute.routing.assignment_files import write_routed
 from jaxroute.storage.files import check_folder, write_json
 from solvers import Assignment, Problem, exact, greedy_ratio, lagrangian
 
@@ -77,25 +77,21 @@ def main(config: Annotated[DemoConfig, tyro.conf.arg(name="")]) -> dict[str, flo
     """Run it; returns what is also written to result.json."""
     started = time.perf_counter()
     check_folder("output", config.output)
-    check_folder("output/checkpoint", config.output / "checkpoint", ours=is_checkpoint)
+    check_folder("output/checkpoint", config.output / "checkpoint", ours=is_estimator)
     print(f"A simulation: ten invented models on templated questions. Results go to {config.output}/")
     table = load_simulated(queries=config.queries, seed=config.seed)
     train_part, test = table.split(0.75, seed=config.seed)
     print(f"\n{train_part}\n\ntraining on {len(train_part)} prompts, routing {len(test)} unseen ones")
 
     train_config = TrainConfig(features=FeatureConfig(layers=(config.layer,)), seed=config.seed)
-    predictor, report = train(train_part, train_config)
-    print(f"\n{report}")
-    pricing, learned = train_costs(train_part, simulated_prices(), predictor, train_config)
-    print(*learned, sep="\n")
-    checkpoint = Checkpoint(predictor=predictor, pricing=pricing, about={"trained_on": table.name})
-    save_checkpoint(config.output / "checkpoint", checkpoint)
+    predictor, reports = train_estimator(train_part, train_config, prices=simulated_prices())
+    print("", *reports, sep="\n")
+    predictor.save(config.output / "checkpoint")
 
-    estimated = predictor.estimate(test.prompts)
-    estimates = estimated.values
+    estimated = predictor.estimate(test.queries)
+    estimates, cost = estimated.quality, estimated.cost_usd
     print(f"log-loss on the unseen prompts: {log_loss(test.quality, estimates):.4f}")
-    cost, assumption = pricing.expected_cost_usd(predictor.encoder.count_tokens(test.prompts), features=estimated.features)
-    print(f"expected cost: {assumption}")
+    print(f"expected cost: {estimated.assumption}")
 
     curves = {
         "router": estimates,
@@ -120,7 +116,7 @@ def main(config: Annotated[DemoConfig, tyro.conf.arg(name="")]) -> dict[str, flo
         logarithmic=True,
     )
     rows = [{"prompt": prompt} for prompt in test.prompts]
-    write_assignment(config.output / "assignment.jsonl", rows, test.models, last, estimates, cost)
+    write_routed(config.output / "assignment.jsonl", rows, last, estimated)
     write_given(config.output / "estimates.csv", estimates, test.models, test.query_ids)
     write_given(config.output / "costs.csv", cost, test.models, test.query_ids)
     result["seconds"] = time.perf_counter() - started

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from jaxroute.commands.assign import read_capacity
-from jaxroute.data.prices import load_prices
 from jaxroute.errors import PromptError
-from jaxroute.routing.router import Router, write_assignment
+from jaxroute.routing.assignment_files import write_routed
+from jaxroute.routing.request import RouteRequest
+from jaxroute.routing.router import Router
 from jaxroute.storage.files import check_file
 
 
@@ -25,24 +25,9 @@ class Route:
     prompts: Path
     """JSON lines with a "prompt" each, or plain text with a prompt per line (.txt). Further fields are kept, but for model,
     estimate and cost_usd, which are set."""
-    budget_usd: float | None = None
-    """Dollars for all prompts together."""
-    minimum_quality: float | None = None
-    """Instead of a budget: the mean estimated quality to reach, in [0, 1], at the least cost."""
+    request: Annotated[RouteRequest, tyro.conf.arg(name="")]
     output: Path = Path("assignment.jsonl")
     """One JSON line per prompt: model, estimated quality, expected cost."""
-    solver: Literal["auto", "lagrangian", "exact", "greedy_ratio"] = "lagrangian"
-    """How to assign."""
-    models: tuple[str, ...] | None = None
-    """Only these models of the checkpoint; default: all."""
-    capacity: tuple[str, ...] = ()
-    """MODEL=COUNT for every model that takes only so many prompts."""
-    allow_unanswered: bool = False
-    """Leave prompts without an answer (model null) where the budget or the capacities do not reach."""
-    prices: Path | None = None
-    """A price list in place of the checkpoint's."""
-    output_tokens: float | None = None
-    """Expected tokens of an answer, of every model and to every prompt; default: what training learnt of them."""
     encoder: str | None = None
     """Where the encoder lies now, if it has moved."""
 
@@ -51,20 +36,9 @@ def main(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
     """Assign every prompt of a file to a model within a budget."""
     check_file("output", config.output)
     rows = read_prompts(config.prompts)
-    prices = load_prices(config.prices) if config.prices else None
     router = Router.load(config.checkpoint, encoder=config.encoder)
-    routed = router.route_in_full(
-        [row["prompt"] for row in rows],
-        budget_usd=config.budget_usd,
-        minimum_quality=config.minimum_quality,
-        capacity=read_capacity(config.capacity, router.models) if config.capacity else None,
-        allow_unanswered=config.allow_unanswered,
-        solver=config.solver,
-        models=config.models,
-        prices=prices,
-        output_tokens=config.output_tokens,
-    )
-    write_assignment(config.output, rows, routed.models, routed.assignment, routed.estimates, routed.cost_usd)
+    routed = router.route_in_full([row["prompt"] for row in rows], config.request)
+    write_routed(config.output, rows, routed.assignment, routed.estimates)
     if routed.cut:
         print(f"{routed.cut} prompts were longer than the encoder reads and were cut for the estimate")
     print(f"expected cost: {routed.assumption}")

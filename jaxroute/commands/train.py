@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +12,13 @@ import tyro
 from jaxroute.data.prices import ROUTOO_TABLE_1, PriceList, load_prices, priced
 from jaxroute.data.sources import chosen_table
 from jaxroute.data.sources.simulated import simulated_prices
+from jaxroute.data.table import RoutingTable
 from jaxroute.errors import RouterError
-from jaxroute.predictor.checkpoint import Checkpoint, is_checkpoint, save_checkpoint
-from jaxroute.predictor.config import TrainConfig, described
+from jaxroute.predictor.checkpoint import is_estimator
+from jaxroute.predictor.config import TrainConfig
 from jaxroute.predictor.fitting import check_trainable
 from jaxroute.predictor.training import train, train_costs
-from jaxroute.routers.base import find_router, is_router
+from jaxroute.routers.base import find_router
 from jaxroute.storage.files import check_folder
 
 
@@ -48,13 +49,11 @@ def main(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     if config.router != "predictor":
         _train_router(config)
         return
-    check_folder("output", config.output, ours=is_checkpoint)
+    check_folder("output", config.output, ours=is_estimator)
     table = chosen_table(config.table, config.source, config.path)
     check_trainable(table, config.config)
     state = config.output.with_name(config.output.name + "-state")
-    prices: PriceList | None = load_prices(config.prices) if config.prices else _own_prices(config.source)
-    if prices is not None:
-        priced(prices, table.models)
+    prices = _prices(config, table)
     print(table)
     predictor, report = train(table, config.config, state=state)
     if jax.process_index() > 0:
@@ -62,29 +61,36 @@ def main(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     print(report)
     pricing, learned = train_costs(table, prices, predictor, config.config)
     print(*learned, sep="\n", end="\n" * bool(learned))
-    about = {"trained_on": table.name, "queries": len(table), "held_out_log_loss": report.held_out_loss}
-    about["training"] = described(config.config)
-    save_checkpoint(config.output, Checkpoint(predictor=predictor, pricing=pricing, about=about))
+    replace(predictor, pricing=pricing).save(config.output)
     print(f"checkpoint written to {config.output}/")
 
 
 def _train_router(config: Train) -> None:
     given = [one.name for one in fields(TrainConfig) if getattr(config.config, one.name) != getattr(TrainConfig(), one.name)]
-    if given or config.prices:
+    if given:
         raise RouterError(
-            f"router={config.router!r} reads none of {', '.join(given + ['prices'] * bool(config.prices))}, which are the "
-            "predictor's; give its own options as in NAME:option=value"
+            f"router={config.router!r} reads none of {', '.join(given)}, which are the predictor's; give its own options as in "
+            "NAME:option=value"
         )
     kind = find_router(config.router)
-    check_folder("output", config.output, ours=is_router)
+    check_folder("output", config.output, ours=is_estimator)
     if kind.hindsight:
         raise RouterError(f"router={config.router!r} looks at the outcomes of what it answers: it can only be evaluated")
     table = chosen_table(config.table, config.source, config.path)
+    prices = _prices(config, table)
     print(table)
-    trained = kind.fit(table)
+    trained = kind.fit(table, prices=prices)
     trained.save(config.output)
     print(trained.note, end="\n" * bool(trained.note))
     print(f"checkpoint written to {config.output}/")
+
+
+def _prices(config: Train, table: RoutingTable) -> PriceList | None:
+    """The list that was given, else the source's own; raises `TableError` naming the models that it has no price for."""
+    prices = load_prices(config.prices) if config.prices else _own_prices(config.source)
+    if prices is not None:
+        priced(prices, table.models)
+    return prices
 
 
 def _own_prices(source: str | None) -> PriceList | None:

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,12 @@ from tqdm.auto import tqdm
 
 from jaxroute.contest.judging import Entry, Judged, difference, enter, judge
 from jaxroute.contest.rows import Contest
-from jaxroute.data.table import Queries, RoutingTable
+from jaxroute.data.estimates import Estimator
+from jaxroute.data.table import RoutingTable
 from jaxroute.errors import RouterError, TableError
 from jaxroute.evaluation import BUDGETS, Interval
-from jaxroute.predictor.checkpoint import load_checkpoint
-from jaxroute.routers.base import RouterKind, find_router, is_router, load_router, router_names
+from jaxroute.predictor.predictor import Predictor
+from jaxroute.routers.base import RouterKind, find_router, load, router_names
 from jaxroute.storage.files import LOCK, alone_in, check_folder, replacing, write_json
 from solvers import SOLVERS, solve
 
@@ -87,7 +88,7 @@ def evaluate(contest: Contest, config: EvaluateConfig) -> Evaluation:
     kinds = chosen_routers(config)
     known = [kind.spec for kind in kinds]
     kinds += [find_router(name) for name in BASELINES if name not in known and (name != "domain_mean" or contest.has_domains)]
-    checkpoints = [_Checkpoint.load(folder, contest.test.models) for folder in config.checkpoint]
+    checkpoints = {folder: _load(folder, contest.test.models) for folder in config.checkpoint}
     print("\n".join(contest.notes))
     total = sum(1 if kind.hindsight else len(config.solvers) for kind in kinds) + len(checkpoints) * len(config.solvers)
     with alone_in(config.output):
@@ -115,7 +116,7 @@ def chosen_routers(config: EvaluateConfig) -> list[RouterKind]:
 
 
 def _entries(
-    contest: Contest, config: EvaluateConfig, kinds: Sequence[RouterKind], checkpoints: Sequence[_Checkpoint]
+    contest: Contest, config: EvaluateConfig, kinds: Sequence[RouterKind], checkpoints: Mapping[Path, Estimator]
 ) -> Iterator[Entry]:
     for kind in kinds:
         if kind.hindsight:
@@ -125,8 +126,9 @@ def _entries(
             yield Entry(kind.spec, kind.caption, curve, note, estimate_seconds=time.perf_counter() - started)
         else:
             yield from _by_solver(contest, config, kind.spec, kind.caption, **_estimated(contest, config.output, kind))
-    for one in checkpoints:
-        yield from _by_solver(contest, config, one.name, one.caption, **one.estimated(contest.test))
+    for folder, one in checkpoints.items():
+        caption = f"checkpoint of {one.name}"
+        yield from _by_solver(contest, config, str(folder), caption, **_of_checkpoint(one, contest.test))
 
 
 def _by_solver(contest: Contest, config: EvaluateConfig, name: str, caption: str, **estimated) -> Iterator[Entry]:
@@ -147,7 +149,7 @@ def _estimated(contest: Contest, output: Path, kind: RouterKind) -> Mapping:
         values = trained.estimate(contest.test.queries)
         seconds = (between - started, time.perf_counter() - between)
         with replacing(path) as partial_path:
-            np.savez(partial_path, values=values, seconds=seconds, note=trained.note)
+            np.savez(partial_path, values=values.quality, seconds=seconds, note=trained.note)
     with np.load(path, allow_pickle=False) as stored:
         fit_seconds, estimate_seconds = map(float, stored["seconds"])
         return {
@@ -164,42 +166,21 @@ def _encoder_name(config: object) -> str:
     return Path(str(getattr(config, "encoder", ""))).name
 
 
-@dataclass(frozen=True)
-class _Checkpoint:
-    """A trained router or predictor."""
+def _load(folder: Path, wanted: Sequence[str]) -> Estimator:
+    """A trained estimator. Raises `TableError` where it does not know a wanted model."""
+    found = load(folder)
+    missing = [model for model in wanted if model not in found.models]
+    if missing:
+        raise TableError(f"checkpoint={str(folder)!r} knows {', '.join(found.models)}, but not {', '.join(missing)}")
+    return found
 
-    name: str
-    caption: str
-    models: list[str]
-    estimate: Callable[[Queries], np.ndarray]
-    encoder: str
 
-    @staticmethod
-    def load(folder: Path, wanted: Sequence[str]) -> _Checkpoint:
-        """Raises `TableError` where it does not know a wanted model."""
-        if folder.is_dir() and is_router(folder):
-            trained = load_router(folder)
-            found = _Checkpoint(
-                str(folder),
-                f"checkpoint of {trained.kind.spec}",
-                trained.models,
-                trained.estimate,
-                _encoder_name(trained.kind.config),
-            )
-        else:
-            predictor = load_checkpoint(folder).predictor
-            estimate = lambda queries: predictor.estimate(queries.prompts).values  # noqa: E731
-            found = _Checkpoint(str(folder), "checkpoint of a predictor", predictor.models, estimate, predictor.encoder.name)
-        missing = [model for model in wanted if model not in found.models]
-        if missing:
-            raise TableError(f"checkpoint={str(folder)!r} knows {', '.join(found.models)}, but not {', '.join(missing)}")
-        return found
-
-    def estimated(self, test: RoutingTable) -> Mapping:
-        """Estimates of the test rows, and how long they took."""
-        started = time.perf_counter()
-        values = self.estimate(test.queries)[:, [self.models.index(model) for model in test.models]]
-        return {"estimates": values, "encoder": self.encoder, "estimate_seconds": time.perf_counter() - started}
+def _of_checkpoint(estimator: Estimator, test: RoutingTable) -> Mapping:
+    """Estimates of the test rows, and how long they took."""
+    started = time.perf_counter()
+    estimates = estimator.estimate(test.queries).select(test.models)
+    encoder = estimator.encoder.name if isinstance(estimator, Predictor) else ""
+    return {"estimates": estimates.quality, "encoder": encoder, "estimate_seconds": time.perf_counter() - started}
 
 
 def _code() -> str:

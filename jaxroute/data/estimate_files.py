@@ -1,13 +1,15 @@
 """Estimates and costs from files, for `jaxroute assign`: a row per query, a column per model.
 
-Costs and masks have the same columns, in any order, and one row where they are the same for every query; where both name their
-queries, rows are matched by name. In an .npz all may stand in one file.
+Costs and masks have the same columns, in any order, and one row where they are the same for every query; where both name
+their queries, rows are matched by name. In an .npz all may be in one file, and so they are in the shards that `jaxroute score`
+writes: `row`, `cut`, an id, and per model MODEL (quality) and MODEL|cost_usd.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,7 +18,14 @@ from jaxroute.data.reading import Problems, numbers, read_frame, read_json, text
 from jaxroute.errors import SourceError
 from jaxroute.storage.files import replacing
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 QUERY_ID = "query_id"
+SHARD = {"row", "cut"}
+"""Columns of every shard that `jaxroute score` writes."""
+IDS = (QUERY_ID, "id")
+COST = "|cost_usd"
 MEANING = {"estimates": "estimated quality", "cost_usd": "dollars", "available": "True and False"}
 
 
@@ -35,7 +44,7 @@ def read_given(estimates: Path, costs: Path | None, available: Path | None = Non
     """Estimates, costs and mask, in the estimates' order of models and queries; raises `SourceError` listing what is wrong."""
     first = _read(estimates, "estimates")
     if costs is None and "cost_usd" not in first.arrays:
-        raise SourceError('costs: give --costs FILE, or an .npz of estimates that also holds "cost_usd"')
+        raise SourceError("costs: give --costs FILE, or estimates that come with them: an .npz, or what `jaxroute score` wrote")
     values = first.arrays["estimates"]
     cost = _fitted(first if costs is None else _read(costs, "cost_usd"), "cost_usd", first, costs or estimates)
     usable = np.isfinite(values) & np.isfinite(cost)
@@ -77,6 +86,8 @@ def _read(path: Path, part: str) -> _File:
 
     if path.suffix == ".npz":
         return _read_npz(path, part)
+    if path.is_dir():
+        return _read_shards(path, part)
     problems = Problems(path, f"a table of {MEANING[part]}, with a column per model")
     if path.suffix == ".json" and part == "cost_usd":
         listed = read_json(path, problems)
@@ -86,6 +97,8 @@ def _read(path: Path, part: str) -> _File:
         frame = pd.DataFrame([listed], dtype=object)
     else:
         frame = read_frame(path, problems)
+    if set(frame.columns) >= SHARD:
+        return _of_shards(frame, part, problems)
     models = [str(name) for name in frame.columns if name != QUERY_ID]
     if not models:
         problems.add("it has no column for a model")
@@ -94,6 +107,40 @@ def _read(path: Path, part: str) -> _File:
     query_ids = texts(frame, QUERY_ID, problems) if QUERY_ID in frame.columns else []
     problems.stop()
     return _checked(_File(models, query_ids, {part: np.stack(cells, axis=1)}), problems)
+
+
+def _read_shards(folder: Path, part: str) -> _File:
+    """All shards of a folder that `jaxroute score` has finished."""
+    import pandas as pd
+
+    problems = Problems(folder, "a folder that `jaxroute score` has finished: shard-*.parquet or .jsonl, and summary.json")
+    paths = sorted(folder.glob("shard-*.*"))
+    if not paths or not (folder / "summary.json").is_file():
+        problems.add(f"it holds {len(paths)} shards and {'a' if (folder / 'summary.json').is_file() else 'no'} summary.json")
+    problems.stop()
+    frame = pd.concat([read_frame(path, problems) for path in paths], ignore_index=True)
+    if not set(frame.columns) >= SHARD:
+        problems.add(f"its shards have no columns {', '.join(sorted(SHARD))}")
+    problems.stop()
+    return _of_shards(frame, part, problems)
+
+
+def _of_shards(frame: pd.DataFrame, part: str, problems: Problems) -> _File:
+    """The columns of shards: ids, quality and expected dollars."""
+    names = [str(name) for name in frame.columns if name not in (*SHARD, *IDS)]
+    models = [name for name in names if not name.endswith(COST)]
+    quality = [numbers(frame, model, problems, lowest=None) for model in models]
+    cost = [numbers(frame, model + COST, problems) for model in models if model + COST in names]
+    # Ids of a file of prompts may repeat; its row numbers do not.
+    identity = next((name for name in IDS if name in frame.columns and frame[name].is_unique), "row")
+    query_ids = [str(one) for one in frame[identity]]
+    arrays = {"estimates": np.stack(quality, axis=1)}
+    if len(cost) == len(models) and not np.isnan(cost).all():
+        arrays["cost_usd"] = np.stack(cost, axis=1)
+    if part not in arrays:
+        problems.add(f"it holds no {MEANING[part]}")
+    problems.stop()
+    return _checked(_File(models, query_ids, arrays), problems)
 
 
 def _read_npz(path: Path, part: str) -> _File:

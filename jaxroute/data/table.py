@@ -139,6 +139,13 @@ class RoutingTable:
         columns = [cost[~np.isnan(quality)] for cost, quality in zip(self.cost_usd.T, self.quality.T, strict=True)]
         return np.array([math.fsum(column) / len(column) if len(column) else math.nan for column in columns])
 
+    @property
+    def has_constant_costs(self) -> bool:
+        """Whether every answer of a model costs the same, for every model: nothing of it depends on the prompt."""
+        run = np.where(np.isnan(self.quality), np.nan, self.cost_usd)
+        known = [column[~np.isnan(column)] for column in run.T]
+        return all(not len(column) or column.min() == column.max() for column in known)
+
     def save(self, path: Path | str) -> None:
         """Write as Parquet, CSV or JSON lines (by suffix), in the wide schema that `load_source("table", path)` reads."""
         columns: dict[str, list | np.ndarray] = {"query_id": self.query_ids, "domain": self.domains, "prompt": self.prompts}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxroute.encoders import POOLINGS, Encoder, check_prompts
 from jaxroute.encoders.batching import encode
@@ -51,10 +50,14 @@ class FeatureConfig:
 
 @dataclass(frozen=True)
 class Features:
-    """`values` is `(queries, layers * hidden)` in float32; `cut` counts prompts that were too long."""
+    """`values` is `(queries, layers * hidden)` in float32; `cut` says which prompts were too long."""
 
     values: Float[np.ndarray, "queries features"]
-    cut: int
+    cut: Bool[np.ndarray, " queries"]
+
+
+Reader = Callable[[Encoder, list[str], FeatureConfig], Features]
+"""What reads prompts: `prompt_features`, which remembers them on disk, or a stream's, which does not."""
 
 
 def prompt_features(encoder: Encoder, prompts: list[str], config: FeatureConfig) -> Features:
@@ -89,9 +92,9 @@ def prompt_features_of_all(encoder: Encoder, prompts: list[str], configs: Sequen
                     }
                     cache.add(fresh)
                     found.update(fresh)
-    times = Counter(prompts)
-    cut = sum(times[distinct[row]] for row in cut)
-    return [Features(values=np.stack([found[prompt] for prompt in prompts]), cut=cut) for found in known]
+    too_long = {distinct[row] for row in cut}
+    was_cut = np.array([prompt in too_long for prompt in prompts])
+    return [Features(values=np.stack([found[prompt] for prompt in prompts]), cut=was_cut) for found in known]
 
 
 def check_layers(encoder: Encoder, configs: Sequence[FeatureConfig]) -> int:

@@ -1,16 +1,21 @@
-"""Pricing: what is known, before any model runs, of what its answers will cost."""
+"""Pricing: what is known, before any model runs, of what its answers will cost; CostModel: the same, for prompts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxroute.data.prices import PriceList, priced, token_cost_usd
+from jaxroute.data.prices import Price, PriceList, price_entries, priced, token_cost_usd
 from jaxroute.data.table import RoutingTable
+from jaxroute.encoders import Encoder
+from jaxroute.encoders.features import FeatureConfig, Reader, prompt_features
 from jaxroute.errors import TableError
-from jaxroute.predictor.costs import CostHead
+from jaxroute.predictor.costs import ARRAYS, CostHead
 
 DEFAULT_OUTPUT_TOKENS = 256.0
 """Expected length of an answer where nothing is known of it."""
@@ -24,7 +29,7 @@ class Pricing:
     mean_cost_usd: list[float]
     """Dollars per query, each model's mean over its outcomes."""
     prices: PriceList | None = None
-    """Dollars per million tokens; None where only whole costs are known."""
+    """Dollars per million tokens, of the models that are asked; None where only whole costs are known."""
     output_tokens: list[float] | None = None
     """Each model's mean over its outcomes; None where they were not counted."""
     input_ratio: list[float] | None = None
@@ -35,8 +40,6 @@ class Pricing:
     """Dollars by model and prompt, for outcomes without prices."""
 
     def __post_init__(self) -> None:
-        if self.prices is not None:
-            priced(self.prices, self.models)
         for name in ("length_head", "cost_head"):
             head = getattr(self, name)
             if head is not None and len(head.intercept) != len(self.models):
@@ -86,7 +89,7 @@ class Pricing:
         counted, counting = np.asarray(prompt_tokens)[:, None], "as the encoder counts them"
         if self.input_ratio is not None:
             counted, counting = counted * np.array(self.input_ratio), "as many per token of the encoder as in training"
-        cost = token_cost_usd(self.prices, self.models, counted, expected)
+        cost = self._token_cost_usd(counted, expected)
         return cost, f"prompt tokens, {counting}, at the input price; an answer of {words} at the output price"
 
     def select(self, models: list[str]) -> Pricing:
@@ -105,11 +108,67 @@ class Pricing:
             cost_head=None if self.cost_head is None else self.cost_head.select(columns),
         )
 
+    def _token_cost_usd(self, input_tokens: np.ndarray, output_tokens: np.ndarray) -> Float[np.ndarray, "queries models"]:
+        """NaN for a model that the list has no price for: it may be one that is not asked."""
+        assert self.prices is not None
+        cost = np.full((len(input_tokens), len(self.models)), np.nan)
+        columns = [column for column, model in enumerate(self.models) if model in self.prices]
+        known = [self.models[column] for column in columns]
+        tokens = (np.broadcast_to(one, cost.shape)[:, columns] for one in (input_tokens, output_tokens))
+        cost[:, columns] = token_cost_usd(self.prices, known, *tokens)
+        return cost
+
     def _rest(self) -> str:
         """For which models the head speaks."""
         assert self.head is not None
         means = [model for model, learned in zip(self.models, self.head.learned, strict=True) if not learned]
         return f"the mean for {', '.join(means)}" if means else "for every model"
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Expected dollars of every model's answer to every prompt: a pricing, and the encoder that reads prompts for it."""
+
+    pricing: Pricing
+    encoder: Encoder | None = None
+    """Counts tokens; None where the pricing holds means alone."""
+    features: FeatureConfig | None = None
+    """What learnt lengths, or costs, are read from."""
+    output_tokens: float | None = None
+    """Tokens that every answer is taken to have, in place of what training learnt."""
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether prompts have to be encoded for it."""
+        return self.pricing.head is not None and self.output_tokens is None
+
+    def expected_cost_usd(
+        self,
+        prompts: list[str],
+        *,
+        features: Float[np.ndarray, "queries features"] | None = None,
+        read: Reader = prompt_features,
+    ) -> tuple[Float[np.ndarray, "queries models"], str]:
+        """Dollars, `(queries, models)`, and the assumption behind them in words; `features` saves reading the prompts again."""
+        tokens = np.zeros(len(prompts), np.int64)
+        if self.needs_features or self.pricing.prices is not None:
+            assert self.encoder is not None
+            tokens = self.encoder.count_tokens(prompts)
+        if self.needs_features and features is None:
+            assert self.encoder is not None and self.features is not None
+            features = read(self.encoder, prompts, self.features).values
+        return self.pricing.expected_cost_usd(tokens, features=features, output_tokens=self.output_tokens)
+
+    def priced(self, prices: PriceList | None = None, *, output_tokens: float | None = None) -> CostModel:
+        """At other prices, or with another expected length of answers. Raises `TableError` where tokens are not counted."""
+        if prices is not None and self.encoder is None:
+            raise TableError("prices are per token, and this router counts none: leave them out, and means are taken")
+        if output_tokens is not None and not output_tokens >= 0:
+            raise TableError(f"output_tokens={output_tokens} must be >= 0")
+        if output_tokens is not None and prices is None and self.pricing.prices is None:
+            raise TableError(f"output_tokens={output_tokens:g} needs prices per token: give a price list")
+        pricing = self.pricing if prices is None else replace(self.pricing, prices=prices)
+        return replace(self, pricing=pricing, output_tokens=self.output_tokens if output_tokens is None else output_tokens)
 
 
 def table_pricing(table: RoutingTable, prices: PriceList | None) -> Pricing:
@@ -135,3 +194,55 @@ def counted_ratio(table: RoutingTable, encoder_tokens: Int[np.ndarray, " queries
         return None
     ours = np.where(known, np.asarray(encoder_tokens)[:, None], 0.0).sum(axis=0)
     return (np.where(known, table.input_tokens, 0.0).sum(axis=0) / ours).tolist()
+
+
+COST_HEADS = ("length_head", "cost_head")
+
+
+def described_pricing(pricing: Pricing) -> dict[str, Any]:
+    """All but its heads, as JSON; the heads are in `pricing_arrays`."""
+    return {
+        "mean_cost_usd": pricing.mean_cost_usd,
+        "prices": None if pricing.prices is None else price_entries(pricing.prices),
+        "output_tokens": pricing.output_tokens,
+        "input_ratio": pricing.input_ratio,
+        "heads": [name for name in COST_HEADS if getattr(pricing, name) is not None],
+    }
+
+
+def pricing_arrays(pricing: Pricing) -> dict[str, np.ndarray]:
+    """The numbers of its heads, by name."""
+    heads = {name: head for name in COST_HEADS if (head := getattr(pricing, name)) is not None}
+    return {f"{name}/{part}": getattr(head, part) for name, head in heads.items() for part in ARRAYS}
+
+
+def restored_pricing(models: list[str], described: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Pricing:
+    """What `described_pricing` and `pricing_arrays` say together."""
+    prices = described["prices"]
+    return Pricing(
+        models=models,
+        mean_cost_usd=described["mean_cost_usd"],
+        prices=None if prices is None else {model: Price(**entry) for model, entry in prices.items()},
+        output_tokens=described["output_tokens"],
+        input_ratio=described["input_ratio"],
+        **{name: CostHead(**{part: arrays[f"{name}/{part}"] for part in ARRAYS}) for name in described["heads"]},
+    )
+
+
+def misshapen_pricing(described: Any, models: Sequence[str]) -> list[str]:
+    """Everything that is wrong with a description of a pricing for so many models."""
+    if not isinstance(described, dict):
+        return [f"pricing={described!r} must be an object"]
+    problems = []
+    for name in ("mean_cost_usd", "output_tokens", "input_ratio"):
+        numbers = described.get(name)
+        if numbers is None and name != "mean_cost_usd":
+            continue
+        if not isinstance(numbers, list) or len(numbers) != len(models):
+            problems.append(f"pricing.{name} must be a list with a number for each of the {len(models)} models")
+        elif not all(isinstance(number, int | float) and 0 <= number < math.inf for number in numbers):
+            problems.append(f"pricing.{name} must hold numbers, finite and >= 0")
+    heads = described.get("heads", [])
+    if not isinstance(heads, list | dict) or not set(heads) <= set(COST_HEADS):
+        problems.append(f"pricing.heads must name some of {', '.join(COST_HEADS)}")
+    return problems

@@ -13,14 +13,16 @@ from jaxtyping import Float
 from jaxroute.data.prices import PriceList
 from jaxroute.data.table import RoutingTable
 from jaxroute.encoders import Encoder, load_encoder
-from jaxroute.encoders.features import check_layers, prompt_features
-from jaxroute.errors import TableError
+from jaxroute.encoders.embedding import sentence_features
+from jaxroute.encoders.encoder import MINILM
+from jaxroute.encoders.features import FeatureConfig, check_layers, prompt_features
+from jaxroute.errors import EncoderError, TableError
 from jaxroute.predictor.config import TrainConfig, described
 from jaxroute.predictor.costs import CostReport, fit_cost_head
 from jaxroute.predictor.fitting import TrainingReport, check_trainable, fold_numbers, train_head
 from jaxroute.predictor.heads import Head
 from jaxroute.predictor.predictor import Predictor
-from jaxroute.predictor.pricing import Pricing, counted_ratio, table_pricing
+from jaxroute.predictor.pricing import CostModel, Pricing, counted_ratio, table_pricing
 from jaxroute.predictor.tuning import FittedHead, TuningReport, connect, tune
 
 
@@ -39,7 +41,7 @@ def train(
     check_layers(encoder, [config.features])
     if config.tune.mode == "frozen":
         head, report = _fit_frozen(table, encoder, config)
-        return _predictor(table, encoder, head, config), report
+        return _predictor(table, encoder, head, config, report), report
     if config.tune.mesh.coordinator is not None and state is None:
         raise TableError("state=None: several processes need a folder that all of them can write to")
     connect(config.tune.mesh)
@@ -63,7 +65,7 @@ def train(
             folder=folder,
         )
     trained = replace(encoder, trained=tuned.trained)
-    return _predictor(table, trained, tuned.head, config), tuned.report
+    return _predictor(table, trained, tuned.head, config, tuned.report), tuned.report
 
 
 def train_costs(
@@ -74,10 +76,57 @@ def train_costs(
     Lengths are learnt where the table counts output tokens, dollars where there are no prices; means, which take over where
     nothing is learnt, are those of `table_pricing`.
     """
+    return fit_costs(table, prices, predictor.encoder, predictor.features, config)
+
+
+def train_estimator(
+    table: RoutingTable,
+    config: TrainConfig | None = None,
+    *,
+    prices: PriceList | None = None,
+    state: Path | str | None = None,
+) -> tuple[Predictor, list[TrainingReport | TuningReport | CostReport]]:
+    """`train` and `train_costs` together: a predictor that knows what answers cost, and what was tried on held-out queries."""
     config = config or TrainConfig()
-    prompt_tokens = predictor.encoder.count_tokens(table.prompts)
-    pricing = replace(table_pricing(table, prices), input_ratio=counted_ratio(table, prompt_tokens))
-    if not config.costs.predict:
+    predictor, report = train(table, config, state=state)
+    pricing, learned = train_costs(table, prices, predictor, config)
+    return replace(predictor, pricing=pricing), [report, *learned]
+
+
+def learn_costs(table: RoutingTable, prices: PriceList | None = None, *, encoder: str | None = None) -> CostModel:
+    """What answers will cost, for a router that is no predictor: learnt on sentence embeddings by `encoder`, by default minilm.
+
+    Nothing is encoded where every answer of a model costs the same. Where the default encoder is not installed and no prices
+    are given, every answer of a model is expected to cost its mean.
+    """
+    if prices is None and table.has_constant_costs:
+        return CostModel(table_pricing(table, None))
+    try:
+        found = load_encoder(encoder or MINILM)
+    except EncoderError:
+        if encoder is not None or prices is not None:
+            raise
+        return CostModel(table_pricing(table, None))
+    features = sentence_features(found)
+    pricing, _ = fit_costs(table, prices, found, features)
+    return CostModel(pricing, found, features)
+
+
+def fit_costs(
+    table: RoutingTable,
+    prices: PriceList | None,
+    encoder: Encoder,
+    feature_config: FeatureConfig,
+    config: TrainConfig | None = None,
+) -> tuple[Pricing, list[CostReport]]:
+    """The pricing of a table's models, with what was learnt of the lengths, or the dollars, of answers from their prompts."""
+    config = config or TrainConfig()
+    pricing = table_pricing(table, prices)
+    if prices is None and table.has_constant_costs:
+        return pricing, []
+    prompt_tokens = encoder.count_tokens(table.prompts)
+    pricing = replace(pricing, input_ratio=counted_ratio(table, prompt_tokens))
+    if not config.costs.predict or len(set(table.prompts)) < 2 * config.folds:
         return pricing, []
     amounts: dict[str, tuple[np.ndarray, str]] = {}
     if pricing.output_tokens is not None and table.output_tokens is not None:
@@ -85,7 +134,7 @@ def train_costs(
     if prices is None:
         amounts["cost_head"] = (table.cost_usd, "dollars")
     reports = []
-    features = prompt_features(predictor.encoder, table.prompts, predictor.features).values if amounts else np.empty((0, 0))
+    features = prompt_features(encoder, table.prompts, feature_config).values if amounts else np.empty((0, 0))
     for name, (amount, unit) in amounts.items():
         head, report = fit_cost_head(
             features,
@@ -105,8 +154,14 @@ def train_costs(
 def _fit_frozen(table: RoutingTable, encoder: Encoder, config: TrainConfig) -> tuple[Head, TrainingReport]:
     features = prompt_features(encoder, table.prompts, config.features)
     head, report = train_head(features.values, table, config)
-    return head, replace(report, cut=features.cut)
+    return head, replace(report, cut=int(features.cut.sum()))
 
 
-def _predictor(table: RoutingTable, encoder: Encoder, head: Head, config: TrainConfig) -> Predictor:
-    return Predictor(encoder=encoder, features=config.features, head=head, models=table.models, levels=config.levels)
+def _predictor(
+    table: RoutingTable, encoder: Encoder, head: Head, config: TrainConfig, report: TrainingReport | TuningReport
+) -> Predictor:
+    """With the mean costs of the table, which `train_costs` betters."""
+    about = {"trained_on": table.name, "queries": len(table), "held_out_log_loss": report.held_out_loss}
+    about["training"] = described(config)
+    pricing = table_pricing(table, None)
+    return Predictor(encoder, config.features, head, table.models, config.levels, pricing, about=about)

@@ -1,19 +1,15 @@
-"""Routers by name: a file in this room, or one of your own, becomes estimates or a curve.
+"""Routers by name: found, trained, saved, and read again as estimators; the predictor is one of them.
 
-A router's file holds a frozen dataclass `Config`, its options with their defaults, and either
+A router is one module with a frozen dataclass `Config` of its options and
 
-    fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]                         what it learns
-    estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> np.ndarray    (queries, models)
+    fit(train, config)                -> dict of arrays by name, all that it learnt
+    estimate(state, queries, config)  -> (queries, models), larger is better
 
-or, where it needs the outcomes of the very queries that it answers, as an oracle or a cascade does,
+and, if a reader of its numbers must know something, `note(state, config) -> str`. Every model of a table that trains a router
+was run at least once. Two kinds differ: one that needs the outcomes of the queries that it answers has `curve(train, test,
+config)` instead and can only be evaluated; one that is an estimator by itself has `estimator(train, config, prices)`.
 
-    curve(train: RoutingTable, test: RoutingTable, config: Config) -> Curve
-
-and, if a reader of its numbers must know something, `note(state, config) -> str`. Every model of a table that trains a
-router was run on some query; cells that were not run are NaN. Where `Config` has an `encoder`, it must be the same in
-training and later.
-
-`knn` names jaxroute/baselines/knn.py, `knn:neighbours=5` sets an option, `path/to/mine.py` names a file of your own.
+What answers cost is learnt beside, in one way for all: means, dollars or lengths by prompt, or tokens at a price.
 """
 
 from __future__ import annotations
@@ -22,184 +18,45 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import math
 import pkgutil
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import tyro
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
+from jaxroute.data.estimates import Estimates, Estimator, as_queries, renamed
+from jaxroute.data.prices import PriceList
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders import check_prompts, load_encoder
-from jaxroute.errors import CheckpointError, RouterError
+from jaxroute.encoders.features import Reader, prompt_features
+from jaxroute.errors import CheckpointError, RouterError, TableError
 from jaxroute.evaluation import Curve
-from jaxroute.predictor.predictor import Estimates
-from jaxroute.predictor.pricing import Pricing
-from jaxroute.storage.files import check_folder, replacing_folder
+from jaxroute.predictor.checkpoint import DESCRIPTION, load_predictor
+from jaxroute.predictor.pricing import CostModel
+from jaxroute.predictor.training import learn_costs
+from jaxroute.routers.saved_routers import is_older_router, read_router, write_router
+from jaxroute.storage.bundles import read_description
 
-FORMAT = 1
 ROOM = "jaxroute.routers"
-FILES = {"router.json", "state.npz"}
-FIELDS: dict[str, type] = {
-    "format": int,
-    "spec": str,
-    "config": dict,
-    "code_sha256": object,
-    "models": list,
-    "mean_cost_usd": list,
-    "state_sha256": str,
-}
+PREDICTOR = "predictor"
+NO_ROUTERS = ("base", "saved_routers")
+"""Modules of this room that are none."""
 ENCODER = "encoder_sha256"
-
-
-@dataclass(frozen=True)
-class RouterKind:
-    """A router with its options, not trained yet."""
-
-    spec: str
-    """As it was asked for, such as `knn:neighbours=5`; its name in tables and figures."""
-    module: ModuleType
-    config: Any
-
-    @property
-    def hindsight(self) -> bool:
-        """Whether it needs the outcomes of the queries that it answers."""
-        return hasattr(self.module, "curve")
-
-    @property
-    def caption(self) -> str:
-        return (self.module.__doc__ or self.spec).split("\n")[0]
-
-    def fit(self, train: RoutingTable) -> TrainedRouter:
-        """Learn from a table of outcomes."""
-        if self.hindsight:
-            raise RouterError(
-                f"router={self.spec!r} needs the outcomes of the queries that it answers: it can only be evaluated"
-            )
-        never = [model for model, cells in zip(train.models, train.quality.T) if np.isnan(cells).all()]
-        if never:
-            raise RouterError(f"{train.name}: {', '.join(never)} was never run; drop the model or add its outcomes")
-        state = dict(self.module.fit(train, self.config))
-        if (identity := self.encoder_identity()) is not None:
-            state[ENCODER] = np.array(identity)
-        return TrainedRouter(self, list(train.models), train.mean_cost_usd().tolist(), state)
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """Its options, as JSON has them."""
-        return json.loads(json.dumps(asdict(self.config), default=str))
-
-    @property
-    def own_code(self) -> str | None:
-        """SHA-256 of a file of one's own; None for a router of this package."""
-        path = Path(str(self.module.__file__))
-        return None if self.module.__name__.startswith(f"{ROOM}.") else _hash(path)
-
-    def encoder_identity(self) -> str | None:
-        """The content hash of the encoder that it reads prompts with; None where it has none."""
-        return load_encoder(self.config.encoder).identity if hasattr(self.config, "encoder") else None
-
-    def curve(self, train: RoutingTable, test: RoutingTable) -> Curve:
-        """What a router with hindsight achieves on `test`."""
-        return self.module.curve(train, test, self.config)
-
-
-@dataclass(frozen=True)
-class TrainedRouter:
-    """A router that has learnt; `state` is all of it."""
-
-    kind: RouterKind
-    models: list[str]
-    mean_cost_usd: list[float]
-    """Dollars per query, each model's mean in training: what an answer is expected to cost."""
-    state: Mapping[str, np.ndarray]
-
-    def estimate(self, queries: Queries) -> Float[np.ndarray, "queries models"]:
-        """How well every model would do on every query; larger is better."""
-        if self.kind.encoder_identity() != (str(self.state[ENCODER]) if ENCODER in self.state else None):
-            raise RouterError(
-                f"router={self.kind.spec!r} was trained with another encoder than encoder={self.kind.config.encoder!r} is now"
-            )
-        values = np.asarray(self.kind.module.estimate(self.state, queries, self.kind.config), np.float64)
-        wanted = (len(queries), len(self.models))
-        if values.shape != wanted or not np.isfinite(values).all():
-            raise RouterError(
-                f"router={self.kind.spec!r} gave estimates of shape {values.shape}, {np.sum(~np.isfinite(values))} of them not "
-                f"finite; (queries, models) is {wanted}"
-            )
-        return values
-
-    @property
-    def pricing(self) -> Pricing:
-        """Every answer is expected to cost its model's mean."""
-        return Pricing(models=self.models, mean_cost_usd=self.mean_cost_usd)
-
-    @property
-    def note(self) -> str:
-        """What a reader of its numbers must know; empty where there is nothing."""
-        return self.kind.module.note(self.state, self.kind.config) if hasattr(self.kind.module, "note") else ""
-
-    def transferred(self, models: list[str]) -> TrainedRouter:
-        """The same router for other models in the places of its own, not trained again (RouteLLM, arXiv:2406.18665, section 5).
-
-        The weak model goes where the weak one was, the strong one where the strong one was.
-        """
-        if len(models) != len(self.models) or len(set(models)) != len(models):
-            raise RouterError(f"models={models} must be {len(self.models)} models, one for each of {', '.join(self.models)}")
-        return replace(self, models=list(models))
-
-    def save(self, folder: Path | str) -> None:
-        """Write the whole of it, or nothing; an earlier one at `folder` is replaced, anything else is refused."""
-        check_folder("router", Path(folder), ours=is_router)
-        described = {
-            "format": FORMAT,
-            "spec": self.kind.spec,
-            "config": self.kind.described,
-            "code_sha256": self.kind.own_code,
-            "models": self.models,
-            "mean_cost_usd": self.mean_cost_usd,
-        }
-        with replacing_folder(folder) as partial:
-            np.savez(partial / "state.npz", **dict(self.state))  # pyright: ignore[reportArgumentType]
-            described["state_sha256"] = _hash(partial / "state.npz")
-            (partial / "router.json").write_text(json.dumps(described, indent=2) + "\n")
-
-
-@dataclass(frozen=True)
-class RouterPredictor:
-    """A trained router in the predictor's place, for prompts of which nothing else is known."""
-
-    trained: TrainedRouter
-
-    @property
-    def models(self) -> list[str]:
-        return self.trained.models
-
-    def estimate(self, prompts: list[str]) -> Estimates:
-        """As `Predictor.estimate`; larger is better, in whatever unit the router has."""
-        check_prompts(prompts)
-        values = self.trained.estimate(Queries(prompts, [""] * len(prompts)))
-        return Estimates(values=values, cut=0, features=np.empty((len(prompts), 0)))
-
-    def count_tokens(self, prompts: list[str]) -> Int[np.ndarray, " queries"]:
-        """None are counted: answers cost their model's mean."""
-        return np.zeros(len(prompts), np.int64)
 
 
 def find_router(spec: str) -> RouterKind:
     """The router that a name, or a file, and options say. Raises `RouterError` naming what is known."""
     name, *given = spec.split(":")
     module = _module(name)
-    if not is_dataclass(getattr(module, "Config", None)) or not (
-        hasattr(module, "curve") or (hasattr(module, "fit") and hasattr(module, "estimate"))
+    if not is_dataclass(getattr(module, "Config", None)) or not any(
+        all(hasattr(module, name) for name in names) for names in (("curve",), ("estimator",), ("fit", "estimate"))
     ):
         raise RouterError(f"router={spec!r}: {module.__name__} must hold a dataclass Config, and fit and estimate, or curve")
     known = [one.name for one in fields(module.Config)]
@@ -217,62 +74,39 @@ def find_router(spec: str) -> RouterKind:
     return RouterKind(spec, module, config)
 
 
-def load_router(folder: Path | str) -> TrainedRouter:
-    """Read what `TrainedRouter.save` wrote. Raises `CheckpointError` listing everything that is not as it was."""
+def load(folder: Path | str, *, encoder: str | None = None) -> Estimator:
+    """Read whatever `Estimator.save`, or `jaxroute train`, wrote: a predictor or any other router.
+
+    `encoder` names the place of the encoder where it has moved. Raises `CheckpointError` listing everything that is missing,
+    unknown or not as it was.
+    """
     folder = Path(folder)
+    if is_older_router(folder) or (
+        (folder / DESCRIPTION).is_file() and read_description(folder, DESCRIPTION).get("router") != PREDICTOR
+    ):
+        return load_router(folder, encoder=encoder)
+    return load_predictor(folder, encoder=encoder)
+
+
+def load_router(folder: Path | str, *, encoder: str | None = None) -> TrainedRouter:
+    """Read what `TrainedRouter.save` wrote; raises `CheckpointError` as `load` does."""
+    folder = Path(folder)
+    saved = read_router(folder, encoder=encoder)
     try:
-        described = json.loads((folder / "router.json").read_text(encoding="utf-8"))
-        with np.load(folder / "state.npz", allow_pickle=False) as stored:
-            state = dict(stored)
-        if problems := _misshapen(described) or _changed(folder, described):
-            raise ValueError("; ".join(problems))
-    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
-        raise CheckpointError(
-            f"checkpoint={str(folder)!r} is no whole router: {error}; copy it again or train again"
-        ) from error
-    return TrainedRouter(find_router(described["spec"]), described["models"], described["mean_cost_usd"], state)
-
-
-def _misshapen(described: Any) -> list[str]:
-    if not isinstance(described, dict):
-        return ["router.json holds no object"]
-    problems = [f"{name} is missing" for name in FIELDS if name not in described]
-    problems += [f"{name} is unknown" for name in described if name not in FIELDS]
-    problems += [
-        f"{name}={described[name]!r} is not a {kind.__name__}"
-        for name, kind in FIELDS.items()
-        if name in described and kind is not object and not isinstance(described[name], kind)
-    ]
-    if problems:
-        return problems
-    models, cost = described["models"], described["mean_cost_usd"]
-    if described["format"] != FORMAT:
-        problems.append(f"its format is {described['format']}, this version reads {FORMAT}")
-    if not models or not all(isinstance(model, str) for model in models) or len(set(models)) != len(models):
-        problems.append(f"models={models} must be distinct names")
-    if len(cost) != len(models) or not all(isinstance(one, int | float) and 0 <= one < math.inf for one in cost):
-        problems.append(f"mean_cost_usd={cost} must be a number, finite and >= 0, for each of the {len(models)} models")
-    return problems
-
-
-def _changed(folder: Path, described: dict[str, Any]) -> list[str]:
-    """What is not as it was in training: the state, the router's options, a file of one's own."""
-    try:
-        kind = find_router(described["spec"])
+        kind = find_router(saved.spec)
     except RouterError as error:
-        return [str(error)]
-    problems = []
-    if _hash(folder / "state.npz") != described["state_sha256"]:
-        problems.append("state.npz is not as saved")
-    saved, now = described["config"], kind.described
-    problems += [
-        f"{name} was {saved.get(name)!r} and is {now.get(name)!r}"
-        for name in sorted(set(saved) | set(now))
-        if saved.get(name) != now.get(name)
+        raise CheckpointError(f"checkpoint={str(folder)!r}: {error}") from error
+    now = kind.described
+    problems = [
+        f"{name} was {saved.config.get(name)!r} and is {now.get(name)!r}"
+        for name in sorted(set(saved.config) | set(now))
+        if saved.config.get(name) != now.get(name)
     ]
-    if kind.own_code != described["code_sha256"]:
-        problems.append(f"{described['spec'].split(':')[0]} is another file than in training")
-    return problems
+    if kind.own_code != saved.code_sha256:
+        problems.append(f"{saved.spec.split(':')[0]} is another file than in training")
+    if problems:
+        raise CheckpointError(f"checkpoint={str(folder)!r} is not as in training: {'; '.join(problems)}; train again")
+    return TrainedRouter(kind, saved.models, saved.state, saved.costs, saved.about)
 
 
 def router_names() -> dict[str, str]:
@@ -280,9 +114,150 @@ def router_names() -> dict[str, str]:
     return {name: (importlib.import_module(f"{ROOM}.{name}").__doc__ or "").split("\n")[0] for name in _known()}
 
 
-def is_router(folder: Path) -> bool:
-    """Whether `folder` holds a trained router and nothing else."""
-    return folder.is_dir() and {path.name for path in folder.iterdir()} == FILES
+@dataclass(frozen=True)
+class RouterKind:
+    """A router with its options, not trained yet."""
+
+    spec: str
+    """As it was asked for, such as `knn:neighbours=5`; its name in tables and figures."""
+    module: ModuleType
+    config: Any
+
+    def fit(self, train: RoutingTable, *, prices: PriceList | None = None, costs: CostModel | None = None) -> Estimator:
+        """Learn from a table of outcomes, and what answers cost: at `prices`, or from the table's dollars.
+
+        `costs` are taken as they are, where they were learnt from the same table before. Raises `RouterError` for a router with
+        hindsight and for a model that was never run.
+        """
+        if self.hindsight:
+            raise RouterError(
+                f"router={self.spec!r} needs the outcomes of the queries that it answers: it can only be evaluated"
+            )
+        check_run(train)
+        if hasattr(self.module, "estimator"):
+            return self.module.estimator(train, self.config, prices)
+        state = dict(self.module.fit(train, self.config))
+        if (identity := self.encoder_identity()) is not None:
+            state[ENCODER] = np.array(identity)
+        about = {"trained_on": train.name, "queries": len(train)}
+        costs = costs or learn_costs(train, prices, encoder=getattr(self.config, "encoder", None))
+        return TrainedRouter(self, list(train.models), state, costs, about)
+
+    def curve(self, train: RoutingTable, test: RoutingTable) -> Curve:
+        """What a router with hindsight achieves on `test`."""
+        return self.module.curve(train, test, self.config)
+
+    @property
+    def hindsight(self) -> bool:
+        """Whether it needs the outcomes of the queries that it answers."""
+        return hasattr(self.module, "curve")
+
+    @property
+    def caption(self) -> str:
+        return (self.module.__doc__ or self.spec).split("\n")[0]
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Its options, as JSON has them."""
+        return json.loads(json.dumps(asdict(self.config), default=str))
+
+    @property
+    def own_code(self) -> str | None:
+        """SHA-256 of a file of one's own; None for a router of this package."""
+        if self.module.__name__.startswith(f"{ROOM}."):
+            return None
+        with Path(str(self.module.__file__)).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def encoder_identity(self) -> str | None:
+        """The content hash of the encoder that it reads prompts with; None where it has none."""
+        return load_encoder(self.config.encoder).identity if hasattr(self.config, "encoder") else None
+
+    def note(self, state: Mapping[str, np.ndarray]) -> str:
+        """What a reader of its numbers must know; empty where there is nothing."""
+        return self.module.note(state, self.config) if hasattr(self.module, "note") else ""
+
+
+@dataclass(frozen=True)
+class TrainedRouter:
+    """A router that has learnt, an `Estimator`: `state` is all of it, `costs` what answers are expected to cost."""
+
+    kind: RouterKind
+    models: list[str]
+    state: Mapping[str, np.ndarray]
+    costs: CostModel | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    read: Reader = prompt_features
+
+    @property
+    def name(self) -> str:
+        return self.kind.spec
+
+    @property
+    def note(self) -> str:
+        """What a reader of its numbers must know; empty where there is nothing."""
+        return self.kind.note(self.state)
+
+    @property
+    def knows_costs(self) -> bool:
+        return self.costs is not None and not self.costs.needs_features
+
+    def estimate(self, queries: Queries) -> Estimates:
+        """How well every model would do on every query, in whatever unit the router has, and expected dollars."""
+        queries = as_queries(queries)
+        check_prompts(queries.prompts)
+        quality = self.quality(queries)
+        cost, assumption = self.expected_cost_usd(queries)
+        return Estimates(self.models, quality, cost, assumption, np.zeros(len(queries), bool))
+
+    def quality(self, queries: Queries) -> Float[np.ndarray, "queries models"]:
+        """The quality of `estimate` alone; larger is better."""
+        if self.kind.encoder_identity() != (str(self.state[ENCODER]) if ENCODER in self.state else None):
+            raise RouterError(
+                f"router={self.kind.spec!r} was trained with another encoder than encoder={self.kind.config.encoder!r} is now"
+            )
+        values = np.asarray(self.kind.module.estimate(self.state, queries, self.kind.config), np.float64)
+        wanted = (len(queries), len(self.models))
+        if values.shape != wanted or not np.isfinite(values).all():
+            raise RouterError(
+                f"router={self.kind.spec!r} gave estimates of shape {values.shape}, {np.sum(~np.isfinite(values))} of them not "
+                f"finite; (queries, models) is {wanted}"
+            )
+        return values
+
+    def expected_cost_usd(self, queries: Queries) -> tuple[Float[np.ndarray, "queries models"], str]:
+        """Dollars of every model's answer to every query, and the assumption behind them."""
+        prompts = as_queries(queries).prompts
+        check_prompts(prompts)
+        if self.costs is None:
+            return np.full((len(prompts), len(self.models)), np.nan), "nothing is known of costs"
+        return self.costs.expected_cost_usd(prompts, read=self.read)
+
+    def priced(self, prices: PriceList | None = None, *, output_tokens: float | None = None) -> TrainedRouter:
+        """The same router at other prices, or with another expected number of output tokens of every answer."""
+        if self.costs is None:
+            raise TableError(f"router={self.name!r} was transferred and knows no costs: train it on outcomes of these models")
+        return replace(self, costs=self.costs.priced(prices, output_tokens=output_tokens))
+
+    def reading(self, read: Reader) -> TrainedRouter:
+        """The same router, which reads prompts in another way for what answers cost."""
+        return replace(self, read=read)
+
+    def transferred(self, models: list[str]) -> TrainedRouter:
+        """The same router for other models in the places of its own, whose costs are not known."""
+        return replace(self, models=renamed(models, self.models), costs=None)
+
+    def save(self, folder: Path | str) -> None:
+        """Write it atomically; an earlier estimator at `folder` is replaced, anything else is rejected."""
+        kind = self.kind
+        write_router(Path(folder), kind.spec, kind.described, kind.own_code, self.models, self.state, self.costs, self.about)
+
+
+def check_run(train: RoutingTable) -> None:
+    """Raises `RouterError` naming the models that were never run."""
+    never = [model for model, cells in zip(train.models, train.quality.T) if np.isnan(cells).all()]
+    if never:
+        raise RouterError(f"{train.name}: {', '.join(never)} was never run; drop the model or add its outcomes")
 
 
 def _module(name: str) -> ModuleType:
@@ -300,12 +275,5 @@ def _module(name: str) -> ModuleType:
 
 
 def _known() -> list[str]:
-    """The modules of this room but for this one."""
-    return sorted(
-        one.name for one in pkgutil.iter_modules([str(Path(__file__).parent)]) if one.name != "base" and not one.ispkg
-    )
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    found = pkgutil.iter_modules([str(Path(__file__).parent)])
+    return sorted(one.name for one in found if one.name not in NO_ROUTERS and not one.ispkg)

@@ -7,65 +7,56 @@ the encoder as well needs gradients and a checkpoint: see `jaxroute train`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
-from jaxtyping import Float
-
-from jaxroute.data.table import Queries, RoutingTable
-from jaxroute.encoders import load_encoder
-from jaxroute.encoders.features import FeatureConfig, prompt_features
+from jaxroute.data.prices import PriceList
+from jaxroute.data.table import RoutingTable
+from jaxroute.encoders.features import FeatureConfig
 from jaxroute.predictor.config import TrainConfig
-from jaxroute.predictor.heads import Head
-from jaxroute.predictor.predictor import head_estimates
-from jaxroute.predictor.training import train as train_predictor
+from jaxroute.predictor.costs import CostConfig
+from jaxroute.predictor.predictor import Predictor
+from jaxroute.predictor.training import train_estimator
+
+DEFAULT = TrainConfig()
 
 
 @dataclass(frozen=True)
 class Config:
-    """The encoder, what is read of it, and the head."""
+    """The encoder, what is read of it, the head, and how its strengths are chosen: `TrainConfig` without gradients."""
 
-    encoder: str = "smollm2"
+    encoder: str = DEFAULT.encoder
     """`smollm2`, `minilm`, the path of a .gguf file, or a Hugging Face folder."""
-    layers: tuple[int, ...] = (20,)
+    layers: tuple[int, ...] = DEFAULT.features.layers
     """After which layers to read, from 1."""
-    pooling: str = "mean"
+    pooling: str = DEFAULT.features.pooling
     """`mean` over the tokens, or `last` token."""
-    head: str = "interaction"
+    max_tokens: int | None = DEFAULT.features.max_tokens
+    """Cut longer prompts; None = the encoder's context length."""
+    truncation_side: str = DEFAULT.features.truncation_side
+    """Which end of a too long prompt is cut."""
+    head: str = DEFAULT.head
     """`difference` as published, or `interaction`: with a correction per model where it helps."""
-    levels: int = 2
+    levels: int = DEFAULT.levels
     """Quality levels K; 2 = right or wrong."""
     kind: str = "expected"
     """`expected` quality, or `argmax`: the likeliest level, as published."""
-    folds: int = 5
+    folds: int = DEFAULT.folds
     """Parts for choosing the penalties."""
-    seed: int = 0
+    seed: int = DEFAULT.seed
     """Decides the folds."""
+    penalties: tuple[float, ...] = DEFAULT.penalties
+    """Ridge penalties to try, from strong to weak."""
+    clear: float = DEFAULT.clear
+    """How clearly a model's correction must lower its held-out log-loss, in standard errors."""
+    predict_costs: bool = DEFAULT.costs.predict
+    """Whether lengths, or dollars, of answers are learnt by prompt."""
 
 
-def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
+def estimator(train: RoutingTable, config: Config, prices: PriceList | None) -> Predictor:
+    features = FeatureConfig(config.layers, config.pooling, config.max_tokens, config.truncation_side)
+    same = ("encoder", "head", "levels", "folds", "seed", "penalties", "clear")
     wanted = TrainConfig(
-        encoder=config.encoder,
-        features=_features(config),
-        head=config.head,
-        levels=config.levels,
-        folds=config.folds,
-        seed=config.seed,
+        features=features, costs=CostConfig(predict=config.predict_costs), **{name: getattr(config, name) for name in same}
     )
-    predictor, _ = train_predictor(train, wanted)
-    return jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(predictor.head)))
-
-
-def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
-    features = prompt_features(load_encoder(config.encoder), queries.prompts, _features(config))
-    head = Head(features.values.shape[1], len(state["model_embedding"]), config.levels)
-    nnx.update(head, {name: jnp.asarray(state[name]) for name in nnx.to_pure_dict(nnx.state(head))})
-    return head_estimates(head, features.values, kind=config.kind)
-
-
-def _features(config: Config) -> FeatureConfig:
-    return FeatureConfig(layers=config.layers, pooling=config.pooling)
+    predictor, _ = train_estimator(train, wanted, prices=prices)
+    return replace(predictor, kind=config.kind)

@@ -1,46 +1,33 @@
-"""Router: load a checkpoint, route a batch within a budget."""
+"""Router: an estimator ready for prompts, which assigns a batch within a budget or one prompt at a price."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
-from jaxroute.data.prices import PriceList
+from jaxroute.data.estimates import Estimates, Estimator, as_queries, check_models
+from jaxroute.data.prices import priced
+from jaxroute.data.table import Queries
 from jaxroute.encoders import check_prompts
-from jaxroute.errors import CheckpointError, TableError
-from jaxroute.predictor.checkpoint import Checkpoint, load_checkpoint
-from jaxroute.predictor.pricing import Pricing
-from jaxroute.routers.base import RouterPredictor, TrainedRouter, is_router, load_router
-from jaxroute.storage.files import replacing
+from jaxroute.errors import TableError
+from jaxroute.predictor.checkpoint import Checkpoint
+from jaxroute.routers.base import load
+from jaxroute.routing.request import RouteRequest
 from solvers import Assignment, InfeasibleProblem, InfeasibleValue, Problem, at_price, check_solver, solve
 
 
-@dataclass(frozen=True)
-class Routed:
-    """An assignment with all it rests on; arrays are `(queries, models)` over `models`."""
-
-    assignment: Assignment
-    models: list[str]
-    estimates: Float[np.ndarray, "queries models"]
-    cost_usd: Float[np.ndarray, "queries models"]
-    """Expected dollars, under `assumption`."""
-    assumption: str
-    cut: int
-    """Prompts that were longer than the encoder reads."""
-
-
 class Router:
-    """A trained predictor, or another trained router, and its prices, ready for prompts."""
+    """An estimator with a solver behind it. `Router.load` reads what `jaxroute train` wrote."""
 
-    def __init__(self, checkpoint: Checkpoint | TrainedRouter):
-        self.predictor = RouterPredictor(checkpoint) if isinstance(checkpoint, TrainedRouter) else checkpoint.predictor
-        self.pricing = checkpoint.pricing
+    def __init__(self, estimator: Estimator | Checkpoint):
+        if isinstance(estimator, Checkpoint):
+            estimator = replace(estimator.predictor, pricing=estimator.pricing, about=estimator.about)
+        self.estimator = estimator
 
     @classmethod
     def load(cls, checkpoint: Path | str, *, encoder: str | None = None) -> Router:
@@ -48,170 +35,104 @@ class Router:
 
         Raises `CheckpointError`.
         """
-        if not is_router(Path(checkpoint)):
-            return cls(load_checkpoint(checkpoint, encoder=encoder))
-        if encoder is not None:
-            raise CheckpointError(f"encoder={encoder!r}: the checkpoint {str(checkpoint)!r} is of another router: leave it out")
-        return cls(load_router(checkpoint))
+        return cls(load(checkpoint, encoder=encoder))
 
     @property
     def models(self) -> list[str]:
-        return self.predictor.models
+        return self.estimator.models
 
-    def estimate(self, prompts: Sequence[str]) -> Float[np.ndarray, "queries models"]:
+    def estimate(self, prompts: Queries | Sequence[str]) -> Float[np.ndarray, "queries models"]:
         """Estimated quality, in [0, 1], of every model's answer to every prompt; of other routers, what they rank models by."""
-        check_prompts(prompts)
-        return self.predictor.estimate(list(prompts)).values
+        check_prompts(prompts.prompts if isinstance(prompts, Queries) else prompts)
+        return self.estimator.estimate(as_queries(prompts)).quality
 
-    def route(
-        self,
-        prompts: Sequence[str],
-        *,
-        budget_usd: float | None = None,
-        multiplier: float | None = None,
-        solver: str = "lagrangian",
-        models: Sequence[str] | None = None,
-        prices: PriceList | None = None,
-        output_tokens: float | None = None,
-        available: Bool[np.ndarray, "queries models"] | None = None,
-        capacity: Mapping[str, int] | None = None,
-        minimum_quality: float | None = None,
-        allow_unanswered: bool = False,
-    ) -> Assignment:
+    def route(self, prompts: Queries | Sequence[str], request: RouteRequest | None = None, /, **parameters: Any) -> Assignment:
         """Assign every prompt to a model; `choice` counts `models`, by default all of the router's.
 
-        One of `budget_usd`, dollars for the whole batch; `minimum_quality`, the mean estimate that is to be reached at the
-        least cost; or a fixed `multiplier` (quality per dollar, as an earlier assignment found it), with which every prompt is
-        routed on its own. `prices` replaces those of the checkpoint and must name every model, `output_tokens` the expected
-        length of an answer. `available` says which model may answer which prompt, `capacity` how many prompts a model
-        takes, by name; with `allow_unanswered` prompts may be left out (-1). Raises `InfeasibleBudget` with the least budget
-        that works, `InfeasibleProblem` with other limits that would.
+        `parameters` are the fields of `RouteRequest`, as in `route(prompts, budget_usd=1.5, solver="exact")`: one of
+        `budget_usd`, `minimum_quality` and `multiplier`, and `solver`, `models`, `prices`, `output_tokens`, `available`,
+        `capacity`, `allow_unanswered`. Raises `InfeasibleBudget` with the least budget that works, `InfeasibleProblem` with
+        other limits that would, `TableError` for a request that contradicts itself.
         """
-        return self.route_in_full(
-            prompts,
-            budget_usd=budget_usd,
-            multiplier=multiplier,
-            solver=solver,
-            models=models,
-            prices=prices,
-            output_tokens=output_tokens,
-            available=available,
-            capacity=capacity,
-            minimum_quality=minimum_quality,
-            allow_unanswered=allow_unanswered,
-        ).assignment
+        return self.route_in_full(prompts, request, **parameters).assignment
 
     def route_in_full(
-        self,
-        prompts: Sequence[str],
-        *,
-        budget_usd: float | None = None,
-        multiplier: float | None = None,
-        solver: str = "lagrangian",
-        models: Sequence[str] | None = None,
-        prices: PriceList | None = None,
-        output_tokens: float | None = None,
-        available: Bool[np.ndarray, "queries models"] | None = None,
-        capacity: Mapping[str, int] | None = None,
-        minimum_quality: float | None = None,
-        allow_unanswered: bool = False,
+        self, prompts: Queries | Sequence[str], request: RouteRequest | None = None, /, **parameters: Any
     ) -> Routed:
         """`route` with the estimates, the expected costs and the assumption behind them."""
-        asked = {"budget_usd": budget_usd, "minimum_quality": minimum_quality, "multiplier": multiplier}
-        if sum(one is not None for one in asked.values()) != 1:
-            raise TableError(f"{', '.join(f'{name}={one}' for name, one in asked.items())}: give exactly one of them")
-        if minimum_quality is not None and not 0 <= minimum_quality <= 1:
-            raise TableError(f"minimum_quality={minimum_quality} must be in [0, 1]")
-        if multiplier is not None and (capacity is not None or allow_unanswered):
-            raise TableError("a fixed multiplier routes every prompt on its own: it knows no capacity and answers everything")
-        if output_tokens is not None and not output_tokens >= 0:
-            raise TableError(f"output_tokens={output_tokens} must be >= 0")
-        chosen = self._chosen(models)
-        pricing = self._pricing(chosen, prices)
-        check_prompts(prompts)
-        prompts = list(prompts)
-        tokens = self.predictor.count_tokens(prompts)
-        cost, assumption = pricing.expected_cost_usd(tokens, output_tokens=output_tokens)
-        limits: dict[str, Any] = {
-            "available": available,
-            "capacity": _by_model(capacity, chosen, len(prompts)),
-            "allow_unanswered": allow_unanswered,
-        }
-        learned = pricing.head is not None and output_tokens is None
-        if multiplier is None:
-            # Limits that cannot work are refused before the encoder spends minutes on the prompts; a budget that is too
-            # small only after that, where costs depend on what the encoder says.
-            checked = max(budget_usd, float(cost.max(axis=1).sum())) if learned and budget_usd is not None else budget_usd
-            check_solver(Problem(np.zeros_like(cost), cost, checked, **limits), solver)
-        estimates = self.predictor.estimate(prompts)
-        if learned:
-            cost, assumption = pricing.expected_cost_usd(tokens, features=estimates.features)
-        values = estimates.values[:, [self.models.index(model) for model in chosen]]
-        if multiplier is not None:
-            assigned = at_price(values, cost, multiplier, available=available)
-        else:
-            least = None if minimum_quality is None else minimum_quality * len(prompts)
-            try:
-                problem = Problem(values, cost, budget_usd, minimum_value=least, **limits)
-            except InfeasibleValue as error:
-                most = error.most_value / len(prompts)
-                raise InfeasibleProblem(
-                    f"minimum_quality={minimum_quality} is above the best mean estimate within the limits: "
-                    f"give at most {most!r}"
-                ) from error
-            assigned = solve(problem, solver)
-        return Routed(
-            assignment=assigned,
-            models=chosen,
-            estimates=values,
-            cost_usd=cost,
-            assumption=assumption,
-            cut=estimates.cut,
-        )
+        request = replace(request, **parameters) if request else RouteRequest(**parameters)
+        check_prompts(prompts.prompts if isinstance(prompts, Queries) else prompts)
+        queries = as_queries(prompts)
+        models = check_models(request.models, self.models)
+        estimator = self._estimator(models, request)
+        _check_before_estimating(estimator, queries, models, request)
+        estimates = estimator.estimate(queries).select(models)
+        if np.isnan(estimates.cost_usd).any():
+            raise TableError(f"{estimates.assumption}: give prices, or train on outcomes with costs")
+        return Routed(_assigned(estimates, request), estimates)
 
-    def _chosen(self, models: Sequence[str] | None) -> list[str]:
-        chosen = self.models if models is None else list(models)
-        unknown = [model for model in chosen if model not in self.models]
-        if len(set(chosen)) != len(chosen):
-            raise TableError(f"models={chosen}: name every model once")
-        if unknown or not chosen:
-            raise TableError(
-                f"models={list(models or [])}: unknown {', '.join(unknown) or 'empty list'}; this checkpoint knows "
-                f"{', '.join(self.models)}"
-            )
-        return chosen
-
-    def _pricing(self, models: list[str], prices: PriceList | None) -> Pricing:
-        if prices is not None and isinstance(self.predictor, RouterPredictor):
-            raise TableError("prices are per token, and this router counts none: leave them out, and means are taken")
-        pricing = self.pricing.select(models)
-        return pricing if prices is None else replace(pricing, prices=prices)
+    def _estimator(self, models: list[str], request: RouteRequest) -> Estimator:
+        if request.prices is None and request.output_tokens is None:
+            return self.estimator
+        if request.prices is not None:
+            priced(request.prices, models)
+        return self.estimator.priced(request.prices, output_tokens=request.output_tokens)
 
 
-def _by_model(capacity: Mapping[str, int] | None, models: list[str], queries: int) -> Int[np.ndarray, " models"] | None:
-    """A count per model; those that are not named take everything."""
-    if capacity is None:
-        return None
-    if unknown := [f"{model}={count}" for model, count in capacity.items() if model not in models]:
-        raise TableError(f"capacity of unknown models: {', '.join(unknown)}; known are {', '.join(models)}")
-    return np.array([capacity.get(model, queries) for model in models])
+@dataclass(frozen=True)
+class Routed:
+    """An assignment with all it rests on."""
+
+    assignment: Assignment
+    estimates: Estimates
+    """Of the models that were asked: `choice` counts their columns."""
+
+    @property
+    def models(self) -> list[str]:
+        return self.estimates.models
+
+    @property
+    def cost_usd(self) -> Float[np.ndarray, "queries models"]:
+        """Expected dollars, under `assumption`."""
+        return self.estimates.cost_usd
+
+    @property
+    def assumption(self) -> str:
+        return self.estimates.assumption
+
+    @property
+    def cut(self) -> int:
+        """Prompts that were longer than the encoder reads."""
+        return int(self.estimates.cut.sum())
 
 
-def write_assignment(
-    path: Path,
-    rows: list[dict],
-    models: list[str],
-    assignment: Assignment,
-    estimates: Float[np.ndarray, "queries models"],
-    cost_usd: Float[np.ndarray, "queries models"],
-) -> None:
-    """One JSON object per row: what it holds, with its `model`, `estimate` (quality) and `cost_usd` (expected) set."""
-    # Half a surrogate pair in another field is written as the JSON escape that it came from.
-    with replacing(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        for row, (given, column) in enumerate(zip(rows, assignment.choice, strict=True)):
-            line = given | {
-                "model": models[column] if column >= 0 else None,
-                "estimate": round(float(estimates[row, column]), 6) if column >= 0 else None,
-                "cost_usd": float(cost_usd[row, column]) if column >= 0 else 0.0,
-            }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+def _check_before_estimating(estimator: Estimator, queries: Queries, models: list[str], request: RouteRequest) -> None:
+    """Reject limits that cannot work before the encoder spends minutes on the prompts.
+
+    A budget that is too small is found here where costs do not depend on what the encoder says, else after it.
+    """
+    if request.multiplier is not None:
+        return
+    columns = [estimator.models.index(model) for model in models]
+    budget, cost = request.budget_usd, np.zeros((len(queries), len(models)))
+    if estimator.knows_costs:
+        cost = estimator.expected_cost_usd(queries)[0][:, columns]
+    problem = Problem(np.zeros_like(cost), np.nan_to_num(cost), budget, **request.limits(models, len(queries)))
+    check_solver(problem, request.solver)
+
+
+def _assigned(estimates: Estimates, request: RouteRequest) -> Assignment:
+    quality, cost = estimates.quality, estimates.cost_usd
+    if request.multiplier is not None:
+        return at_price(quality, cost, request.multiplier, available=request.available)
+    least = None if request.minimum_quality is None else request.minimum_quality * len(quality)
+    limits = request.limits(estimates.models, len(quality))
+    try:
+        problem = Problem(quality, cost, request.budget_usd, minimum_value=least, **limits)
+    except InfeasibleValue as error:
+        most = error.most_value / len(quality)
+        raise InfeasibleProblem(
+            f"minimum_quality={request.minimum_quality} is above the best mean estimate within the limits: "
+            f"give at most {most!r}"
+        ) from error
+    return solve(problem, request.solver)

@@ -20,7 +20,7 @@ from jaxroute import Checkpoint, PromptError, Router, save_checkpoint
 from jaxroute.batch.shards import ScoreConfig, score_file
 from jaxroute.cli import main
 from jaxroute.data.prompts import read_rows
-from jaxroute.errors import OutputError
+from jaxroute.errors import OutputError, SourceError
 from jaxroute.predictor.pricing import Pricing
 from jaxroute.storage.files import alone_in
 from tests.batch.scored import MODELS, random_predictor
@@ -82,11 +82,30 @@ def test_rows_come_in_order_with_the_estimates_of_the_router(
     rows = rows_of(config.output)
     assert [row["row"] for row in rows] == list(range(100))
     named = {".jsonl": "id", ".parquet": "query_id"}.get(suffix)
-    assert set(rows[0]) == {"row", "cut", *MODELS} | ({named} if named else set())
+    assert set(rows[0]) == {"row", "cut", *MODELS, *(f"{model}|cost_usd" for model in MODELS)} | ({named} if named else set())
+    assert [rows[0][f"{model}|cost_usd"] for model in MODELS] == [0.1, 0.2, 0.3]
     assert not named or [row[named] for row in rows] == [7 * number for number in range(100)]
     found = np.array([[row[model] for model in MODELS] for row in rows])
     np.testing.assert_allclose(found, Router.load(config.checkpoint).estimate(PROMPTS), rtol=1e-5)
     assert json.loads((config.output / "summary.json").read_text()) == {"rows": 100, "shards": 4, "cut": 0}
+
+
+@pytest.mark.parametrize("shards", ["parquet", "jsonl"])
+def test_assign_reads_what_score_wrote_and_assigns_what_route_does(config: ScoreConfig, tmp_path: Path, shards: str) -> None:
+    score_file(replace(config, format=shards))
+    assigned = tmp_path / "assigned"
+    main(f"assign --estimates {config.output} --budget-usd 18 --solver exact --output {assigned}".split())
+    found = pyarrow.parquet.read_table(assigned / "assignment.parquet").to_pylist()
+    routed = Router.load(config.checkpoint).route_in_full(PROMPTS, budget_usd=18.0, solver="exact")
+    assert [row["query_id"] for row in found] == [str(7 * number) for number in range(100)]
+    assert sum(row["estimate"] for row in found) == pytest.approx(routed.assignment.value, rel=1e-5)
+    assert sum(row["cost_usd"] for row in found) <= 18 * (1 + 1e-12)
+    one = next(config.output.glob("shard-00003.*"))
+    main(f"assign --estimates {one} --budget-usd 3 --output {tmp_path / 'one'}".split())
+    (config.output / "summary.json").unlink()
+    with pytest.raises(SourceError, match=r"it holds 10 shards and no summary\.json"):
+        main(f"assign --estimates {config.output} --budget-usd 18 --output {tmp_path / 'never'}".split())
+    assert not (tmp_path / "never").exists()
 
 
 def test_two_processes_do_not_write_to_one_folder(config: ScoreConfig) -> None:

@@ -151,7 +151,7 @@ def test_rows_are_matched_by_name_and_masks_read_as_words(tmp_path: Path, estima
         (["--budget-usd", "1", "--minimum-value", "1"], "give one or several of either"),
         (["--budget-usd", "1", "--solver", "magic,exact"], "solver='magic' must be one of auto, greedy_ratio"),
         (["--budget-usd", "1", "--solver", "exact,exact"], "name every solver once"),
-        (["--budget-usd", "1", "--capacity", "huge=3"], "capacity='huge=3' must be MODEL=COUNT"),
+        (["--budget-usd", "1", "--capacity", "huge=3"], "capacity of unknown models: huge"),
         (["--budget-usd", "1", "--capacity", "small=few"], "capacity='small=few' must be MODEL=COUNT"),
         (["--budget-usd", "1", "--capacity", "small=5", "--solver", "greedy_ratio"], "greedy_ratio knows no capacity"),
         (["--budget-usd", "1", "--capacity", "small=1", "middle=1", "large=1"], "leaves 27 of 30 queries without a place"),

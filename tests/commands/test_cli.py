@@ -88,7 +88,7 @@ def test_the_demo_runs_the_whole_line_and_its_solvers_agree(
     result = run_demo(DemoConfig(output=tmp_path / "demo", queries=200, layer=1))
     for name in ("cost_quality.png", "assignment.jsonl", "estimates.csv", "costs.csv", "result.json"):
         assert (tmp_path / "demo" / name).stat().st_size > 0
-    assert (tmp_path / "demo" / "checkpoint" / "config.json").exists()
+    assert (tmp_path / "demo" / "checkpoint" / "estimator.json").exists()
     assert json.loads((tmp_path / "demo" / "result.json").read_text()) == result
     assert all(result[f"status_exact_{share:g}"] == "optimal" for share in DemoConfig().budgets)
     assert result["aiq_zero_router"] < result["aiq_oracle"]

@@ -174,9 +174,12 @@ def test_selected_models_keep_their_costs_in_the_new_order(prices: dict[str, Pri
     assert words == same_words
 
 
-def test_pricing_needs_a_price_for_every_model():
-    with pytest.raises(TableError, match="no price for huge"):
-        Pricing(["small", "huge"], [0.0, 0.0], prices=PRICES)
+def test_a_model_without_a_price_has_no_cost_and_the_others_keep_theirs():
+    """A price list may name only the models that are asked."""
+    cost, _ = Pricing(["huge", "small"], [0.0, 0.0], prices=PRICES).expected_cost_usd(np.array([10, 20]))
+    alone, _ = Pricing(["small"], [0.0], prices=PRICES).expected_cost_usd(np.array([10, 20]))
+    assert np.isnan(cost[:, 0]).all()
+    np.testing.assert_array_equal(cost[:, 1:], alone)
 
 
 # --- what a table of outcomes says about costs ---

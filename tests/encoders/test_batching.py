@@ -124,8 +124,8 @@ def test_a_stream_gives_what_a_list_gives_in_its_order(tiny_encoder: Path, fresh
     windows = list(estimate_stream(predictor, iter(prompts), window=20))
     assert [len(window.values) for window in windows] == [20, 20, 10]
     expected = predictor.estimate(prompts)
-    np.testing.assert_allclose(np.concatenate([window.values for window in windows]), expected.values, rtol=1e-5)
-    assert np.ptp(expected.values) > 0.1
+    np.testing.assert_allclose(np.concatenate([window.values for window in windows]), expected.quality, rtol=1e-5)
+    assert np.ptp(expected.quality) > 0.1
 
 
 def test_equal_prompts_of_a_window_are_computed_once(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

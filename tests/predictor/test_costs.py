@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -313,31 +312,17 @@ def test_predicted_costs_keep_a_budget_and_tell_the_least_one(trained: Path, fre
     assert router.route(PROMPTS, multiplier=1.0).status == "optimal"
 
 
-def test_an_older_checkpoint_prices_by_means(trained: Path, tmp_path: Path, fresh_cache: Path):
-    """Format 1 knows neither heads nor ratios."""
-    folder = Path(shutil.copytree(trained, tmp_path / "old"))
-    config = json.loads((folder / "config.json").read_text())
-    del config["pricing"]["heads"], config["pricing"]["input_ratio"]
-    (folder / "length.npz").unlink()
-    (folder / "config.json").write_text(json.dumps(config | {"format": 1}))
-    assert "each model's mean number of tokens" in Router.load(folder).route_in_full(PROMPTS, budget_usd=0.01).assumption
-    (folder / "config.json").write_text(json.dumps(config | {"format": 3}))
-    with pytest.raises(CheckpointError, match="its format is 3, this version reads 1 and 2"):
-        load_checkpoint(folder)
-
-
 def test_a_damaged_or_exchanged_head_does_not_route(trained: Path, tmp_path: Path):
     folder = Path(shutil.copytree(trained, tmp_path / "copy"))
-    head = load_checkpoint(folder).pricing.length_head
-    assert head is not None
-    replace(head, intercept=head.intercept + 1).save(folder / "length.npz")
-    with pytest.raises(CheckpointError, match=r"length\.npz is not as saved"):
+    with np.load(folder / "arrays.npz") as stored:
+        arrays = dict(stored)
+    assert "length_head/intercept" in arrays
+    arrays["length_head/intercept"] += 1
+    np.savez(folder / "arrays.npz", **arrays)
+    with pytest.raises(CheckpointError, match=r"arrays\.npz is not as saved"):
         load_checkpoint(folder)
-    head.select([0, 1]).save(folder / "length.npz")
-    with pytest.raises(CheckpointError, match=r"length\.npz is damaged.*shape"):
-        load_checkpoint(folder)
-    (folder / "length.npz").write_bytes(b"PK\x03\x04 nonsense")
-    with pytest.raises(CheckpointError, match=r"length\.npz is damaged"):
+    (folder / "arrays.npz").unlink()
+    with pytest.raises(CheckpointError, match=r"arrays\.npz is damaged"):
         load_checkpoint(folder)
 
 
@@ -349,7 +334,7 @@ def test_without_counts_and_with_constant_costs_nothing_is_learnt(trained: Path,
     priced, reports = train_costs(table, simulated_prices(), predictor)
     assert (priced.head, priced.input_ratio, reports) == (None, None, [])
     flat, reports = train_costs(table, None, predictor)
-    assert flat.head is None and "no model; else its mean" in str(reports[0])
+    assert flat.head is None and reports == []
     costs, _ = flat.expected_cost_usd(np.array([9]), features=np.zeros((1, 48)))
     np.testing.assert_array_equal(costs[0], table.cost_usd[0])
 

@@ -10,7 +10,7 @@ import pytest
 
 from jaxroute import RoutingTable
 from jaxroute.errors import RouterError
-from jaxroute.routers.base import RouterKind, find_router, load_router, router_names
+from jaxroute.routers.base import RouterKind, find_router, load, router_names
 
 FASTER = {
     "predictor": ":layers=2:head=difference:folds=2",
@@ -35,7 +35,7 @@ def trained_on(name: str, train: RoutingTable, test: RoutingTable, encoder: Path
     if kind.hindsight:
         curve = kind.curve(train, test)
         return np.stack([curve.quality, curve.cost_usd])
-    return kind.fit(train).estimate(test.queries)
+    return kind.fit(train).estimate(test.queries).quality
 
 
 @pytest.mark.parametrize("name", sorted(router_names()))
@@ -48,13 +48,13 @@ def test_every_router(name: str, sixty: tuple[RoutingTable, RoutingTable], tiny_
         assert np.isfinite(curve.quality).all() and np.isfinite(curve.cost_usd).all()
     else:
         trained = kind.fit(train)
-        estimates = trained.estimate(test.queries)
+        estimates = trained.estimate(test.queries).quality
         assert estimates.shape == (len(test), len(test.models)) and np.ptp(estimates) > 0
         trained.save(tmp_path / "router")
-        np.testing.assert_array_equal(load_router(tmp_path / "router").estimate(test.queries), estimates)
+        np.testing.assert_array_equal(load(tmp_path / "router").estimate(test.queries).quality, estimates)
         # A prompt's estimates do not depend on which others are asked about; ranks drawn at random do.
         if name != "random":
-            alone = trained.estimate(test.select([7]).queries)
+            alone = trained.estimate(test.select([7]).queries).quality
             np.testing.assert_allclose(alone, estimates[[7]], rtol=1e-5, atol=1e-5)
 
     first = trained_on(name, train, test, tiny_encoder)

@@ -30,7 +30,7 @@ def two_kinds() -> RoutingTable:
 )
 def test_the_encoder_learns_who_wins(spec: str, tiny_encoder: Path) -> None:
     trained = find_router(f"{spec}:encoder={tiny_encoder}").fit(two_kinds())
-    found = trained.estimate(Queries([f"{KINDS[0]} 99", f"{KINDS[1]} 98"], [""] * 2))
+    found = trained.estimate(Queries([f"{KINDS[0]} 99", f"{KINDS[1]} 98"], [""] * 2)).quality
     assert found[0, 0] > found[0, 1] and found[1, 1] > found[1, 0]
 
 

@@ -126,10 +126,12 @@ def test_a_router_of_one_pair_routes_another_without_training() -> None:
     trained = find_router("prompt_length").fit(train)
     other = trained.transferred(["7B", "70B"])
     queries = Queries(["aaaa", "a"], ["", ""])
-    score = strong_score(other.estimate(queries), other.models, weak="7B", strong="70B")
-    np.testing.assert_array_equal(score, strong_score(trained.estimate(queries), trained.models, weak="small", strong="big"))
+    score = strong_score(other.estimate(queries).quality, other.models, weak="7B", strong="70B")
+    np.testing.assert_array_equal(
+        score, strong_score(trained.estimate(queries).quality, trained.models, weak="small", strong="big")
+    )
     assert score[0] > score[1]
     with pytest.raises(RouterError, match="2 models, one for each of small, big"):
         trained.transferred(["7B"])
     with pytest.raises(TableError, match="strong='giant' is none"):
-        strong_score(other.estimate(queries), other.models, weak="7B", strong="giant")
+        strong_score(other.estimate(queries).quality, other.models, weak="7B", strong="giant")

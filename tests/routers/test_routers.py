@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,16 +46,18 @@ def test_a_file_of_ones_own_is_a_router(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN)
     train, test = load_source("simulated", queries=60).split(0.5, seed=0)
     trained = find_router(f"{tmp_path}/mine.py:slope=0.5").fit(train)
-    estimates = trained.estimate(test.queries)
+    estimates = trained.estimate(test.queries).quality
     expected = np.nanmean(train.quality, axis=0) - 0.5 * len(test.prompts[3])
     np.testing.assert_allclose(estimates[3], expected)
     trained.save(tmp_path / "saved")
-    np.testing.assert_array_equal(load_router(tmp_path / "saved").estimate(test.queries), estimates)
+    np.testing.assert_array_equal(load_router(tmp_path / "saved").estimate(test.queries).quality, estimates)
 
 
 def test_domain_means_are_shrunk_towards_the_mean(tmp_path: Path) -> None:
     train, test = load_source("simulated", queries=200).split(0.5, seed=0)
-    own, shared = (find_router(f"domain_mean:strength={strength}").fit(train).estimate(test.queries) for strength in (0, 1e9))
+    own, shared = (
+        find_router(f"domain_mean:strength={strength}").fit(train).estimate(test.queries).quality for strength in (0, 1e9)
+    )
     rows = np.array(train.domains) == test.domains[0]
     np.testing.assert_allclose(own[0], train.quality[rows].mean(axis=0))
     np.testing.assert_allclose(shared[0], train.quality.mean(axis=0), atol=1e-6)
@@ -74,7 +77,7 @@ def test_what_is_no_router_is_refused_by_name(tmp_path: Path) -> None:
         find_router(f"{tmp_path}/empty.py")
     with pytest.raises(RouterError, match="can only be evaluated"):
         find_router("oracle").fit(load_source("simulated", queries=20))
-    with pytest.raises(CheckpointError, match="no whole router"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
         load_router(tmp_path)
     assert all(router_names().values())
 
@@ -90,11 +93,12 @@ def test_a_file_of_ones_own_is_trained_routed_scored_and_judged_by_the_commands(
     main(f"route --checkpoint {checkpoint} --prompts {prompts} --budget-usd 0.005 --output {output}".split())
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     trained = load_router(checkpoint)
-    expected = trained.estimate(Queries([row["prompt"] for row in rows], ["", ""]))
-    for row, values in zip(rows, expected):
+    estimates = trained.estimate(Queries([row["prompt"] for row in rows], ["", ""]))
+    expected = estimates.quality
+    for row, values, cost in zip(rows, expected, estimates.cost_usd):
         column = trained.models.index(row["model"])
         assert row["estimate"] == pytest.approx(values[column], abs=1e-6)
-        assert row["cost_usd"] == pytest.approx(trained.mean_cost_usd[column])
+        assert row["cost_usd"] == pytest.approx(cost[column])
     assert sum(row["cost_usd"] for row in rows) <= 0.005
     main(f"score --checkpoint {checkpoint} --prompts {prompts} --output {tmp_path}/scored --rows-per-shard 1".split())
     shards = [pyarrow.parquet.read_table(path).to_pylist()[0] for path in sorted((tmp_path / "scored").glob("shard-*"))]
@@ -114,11 +118,14 @@ def test_a_router_that_is_not_as_it_was_in_training_is_refused(tmp_path: Path) -
     with pytest.raises(CheckpointError, match=r"slope was 0.001 and is 0.002; .*mine.py is another file than in training"):
         load_router(saved)
     own.write_text(OWN)
-    described = json.loads((saved / "router.json").read_text())
-    (saved / "router.json").write_text(json.dumps(described | {"models": ["a", "a"], "mean_cost_usd": [1.0], "format": 9}))
-    with pytest.raises(CheckpointError, match=r"its format is 9.*distinct names.*for each of the 2 models"):
+    described = json.loads((saved / "estimator.json").read_text())
+    (saved / "estimator.json").write_text(json.dumps(described | {"models": ["a", "a"]}))
+    with pytest.raises(CheckpointError, match=r"distinct names.*for each of the 2 models"):
         load_router(saved)
-    (saved / "router.json").write_text(json.dumps({**described, "colour": 1, "models": "a"}))
+    (saved / "estimator.json").write_text(json.dumps(described | {"format": 9}))
+    with pytest.raises(CheckpointError, match="its format is 9"):
+        load_router(saved)
+    (saved / "estimator.json").write_text(json.dumps({**described, "colour": 1, "models": "a"}))
     with pytest.raises(CheckpointError, match=r"colour is unknown; models='a' is not a list"):
         load_router(saved)
 
@@ -139,7 +146,9 @@ def test_bad_input_to_train_writes_nothing(arguments: str, words: str, tmp_path:
 
 
 def test_options_of_the_predictor_mean_nothing_to_another_router(tmp_path: Path) -> None:
-    find_router("domain_mean").fit(load_source("simulated", queries=30)).save(tmp_path / "saved")
+    table = load_source("simulated", queries=30)
+    table = replace(table, cost_usd=table.mean_cost_usd())
+    find_router("domain_mean").fit(table).save(tmp_path / "saved")
     (tmp_path / "prompts.txt").write_text("What is 3 plus 4?\n")
     with pytest.raises(CheckpointError, match="encoder='elsewhere'"):
         Router.load(tmp_path / "saved", encoder="elsewhere")

@@ -14,13 +14,13 @@ from jaxroute.routers.base import find_router
 
 def test_the_best_single_model_is_the_best_in_training() -> None:
     train, test = load_source("simulated", queries=400).split(0.5, seed=0)
-    estimates = find_router("best_single").fit(train).estimate(test.queries)
+    estimates = find_router("best_single").fit(train).estimate(test.queries).quality
     assert (np.argmax(estimates, axis=1) == np.argmax(train.quality.mean(axis=0))).all()
 
 
 def test_longer_prompts_go_to_better_models_first() -> None:
     train = RoutingTable(["a", "aaa", "aaaa", "aaaa"], ["weak", "strong"], np.array([[0, 1.0]] * 4), np.ones(2))
-    estimates = find_router("prompt_length").fit(train).estimate(Queries(["aaa", "b" * 9, "bb", "aaaa"], [""] * 4))
+    estimates = find_router("prompt_length").fit(train).estimate(Queries(["aaa", "b" * 9, "bb", "aaaa"], [""] * 4)).quality
     # One prompt in four is shorter than three letters, and one is as long; 1/8 and 3/8 meet half-way at two letters.
     np.testing.assert_allclose(estimates[:, 1], 1 + np.array([3 / 8, 3 / 4, 1 / 4, 3 / 4]) - 0.5)
     np.testing.assert_allclose(estimates[:, 0], 0)
@@ -29,7 +29,7 @@ def test_longer_prompts_go_to_better_models_first() -> None:
 def test_random_recovers_half_of_the_gap() -> None:
     train, test = load_source("simulated", queries=2000).select(models=["sim-nano", "sim-frontier"]).split(0.2, seed=0)
     weak, strong = test.quality.T
-    scores = [find_router(f"random:seed={seed}").fit(train).estimate(test.queries)[:, 1] for seed in range(10)]
+    scores = [find_router(f"random:seed={seed}").fit(train).estimate(test.queries).quality[:, 1] for seed in range(10)]
     assert np.mean([apgr(weak, strong, score) for score in scores]) == pytest.approx(0.5, abs=0.02)
 
 
@@ -54,5 +54,5 @@ def test_the_zero_routers_points_are_the_single_models() -> None:
 def test_a_domain_without_outcomes_of_a_model_gets_its_mean() -> None:
     quality = np.array([[1.0, np.nan], [0.0, np.nan], [1.0, 1.0]])
     table = RoutingTable(["a", "b", "c"], ["one", "two"], quality, np.ones(2), domains=["law", "law", "art"])
-    estimates = find_router("domain_mean:strength=0").fit(table).estimate(Queries(["d", "e"], ["law", "war"]))
+    estimates = find_router("domain_mean:strength=0").fit(table).estimate(Queries(["d", "e"], ["law", "war"])).quality
     np.testing.assert_allclose(estimates, [[0.5, 1.0], [2 / 3, 1.0]])

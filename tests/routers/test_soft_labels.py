@@ -47,6 +47,11 @@ def test_the_network_learns_from_words_who_is_good_at_what() -> None:
     prompts = [" ".join(words[3 * one + generator.integers(3)] for _ in range(4)) + f" {row}" for row, one in enumerate(topic)]
     quality = np.column_stack([1.0 - topic, topic])
     table = RoutingTable(prompts, ["math", "law"], quality, np.ones(2))
-    found = find_router("tensoropera_mlp").fit(table).estimate(Queries(["plus sum proof", "court law judge", "?"], [""] * 3))
+    found = (
+        find_router("tensoropera_mlp")
+        .fit(table)
+        .estimate(Queries(["plus sum proof", "court law judge", "?"], [""] * 3))
+        .quality
+    )
     assert found[0, 0] > found[0, 1] + 0.3 and found[1, 1] > found[1, 0] + 0.3
     assert np.isfinite(found).all()

@@ -58,8 +58,8 @@ def copied(checkpoint_folder: Path, tmp_path: Path) -> Path:
 
 
 def change(folder: Path, **fields: object) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | fields))
+    config = json.loads((folder / "estimator.json").read_text())
+    (folder / "estimator.json").write_text(json.dumps(config | fields))
 
 
 def test_a_restored_checkpoint_holds_what_was_saved(checkpoint_folder: Path, tmp_path: Path, fresh_cache: Path) -> None:
@@ -70,17 +70,17 @@ def test_a_restored_checkpoint_holds_what_was_saved(checkpoint_folder: Path, tmp
     jax.tree.map(np.testing.assert_array_equal, *states)
     assert first.pricing == second.pricing
     assert first.predictor.features == second.predictor.features
-    np.testing.assert_array_equal(first.predictor.estimate(PROMPTS).values, second.predictor.estimate(PROMPTS).values)
+    np.testing.assert_array_equal(first.predictor.estimate(PROMPTS).quality, second.predictor.estimate(PROMPTS).quality)
 
 
 def test_a_checkpoint_is_replaced_whole(checkpoint_folder: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(checkpoint_folder)
     save_checkpoint(tmp_path / "place", checkpoint)
-    (tmp_path / "place" / "head" / "left-over").write_text("from before")
+    (tmp_path / "place" / "adapter").mkdir()
+    (tmp_path / "place" / "adapter" / "left-over").write_text("from before")
     save_checkpoint(tmp_path / "place", checkpoint)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["place"]
-    assert sorted(path.name for path in (tmp_path / "place").iterdir()) == ["config.json", "head"]
-    assert not (tmp_path / "place" / "head" / "left-over").exists()
+    assert sorted(path.name for path in (tmp_path / "place").iterdir()) == ["arrays.npz", "estimator.json"]
 
 
 def test_a_folder_with_anything_else_in_it_is_not_replaced(checkpoint_folder: Path, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_some_models_and_other_prices(checkpoint_folder: Path, fresh_cache: Path
 def test_costs_are_tokens_times_prices(checkpoint_folder: Path, fresh_cache: Path) -> None:
     router = Router.load(checkpoint_folder)
     routed = router.route_in_full(PROMPTS[:1], budget_usd=1.0, output_tokens=100)
-    tokens = len(router.predictor.encoder.tokenizer.encode(PROMPTS[0]).ids)
+    tokens = len(router.estimator.encoder.tokenizer.encode(PROMPTS[0]).ids)
     price = simulated_prices()["sim-large"]
     expected = (tokens * price.input + 100 * price.output) / 1e6
     assert routed.cost_usd[0, router.models.index("sim-large")] == pytest.approx(expected, rel=1e-12)
@@ -157,8 +157,8 @@ def test_a_long_prompt_is_paid_for_whole_though_the_encoder_reads_a_part(checkpo
     router = Router.load(checkpoint_folder)
     long = "one two three four five " * 200
     routed = router.route_in_full([long], budget_usd=1.0, output_tokens=0)
-    tokens = len(router.predictor.encoder.tokenizer.encode(long).ids)
-    assert routed.cut == 1 and tokens > router.predictor.encoder.config.context_length
+    tokens = len(router.estimator.encoder.tokenizer.encode(long).ids)
+    assert routed.cut == 1 and tokens > router.estimator.encoder.config.context_length
     price = simulated_prices()["sim-large"].input
     assert routed.cost_usd[0, router.models.index("sim-large")] == pytest.approx(tokens * price / 1e6, rel=1e-12)
 
@@ -226,12 +226,12 @@ def test_a_long_prompt_is_cut_and_counted(checkpoint_folder: Path, fresh_cache: 
 def test_damaged_checkpoints_are_refused(copied: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         Router.load(tmp_path / "nowhere")
-    config = json.loads((copied / "config.json").read_text())
+    config = json.loads((copied / "estimator.json").read_text())
     del config["levels"]
-    (copied / "config.json").write_text(json.dumps(config | {"colour": "red"}))
+    (copied / "estimator.json").write_text(json.dumps(config | {"colour": "red"}))
     with pytest.raises(CheckpointError, match="levels is missing; colour is unknown"):
         Router.load(copied)
-    (copied / "config.json").write_text("{")
+    (copied / "estimator.json").write_text("{")
     with pytest.raises(CheckpointError, match="cannot be read"):
         Router.load(copied)
 
@@ -244,7 +244,7 @@ def test_a_checkpoint_of_another_model_list_is_refused(copied: Path) -> None:
 
 def test_a_head_that_does_not_fit_its_configuration_is_refused(copied: Path) -> None:
     change(copied, levels=5)
-    with pytest.raises(CheckpointError, match="head/ is damaged"):
+    with pytest.raises(CheckpointError, match="not as saved"):
         Router.load(copied)
 
 
@@ -266,13 +266,13 @@ def test_a_damaged_configuration_is_refused_by_field(copied: Path, fields: dict,
 
 @pytest.mark.parametrize("content", [b"null", b"3", b"[]", b"{", b"\xff\xfe", b"[" * 100_000])
 def test_a_configuration_that_is_no_object_is_refused(copied: Path, content: bytes) -> None:
-    (copied / "config.json").write_bytes(content)
+    (copied / "estimator.json").write_bytes(content)
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         Router.load(copied)
 
 
 def test_features_of_another_layer_are_refused(copied: Path) -> None:
-    features = json.loads((copied / "config.json").read_text())["features"]
+    features = json.loads((copied / "estimator.json").read_text())["features"]
     change(copied, features=features | {"pooling": "last"})
     with pytest.raises(CheckpointError, match="not as saved"):
         Router.load(copied)

@@ -56,7 +56,7 @@ def test_training_the_encoder_learns_what_its_frozen_states_do_not_tell(tiny_enc
     predictor, report = train(table, config)
     assert report.held_out_loss < report.first_loss - 0.05
     assert len(report.held_out) == 12 and report.held_out_estimates.shape == (12, 3)
-    estimates = predictor.estimate([table.prompts[row] for row in report.held_out]).values
+    estimates = predictor.estimate([table.prompts[row] for row in report.held_out]).quality
     np.testing.assert_allclose(estimates, report.held_out_estimates, atol=1e-3)
 
 
@@ -69,7 +69,7 @@ def test_a_checkpoint_brings_the_trained_encoder_back(mode: str, tiny_encoder: P
     assert isinstance(loaded.encoder.trained, TrainedAdapters if mode == "lora" else TrainedWeights)
     assert loaded.encoder.trained.digest == predictor.encoder.trained.digest
     prompts = table.prompts[:5]
-    np.testing.assert_array_equal(Router.load(tmp_path / "checkpoint").estimate(prompts), predictor.estimate(prompts).values)
+    np.testing.assert_array_equal(Router.load(tmp_path / "checkpoint").estimate(prompts), predictor.estimate(prompts).quality)
     if mode == "lora":
         adapters, lora = load_adapters(tmp_path / "checkpoint" / "adapter", loaded.encoder.config)
         adapters["query"]["up"][0, 0, 0] += 1.0
@@ -84,7 +84,7 @@ def test_rates_of_zero_change_nothing(tiny_encoder: Path, fresh_cache: Path) -> 
     assert report.best_step == 0 and report.held_out_loss == report.first_loss
     kept = table.select(np.setdiff1d(np.arange(len(table)), report.held_out))
     frozen, _ = train(kept, replace(configuration(tiny_encoder), tune=TuneConfig()))
-    np.testing.assert_allclose(tuned.estimate(kept.prompts).values, frozen.estimate(kept.prompts).values, atol=1e-4)
+    np.testing.assert_allclose(tuned.estimate(kept.prompts).quality, frozen.estimate(kept.prompts).quality, atol=1e-4)
 
 
 def test_a_run_without_progress_stops_early_and_one_without_held_out_queries_goes_to_its_end(

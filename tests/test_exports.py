@@ -1,0 +1,37 @@
+"""The names that users import: none may vanish, and importing the package loads nothing heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import jaxroute
+
+NAMES = (
+    "Checkpoint CheckpointError EncoderError Estimates Estimator JaxrouteError OutputError Predictor PromptError RouteRequest "
+    "Router RouterError RoutingTable ScoringConfig SourceError TableError TrainConfig __version__ estimate_stream join load "
+    "load_checkpoint load_source save_checkpoint train train_costs train_estimator"
+)
+
+
+def test_every_name_is_there() -> None:
+    assert sorted(jaxroute.__all__) == sorted(NAMES.split())
+    for name in NAMES.split():
+        assert getattr(jaxroute, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Rooter'"):
+        jaxroute.Rooter  # noqa: B018
+
+
+def test_importing_the_package_and_asking_for_help_load_nothing_heavy() -> None:
+    program = (
+        "import sys, jaxroute.cli\n"
+        "try: jaxroute.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'jax', 'numpy', 'pandas', 'matplotlib', 'orbax', 'transformers', 'ortools', 'tyro'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "universe" in done.stdout
