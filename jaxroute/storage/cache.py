@@ -10,7 +10,6 @@ from pathlib import Path
 import platformdirs
 
 
-
 def cache_folder() -> Path:
     """The folder named by the environment variable `JAXROUTE_CACHE`, else the operating system's cache folder."""
     named = os.environ.get("JAXROUTE_CACHE")
