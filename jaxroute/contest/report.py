@@ -168,8 +168,8 @@ def _hull_table(contest: Contest, judged: Sequence[Judged]) -> str:
     return _section(
         "As the papers count",
         "For comparison with RouterBench's and RouteLLM's tables, without a verdict: a hull over points of the test rows "
-        "rewards luck, as the column of shuffled choices shows. <em>Cost of the best model's quality</em>: the least mean cost, "
-        f"in {contest.unit}, at which a hull is as high as the best single model.",
+        "rewards luck, as the column of shuffled choices shows. <em>Cost of the best model's quality</em>: the least mean "
+        f"cost, in {contest.unit}, at which a hull is as high as the best single model.",
         heads,
         rows,
     )
