@@ -69,7 +69,10 @@ class EvaluateConfig:
 
 
 def evaluate(contest: Contest, config: EvaluateConfig) -> Evaluation:
-    """Train, assign, measure; writes the report, table.csv and result.json. `printed` has the table in words."""
+    """Train, assign, measure; writes report.html, table.csv and result.json. `results.printed` is the table for the screen."""
+    # Figures take half a second to import, which other commands need not wait for.
+    from jaxroute.contest.report import write_report
+
     check_folder("output", config.output, ours=is_evaluation)
     kinds = chosen_routers(config)
     known = [kind.spec for kind in kinds]
@@ -80,6 +83,7 @@ def evaluate(contest: Contest, config: EvaluateConfig) -> Evaluation:
         entries = tqdm(_entries(contest, config, kinds, checkpoints), desc="routers", total=total, unit=" routers")
         evaluation = Evaluation(contest, [judge(contest, one, shuffles=config.shuffles) for one in entries])
         write_results(config.output, evaluation)
+        write_report(config.output / "report.html", evaluation)
     return evaluation
 
 

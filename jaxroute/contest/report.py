@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxroute.contest import figures
 from jaxroute.contest.judging import Judged, gains_by_domain
-from jaxroute.contest.results import in_words, p_words
+from jaxroute.contest.results import Evaluation, in_words, p_words
 from jaxroute.contest.rows import Contest
 from jaxroute.evaluation import Gain, Interval
 from jaxroute.storage.files import replacing
@@ -36,8 +36,10 @@ tr.first td { font-weight: 600; } td.tie { color: #555; }
 """
 
 
-def write_report(path: Path, contest: Contest, judged: Sequence[Judged], over: Sequence[Interval | None]) -> None:
-    """`over` is the first router's mean height less each one's."""
+def write_report(path: Path, evaluation: Evaluation) -> None:
+    """The page at `path`, written atomically."""
+    contest, judged = evaluation.contest, evaluation.judged
+    over = [evaluation.against_first(one) for one in judged]
     first = judged[0]
     found = first if first.at is not None else next((one for one in judged if one.at is not None), None)
     parts = [_opening(contest, judged)]

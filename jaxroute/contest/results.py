@@ -1,4 +1,4 @@
-"""What an evaluation says: table.csv, result.json, report.html, and the table that a command prints."""
+"""An evaluation in numbers: table.csv, result.json, and the table that a command prints."""
 
 from __future__ import annotations
 
@@ -71,10 +71,7 @@ def numbers(evaluation: Evaluation, one: Judged) -> dict[str, Number]:
 
 
 def write_results(output: Path, evaluation: Evaluation) -> None:
-    """report.html, table.csv and result.json, each written atomically."""
-    # Figures take half a second to import, which other commands need not wait for.
-    from jaxroute.contest.report import write_report
-
+    """table.csv and result.json, each written atomically."""
     rows = [numbers(evaluation, one) for one in evaluation.judged]
     names = dict.fromkeys(name for row in rows for name in row)
     used = [name for name in names if any(row.get(name) is not None for row in rows)]
@@ -86,8 +83,6 @@ def write_results(output: Path, evaluation: Evaluation) -> None:
     result: dict[str, Number] = {"queries": len(contest.test), "training_queries": len(contest.train)}
     result |= {f"{row['router']} {name}": row.get(name) for row in rows for name in used[1:] if _finite(row.get(name))}
     write_json(output / "result.json", result)
-    over = [evaluation.against_first(one) for one in evaluation.judged]
-    write_report(output / "report.html", contest, evaluation.judged, over)
 
 
 def in_words(interval: Interval | None) -> str:
