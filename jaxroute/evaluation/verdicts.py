@@ -35,6 +35,8 @@ from jaxroute.evaluation.outcomes import Curve
 
 SIGNIFICANT = 0.05
 SHUFFLES = 999
+CELLS = 2**19
+"""Of one block of shuffles: a few megabytes."""
 Points = tuple[Float[np.ndarray, "*times points"], Float[np.ndarray, "*times points"]]
 """Mean costs and mean qualities of a curve's points, once or many times."""
 OfPoints = Callable[..., np.ndarray]
@@ -132,15 +134,17 @@ def shuffled_means(
     choice = curve.choice % models
     point, query = np.nonzero(choice[1:] != choice[:-1])
     before, after = choice[point, query], choice[point + 1, query]
-    changed = np.searchsorted(point, np.arange(len(choice) - 1), side="right")
+    changes = np.searchsorted(point, np.arange(len(choice) - 1), side="right")
     found = np.empty((2, shuffles, len(choice)))
-    generator, blocks = np.random.default_rng(seed), _alike(len(table), questions)
-    for shuffle in tqdm(range(shuffles), desc="shuffled choices", unit=" shuffles", delay=2):
-        first = models * _shuffled_rows(len(table), blocks, generator)
-        for sums, cells in zip(found[:, shuffle], (cost.ravel(), quality.ravel()), strict=True):
-            steps = np.cumsum(cells[first[query] + after] - cells[first[query] + before])
-            sums[0] = cells[first + choice[0]].sum()
-            sums[1:] = sums[0] + np.append(0.0, steps)[changed]
+    generator, alike = np.random.default_rng(seed), _alike(len(table), questions)
+    step = max(1, CELLS // (len(table) + len(query)))
+    for start in tqdm(range(0, shuffles, step), desc="shuffled choices", unit=" blocks", delay=2):
+        rows = _shuffled_rows(min(step, shuffles - start), len(table), alike, generator)
+        judged_on, changed_on = models * rows, models * rows[:, query]
+        for sums, cells in zip(found[:, start : start + step], (cost.ravel(), quality.ravel()), strict=True):
+            steps = np.cumsum(cells[changed_on + after] - cells[changed_on + before], axis=1)
+            sums[:, 0] = cells[judged_on + choice[0]].sum(axis=1)
+            sums[:, 1:] = sums[:, :1] + np.pad(steps, ((0, 0), (1, 0)))[:, changes]
     return found[0] / len(table), found[1] / len(table)
 
 
@@ -154,9 +158,12 @@ def _alike(queries: int, questions: Int[np.ndarray, " queries"] | None) -> list[
     return [order[size == count].reshape(-1, count) for count in np.unique(repeats)]
 
 
-def _shuffled_rows(queries: int, blocks: list[np.ndarray], generator: np.random.Generator) -> Int[np.ndarray, " queries"]:
+def _shuffled_rows(
+    shuffles: int, queries: int, alike: list[np.ndarray], generator: np.random.Generator
+) -> Int[np.ndarray, "shuffles queries"]:
     """The row on which each row's choices are judged instead."""
-    rows = np.empty(queries, np.int64)
-    for block in blocks:
-        rows[block] = block[generator.permutation(len(block))]
+    rows = np.empty((shuffles, queries), np.int64)
+    for lines in alike:
+        places = np.tile(np.arange(len(lines)), (shuffles, 1))
+        rows[:, lines] = lines[generator.permuted(places, axis=1)]
     return rows

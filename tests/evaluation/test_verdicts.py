@@ -75,8 +75,7 @@ def test_shuffled_means_are_those_of_shuffled_choices():
     choice = np.random.default_rng(2).integers(-1, 3, (6, 40)).astype(np.int32)
     cost, quality = shuffled_means(table, curve_of(table, choice), shuffles=3, seed=5)
     generator = np.random.default_rng(5)
-    for row in range(3):
-        judged_on = generator.permutation(40)
+    for row, judged_on in enumerate(generator.permuted(np.tile(np.arange(40), (3, 1)), axis=1)):
         found = [outcome(table.select(judged_on), one) for one in choice]
         assert cost[row] == pytest.approx([one.mean_cost_usd for one in found])
         assert quality[row] == pytest.approx([one.mean_quality for one in found])
