@@ -23,7 +23,8 @@ import tyro
 
 from experiments.real_data import load_mmlu_pool
 from jaxroute import JaxrouteError
-from jaxroute.contest.evaluate import EvaluateConfig, Evaluation, evaluate
+from jaxroute.contest.evaluate import EvaluateConfig, evaluate
+from jaxroute.contest.results import Evaluation, printed
 from jaxroute.contest.rows import make_contest
 
 ROUTERS = (
@@ -63,7 +64,9 @@ def main(config: Config) -> Evaluation:
     """Run it; the report, the table and result.json go to the output folder."""
     pool = load_mmlu_pool()
     print("\n".join(pool.notes))
-    return evaluate(make_contest(pool.train, pool.test, resamples=config.resamples), config.evaluate)
+    evaluation = evaluate(make_contest(pool.train, pool.test, resamples=config.resamples), config.evaluate)
+    print(printed(evaluation))
+    return evaluation
 
 
 if __name__ == "__main__":

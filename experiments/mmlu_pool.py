@@ -41,11 +41,8 @@ from jaxroute.evaluation import (
     least_cost,
     log_loss,
     macro_mean,
-    oracle_estimates,
     outcome,
     paired_interval,
-    prompt_length_estimates,
-    random_estimates,
     shuffled_gains,
     single_models,
 )
@@ -55,6 +52,7 @@ from jaxroute.predictor.fitting import TrainingReport, train_head
 from jaxroute.predictor.heads import Head
 from jaxroute.predictor.predictor import Predictor, head_estimates
 from jaxroute.predictor.pricing import table_pricing
+from jaxroute.routers.base import find_router
 from jaxroute.storage.files import check_folder, write_json
 from solvers import PROVED, Problem, exact, greedy_ratio, lagrangian
 
@@ -171,9 +169,13 @@ def evaluate_pool(
         "paper's recipe, argmax and greedy": cost_quality_curve(
             test, trained["paper"].argmax, solver=partial(greedy_ratio, reserve=False), progress="paper's recipe"
         ),
-        "prompt length": cost_quality_curve(test, prompt_length_estimates(test, train), progress="prompt length"),
-        "random": cost_quality_curve(test, random_estimates(test, train, seed=config.seed), progress="random"),
-        "oracle": cost_quality_curve(test, oracle_estimates(test), progress="oracle"),
+        "prompt length": cost_quality_curve(
+            test, find_router("prompt_length").fit(train).estimate(test.queries).quality, progress="prompt length"
+        ),
+        "random": cost_quality_curve(
+            test, find_router(f"random:seed={config.seed}").fit(train).estimate(test.queries).quality, progress="random"
+        ),
+        "oracle": cost_quality_curve(test, test.quality, progress="oracle"),
     }
     area = partial(aiq, low=low, high=high)
 

@@ -28,7 +28,8 @@ import tyro
 from experiments.real_data import routerbench_parts
 from experiments.reporting import named
 from jaxroute import JaxrouteError, RoutingTable
-from jaxroute.contest.evaluate import EvaluateConfig, Evaluation, evaluate, told
+from jaxroute.contest.evaluate import EvaluateConfig, evaluate
+from jaxroute.contest.results import Evaluation, in_words, printed
 from jaxroute.contest.rows import Contest, make_contest
 from jaxroute.evaluation import aiq, aiq_gain, bootstrap_weights, mean_difference, paired_interval
 from jaxroute.evaluation.plots import draw_cost_quality, save_figure
@@ -90,6 +91,7 @@ def main(config: Config) -> dict[str, float | str]:
         # A cascade learns nothing but the order of the models: once per task is enough.
         routers = config.router + (config.cascade if name in TASKS else ())
         judged[name] = evaluate(contest, EvaluateConfig(router=routers, output=config.output / name.replace(" ", "_")))
+        print(printed(judged[name]))
         result |= both_conventions(name, judged[name])
     planes(config.output / "figures_4_5.png", {name: judged[name] for name in (*TASKS, "both tasks")}, config.router)
     planes(config.output / "figure_6.png", {name: judged[name] for name in TASKS}, config.cascade)
@@ -126,7 +128,7 @@ def print_models(task: str, place: int, parts: tuple[RoutingTable, RoutingTable]
 def both_conventions(name: str, evaluation: Evaluation) -> dict[str, float | str]:
     """AIQ as the paper defines it and as its code computes it, and what each is over the zero router's."""
     contest = evaluation.contest
-    (low, high), zero = contest.costs, contest.zero_router
+    (low, high), zero = contest.costs, contest.single_models
     print(f"{'':<24} {'paper':>6}  {'over the zero router':<27} {'code':>6}  over the zero router")
     result: dict[str, float | str] = {}
     for one in evaluation.judged:
@@ -134,10 +136,12 @@ def both_conventions(name: str, evaluation: Evaluation) -> dict[str, float | str
             continue
         by_code = aiq(*one.entry.curve.means(), low, high, convention="code")
         gain = aiq_gain(one.entry.curve, zero, contest.weights, low=low, high=high, convention="code")
-        print(f"{one.name:<24} {100 * one.aiq:>6.1f}  {told(one.gain):<27} {100 * by_code:>6.1f}  {told(gain)}")
+        print(
+            f"{one.name:<24} {100 * one.hull.aiq:>6.1f}  {in_words(one.hull.gain):<27} {100 * by_code:>6.1f}  {in_words(gain)}"
+        )
         key = f"{name} {one.name}"
-        result |= {f"{key} aiq": one.aiq, f"{key} aiq_by_code": by_code}
-        result |= named(f"{key} aiq_gain", one.gain) | named(f"{key} aiq_gain_by_code", gain)
+        result |= {f"{key} aiq": one.hull.aiq, f"{key} aiq_by_code": by_code}
+        result |= named(f"{key} aiq_gain", one.hull.gain) | named(f"{key} aiq_gain_by_code", gain)
     return result
 
 

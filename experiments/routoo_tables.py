@@ -31,7 +31,7 @@ from experiments.mmlu_pool import UNIT, Trained, budgets, train_all
 from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
 from experiments.reporting import intervals_figure, named
 from jaxroute import JaxrouteError, TrainConfig
-from jaxroute.contest.evaluate import told
+from jaxroute.contest.results import in_words
 from jaxroute.contest.rows import Contest, make_contest
 from jaxroute.encoders.features import FeatureConfig
 from jaxroute.evaluation import (
@@ -149,13 +149,13 @@ def print_steps(contest: Contest, steps: Sequence[Step], curves: Mapping[str, Cu
     result: dict[str, float | str] = {}
     for row, step in enumerate(steps):
         curve = curves[step.name]
-        gain = aiq_gain(curve, contest.zero_router, contest.weights, low=low, high=high)
+        gain = aiq_gain(curve, contest.single_models, contest.weights, low=low, high=high)
         result |= named(f"{step.name} aiq_gain", gain)
         compared = ""
         if step.against:
             base = curves[steps[row - step.against].name]
             change = aiq_gain(curve, base, contest.weights, low=low, high=high)
-            compared = told(change)
+            compared = in_words(change)
             result |= named(f"{step.name} aiq_over_row_before", change)
         found = [outcome(test, _assigned(contest, step.estimates, step.solver, budget)) for _, _, budget in places]
         result |= {f"{step.name} accuracy_at_{key}": one.mean_quality for (_, key, _), one in zip(places, found, strict=True)}
@@ -210,7 +210,7 @@ def domains(output: Path, contest: Contest, estimates: Float[np.ndarray, "querie
         member = rows[name]
         mixtral, gpt4 = 100 * test.quality[member][:, columns].mean(axis=0)
         routed = 100 * real.quality[member].mean()
-        print(f"{name:<18} {member.sum():>9} {mixtral:>8.1f} {gpt4:>6.1f} {routed:>7.1f}  {told(gain)}")
+        print(f"{name:<18} {member.sum():>9} {mixtral:>8.1f} {gpt4:>6.1f} {routed:>7.1f}  {in_words(gain)}")
     clear = sum(not gain.tie for gain in by_subject.values())
     lost = sum(gain.high < 0 for gain in by_subject.values())
     print(f"of {len(by_subject)} subjects {clear} have an interval without 0, {lost} of them losses")

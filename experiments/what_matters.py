@@ -33,7 +33,7 @@ from experiments.encoding import encode_once
 from experiments.real_data import MmluPool, load_mmlu_pool, with_other_questions
 from experiments.reporting import intervals_figure, named
 from jaxroute import JaxrouteError, RoutingTable, TableError
-from jaxroute.contest.evaluate import told
+from jaxroute.contest.results import in_words
 from jaxroute.contest.rows import make_contest
 from jaxroute.evaluation import aiq_gain, cost_quality_curve, log_loss
 from jaxroute.routers.base import find_router
@@ -108,11 +108,11 @@ def main(config: Config) -> dict[str, float | str]:
     print(f"\n{'':<16} {'':<44} {'AIQ over zero router':<22} {'less the one as shipped':<28} log-loss")
     gains = {}
     for row in rows:
-        gain = aiq_gain(curves[row.name], contest.zero_router, contest.weights, low=low, high=high)
+        gain = aiq_gain(curves[row.name], contest.single_models, contest.weights, low=low, high=high)
         change = aiq_gain(curves[row.name], curves[SHIPPED], contest.weights, low=low, high=high)
         values = estimates[row.router, len(row.train)]
         loss = f"{log_loss(contest.test.quality, values):.4f}" if values.min() >= 0 and values.max() <= 1 else ""
-        compared = "" if row.name == SHIPPED else told(change)
+        compared = "" if row.name == SHIPPED else in_words(change)
         print(f"{row.group:<16} {row.name:<44} {gain!s:<22} {compared:<28} {loss}")
         result |= named(f"{row.name} aiq_gain", gain)
         result |= {} if row.name == SHIPPED else named(f"{row.name} aiq_over_shipped", change)

@@ -22,16 +22,14 @@ from jaxroute.evaluation import (
     cost_quality_curve,
     hull_quality,
     log_loss,
-    oracle_estimates,
     outcome,
-    prompt_length_estimates,
-    random_estimates,
     single_models,
 )
 from jaxroute.evaluation.plots import cost_quality_figure
 from jaxroute.predictor.checkpoint import is_estimator
 from jaxroute.predictor.config import TrainConfig
 from jaxroute.predictor.training import train_estimator
+from jaxroute.routers.base import find_router
 from jaxroute.routing.assignment_files import write_routed
 from jaxroute.storage.files import check_folder, write_json
 from solvers import Assignment, Problem, exact, greedy_ratio, lagrangian
@@ -95,9 +93,9 @@ def main(config: Annotated[DemoConfig, tyro.conf.arg(name="")]) -> dict[str, flo
 
     curves = {
         "router": estimates,
-        "oracle": oracle_estimates(test),
-        "prompt length": prompt_length_estimates(test, train_part),
-        "random": random_estimates(test, train_part, seed=config.seed),
+        "oracle": test.quality,
+        "prompt length": find_router("prompt_length").fit(train_part).estimate(test.queries),
+        "random": find_router(f"random:seed={config.seed}").fit(train_part).estimate(test.queries),
     }
     curves = {
         name: cost_quality_curve(test, values, expected_cost_usd=cost, progress=f"curve of {name}")

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from jaxroute.contest.evaluate import EvaluateConfig, Evaluation, chosen_routers, evaluate, is_evaluation
+from jaxroute.contest.evaluate import EvaluateConfig, chosen_routers, evaluate, is_evaluation
+from jaxroute.contest.results import Evaluation, printed
 from jaxroute.contest.rows import ContestConfig, read_contest
 from jaxroute.routers.base import router_names
 from jaxroute.storage.files import check_folder
@@ -21,4 +22,9 @@ def main(
         return None
     check_folder("output", config.output, ours=is_evaluation)
     chosen_routers(config)
-    return evaluate(read_contest(rows), config)
+    contest = read_contest(rows)
+    print("\n".join(contest.notes))
+    evaluation = evaluate(contest, config)
+    print(printed(evaluation))
+    print(f"written to {config.output}/: report.html, table.csv, result.json")
+    return evaluation

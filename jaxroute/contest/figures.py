@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from jaxroute.contest.judging import Judged, heights
+from jaxroute.contest.judging import Judged
 from jaxroute.contest.rows import Contest
-from jaxroute.evaluation import Interval, model_shares
-from jaxroute.evaluation.plots import COLOURS, STYLES, draw_cost_quality
+from jaxroute.evaluation import Gain, Interval, heights, model_shares
+from jaxroute.evaluation.plots import COLOURS, STYLES, draw_curves
 
 WIDE, NARROW = 9.6, 4.3
 """Inches across; at 96 pixels per inch and 9 points the letters are as large as the page's."""
@@ -28,14 +28,15 @@ Draw = Callable[[Axes, bool], None]
 
 
 def cost_quality(contest: Contest, judged: Sequence[Judged]) -> str:
-    """The plane: hulls of the first router, with its interval, and of the best others; single models by name."""
+    """The plane: curves of the first router, with its interval, and of the best others; single models by name."""
     shown = shown_lines(judged)
 
     def draw(axes: Axes, wide: bool) -> None:
         curves = {one.name: one.entry.curve for one in shown}
-        draw_cost_quality(axes, contest.test, curves, unit=contest.unit, scale=contest.scale)
+        draw_curves(axes, contest.test, curves, contest.zero_router, unit=contest.unit, scale=contest.scale)
         grid = np.linspace(*contest.costs, 60)
-        low, high = np.quantile(heights(contest, shown[0].entry.curve, grid), [0.025, 0.975], axis=0)
+        resampled = shown[0].entry.curve.means(contest.weights)
+        low, high = np.quantile([heights(*resampled, at) for at in grid], [0.025, 0.975], axis=1)
         axes.fill_between(grid * contest.scale, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
         _legend_below(axes, wide)
 
@@ -43,19 +44,16 @@ def cost_quality(contest: Contest, judged: Sequence[Judged]) -> str:
 
 
 def gains(judged: Sequence[Judged]) -> str:
-    """AIQ over the zero router of every router, by size, with intervals; what no router can have stands at the edge."""
+    """Mean height over the zero router of every router, by size, with intervals; filled where the verdict is a gain."""
     order = sorted(judged, key=lambda one: one.gain.value)
     found = {one.name: one.gain for one in order}
-    marks = {one.name: one.shuffled[1] for one in order if one.shuffled}
 
     def draw(axes: Axes, wide: bool) -> None:
-        reachable = [one.gain for one in order if one.entry.estimates is not None] or list(found.values())
+        reachable = [one.gain for one in order if one.entry.estimated is not None] or list(found.values())
         _forest(axes, found, within=reachable, highlight=judged[0].name)
-        places = [list(found).index(name) for name in marks]
-        axes.scatter([100 * marks[name] for name in marks], places, marker="|", s=60, color="#777777", zorder=2)
-        axes.set_xlabel("AIQ over the zero router, points")
+        axes.set_xlabel("mean quality over the zero router, points")
 
-    return responsive("gains", "AIQ over the zero router, by router", draw, *_tall(len(found)))
+    return responsive("gains", "Gain over the zero router, by router", draw, *_tall(len(found)))
 
 
 def shares(contest: Contest, one: Judged) -> str:
@@ -66,7 +64,7 @@ def shares(contest: Contest, one: Judged) -> str:
     names = [_short(contest.test.models[column]) for column in order]
     parts = model_shares(curve.choice, contest.test.models)[:, order].T
     budgets = curve.budgets_usd * contest.scale
-    # From dark, cheap, to light, dear: told apart by lightness alone.
+    # From dark, cheap, to light, expensive: lightness alone tells them apart.
     colours = matplotlib.colormaps["cividis"](np.linspace(0, 1, len(names)))
 
     def draw(axes: Axes, wide: bool) -> None:
@@ -88,7 +86,7 @@ def shares(contest: Contest, one: Judged) -> str:
         axes.set(xlim=(budgets[0], budgets[-1]), ylim=(0, 100))
         axes.set(xlabel=f"budget, {contest.unit}", ylabel="share of queries, percent")
         handles = [Patch(color=colour) for colour in colours]
-        axes.legend(handles[::-1], names[::-1], **_beside(wide), title="dear\nto cheap" if wide else None)
+        axes.legend(handles[::-1], names[::-1], **_beside(wide), title="expensive\nto cheap" if wide else None)
 
     return responsive("shares", f"Share of queries by model as the budget moves, {one.name}", draw, 4.6, 6.4)
 
@@ -106,13 +104,13 @@ def domains(found: dict[str, Interval]) -> str:
 
 def calibration(judged: Sequence[Judged]) -> str:
     """Reliability diagrams of the routers whose estimates are shares."""
-    shown = [one for one in shown_lines(judged) if one.reliability is not None]
+    shown = [one for one in shown_lines(judged) if one.calibration is not None]
 
     def draw(axes: Axes, wide: bool) -> None:
         axes.plot([0, 1], [0, 1], color="#888888", linewidth=1, label="perfect")
         for position, one in enumerate(shown):
-            assert one.reliability is not None
-            bins = one.reliability
+            assert one.calibration is not None
+            bins = one.calibration.reliability
             label = f"{one.name}, error {bins.expected_calibration_error:.3f}"
             style, colour = STYLES[position % len(STYLES)], COLOURS[position % len(COLOURS)]
             axes.plot(bins.estimate, bins.quality, style, color=colour, marker="o", markersize=4, label=label)
@@ -125,7 +123,7 @@ def calibration(judged: Sequence[Judged]) -> str:
 
 def shown_lines(judged: Sequence[Judged]) -> list[Judged]:
     """The first router and the best others, as many as a figure can tell apart; none that looked at the outcomes."""
-    others = sorted((one for one in judged[1:] if one.entry.estimates is not None), key=lambda one: -one.gain.value)
+    others = sorted((one for one in judged[1:] if one.entry.estimated is not None), key=lambda one: -one.gain.value)
     return [judged[0], *others[: LINES - 1]]
 
 
@@ -155,8 +153,8 @@ def _svg(name: str, caption: str, draw: Draw, width: float, height: float) -> st
     )
 
 
-def _forest(axes: Axes, found: dict[str, Interval], *, within: Sequence[Interval], highlight: str | None) -> None:
-    """One row per name: value and interval, in points; what lies outside of `within` is told in words at the edge."""
+def _forest(axes: Axes, found: Mapping[str, Interval], *, within: Sequence[Interval], highlight: str | None) -> None:
+    """One row per name: value and interval, in points; what lies outside of `within` is a number at the edge."""
     low, high = 100 * min(one.low for one in within), 100 * max(one.high for one in within)
     margin = 0.08 * max(high - low, 0.5)
     low, high = min(low - margin, -margin), max(high + margin, margin)
@@ -165,7 +163,8 @@ def _forest(axes: Axes, found: dict[str, Interval], *, within: Sequence[Interval
         colour = COLOURS[0] if name == highlight or highlight is None else "#333333"
         if low <= 100 * one.value <= high:
             axes.plot([100 * one.low, 100 * one.high], [place, place], color=colour, linewidth=1.5, clip_on=True)
-            axes.scatter([100 * one.value], [place], color=colour, s=24, zorder=3)
+            filled = not isinstance(one, Gain) or one.verdict == "gain"
+            axes.scatter([100 * one.value], [place], facecolor=colour if filled else "white", edgecolor=colour, s=24, zorder=3)
         else:
             left = 100 * one.value < low
             words = f"{'← ' if left else ''}{100 * one.value:+.1f}{'' if left else ' →'}"

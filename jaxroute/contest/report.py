@@ -10,8 +10,9 @@ import numpy as np
 
 from jaxroute.contest import figures
 from jaxroute.contest.judging import Judged, gains_by_domain
+from jaxroute.contest.results import Evaluation, in_words, p_words
 from jaxroute.contest.rows import Contest
-from jaxroute.evaluation import Interval
+from jaxroute.evaluation import Gain, Interval
 from jaxroute.storage.files import replacing
 
 STYLE = """
@@ -35,16 +36,21 @@ tr.first td { font-weight: 600; } td.tie { color: #555; }
 """
 
 
-def write_report(path: Path, contest: Contest, judged: Sequence[Judged], over: Sequence[Interval | None]) -> None:
-    """`over` is the first router's AIQ less each one's."""
+def write_report(path: Path, evaluation: Evaluation) -> None:
+    """The page at `path`, written atomically."""
+    contest, judged = evaluation.contest, evaluation.judged
+    over = [evaluation.against_first(one) for one in judged]
     first = judged[0]
-    found = first if first.choice_at is not None else next((one for one in judged if one.choice_at is not None), None)
-    parts = [_opening(contest, judged), _plane(contest, judged), _table(contest, judged, over), _gains(judged)]
-    if found is not None:
+    found = first if first.at is not None else next((one for one in judged if one.at is not None), None)
+    parts = [_opening(contest, judged)]
+    if not contest.same_cost:
+        parts.append(_plane(contest, judged))
+    parts += [_gains(judged), _table(contest, judged, over), _hull_table(contest, judged)]
+    if found is not None and not contest.same_cost:
         parts.append(_shares(contest, found))
-        if contest.has_domains:
-            parts.append(_domains(contest, found))
-    if any(one.reliability for one in judged):
+    if found is not None and contest.has_domains:
+        parts.append(_domains(contest, found))
+    if any(one.calibration for one in judged):
         parts.append(_calibration(judged))
     parts += [_at(contest, judged), _counts(contest, judged), _about(judged)]
     title = html.escape(f"Routers on {contest.test.name}")
@@ -57,15 +63,27 @@ def write_report(path: Path, contest: Contest, judged: Sequence[Judged], over: S
         partial.write_text(page, encoding="utf-8")
 
 
+VERDICTS = {
+    "gain": "a gain: the interval lies above zero, and shuffled choices hardly ever do as well",
+    "tie": "a tie: it may be luck",
+    "loss": "a loss",
+    "": "without a verdict, since its choices follow the outcomes and cannot be shuffled",
+}
+
+
 def _opening(contest: Contest, judged: Sequence[Judged]) -> str:
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in contest.notes)
     first = judged[0]
-    verdict = "which may be luck" if first.gain.tie else "which is more than luck" if first.gain.low > 0 else "which is a loss"
-    null = f" Choices shuffled across queries gain {100 * first.shuffled[0]:+.1f} by the hull alone." if first.shuffled else ""
+    where = "at the cost that all models have" if contest.same_cost else "on average over the range of costs"
+    p = f", p = {p_words(first.gain)}" if first.gain.p_value is not None else ""
     return (
-        f"<ul>{notes}</ul><p><strong>{html.escape(first.name)}</strong> has an AIQ of {100 * first.aiq:.1f}, "
-        f"{first.gain} points over the zero router, {verdict}.{null} Intervals are 95 percent, by paired bootstrap over the "
-        f"test queries ({contest.resamples:,} resamples).</p>"
+        f"<ul>{notes}</ul><p><strong>{html.escape(first.name)}</strong> has a quality of {100 * first.area:.1f} {where}, "
+        f"{first.gain.in_points} points over the zero router{p}. That is <strong>{VERDICTS[first.gain.verdict]}</strong>.</p>"
+        "<p>The zero router reads no prompt: it sends a share of the queries to one model and the rest to another, both chosen "
+        "on the training rows. <em>Gain</em>: p &lt; 0.05 and the interval above zero; <em>loss</em>: the interval below zero; "
+        f"else <em>tie</em>. Intervals are 95 percent, by paired bootstrap over the test questions ({contest.resamples:,} "
+        "resamples); p is the share of shuffles of the same choices across queries that do as well. A verdict holds for new "
+        "queries like these, of the same domains in the same shares.</p>"
     )
 
 
@@ -73,8 +91,9 @@ def _plane(contest: Contest, judged: Sequence[Judged]) -> str:
     return _figure(
         "What money buys",
         figures.cost_quality(contest, judged),
-        "Hulls of routers, by true mean cost. Dots are single models; the grey line, the zero router, mixes them by chance. "
-        "The band is the first router's interval. AIQ is the mean height of a hull between the cheapest and the dearest model.",
+        "Curves of routers as they are, by true mean cost. Dots are single models; the grey line is the zero router. The band "
+        "is the first router's interval. A gain is the mean height over the grey line between the cheapest and the most "
+        "expensive model.",
     )
 
 
@@ -82,8 +101,8 @@ def _gains(judged: Sequence[Judged]) -> str:
     return _figure(
         "What every router gains",
         figures.gains(judged),
-        "AIQ over the zero router, with intervals. Grey ticks: what 95 percent of shuffles of the same choices across queries "
-        "stay below. Beyond the edge: routers that look at the outcomes, such as the oracle.",
+        "Mean quality over the zero router, with intervals; filled dots have the verdict gain. Beyond the edge: routers that "
+        "look at the outcomes, such as the oracle.",
     )
 
 
@@ -91,17 +110,17 @@ def _shares(contest: Contest, one: Judged) -> str:
     return _figure(
         "Who answers, as the budget moves",
         figures.shares(contest, one),
-        f"Share of queries that {one.name} gives each model, from the cheapest (dark) to the dearest (light).",
+        f"Share of queries that {one.name} gives each model, from the cheapest (dark) to the most expensive (light).",
     )
 
 
 def _domains(contest: Contest, one: Judged) -> str:
-    assert one.choice_at is not None
+    assert one.at is not None
     return _figure(
         "Where it gains",
-        figures.domains(gains_by_domain(contest, one.choice_at)),
+        figures.domains(gains_by_domain(contest, one.at.choice)),
         f"Quality of {one.name} over the zero router's at the same mean cost, about {_money(contest, contest.cost_at)}, by "
-        "domain. With many domains, a few intervals miss zero by chance.",
+        "domain. The intervals are wide enough to hold for all domains together.",
     )
 
 
@@ -114,61 +133,65 @@ def _calibration(judged: Sequence[Judged]) -> str:
 
 
 def _table(contest: Contest, judged: Sequence[Judged], over: Sequence[Interval | None]) -> str:
-    pair = any(one.apgr for one in judged)
-    heads = [
-        "router",
-        "encoder",
-        "AIQ",
-        "over the zero router",
-        "shuffled: mean, 95th",
-        f"{judged[0].name} over it",
-        "fixed price",
-    ]
-    heads += ["APGR", "CPT(50), CPT(80)"] * pair
-    heads += ["cost of the best model's quality", "log-loss", "Brier", "calibration error"]
+    heads = ["router", "encoder", "quality", "over the zero router", "p", "verdict", f"{judged[0].name} over it"]
+    heads += ["fixed price: over the zero router", "p", "verdict"]
+    heads += ["log-loss", "Brier", "calibration error"]
     rows = []
     for one, interval in zip(judged, over, strict=True):
-        row = [
-            one.name,
-            one.entry.encoder,
-            f"{100 * one.aiq:.1f}",
-            _told(one.gain),
-            _null(one),
-            _told(interval),
-            _told(one.deployed),
-        ]
-        if pair:
-            row += [_share(one.apgr), ", ".join(f"{100 * share:.0f} %" for share in one.cpt or ())]
-        row.append(f"{one.cost_of_best * contest.scale:.3g}" if np.isfinite(one.cost_of_best) else "never")
-        row += [_number(one.log_loss), _number(one.brier)]
-        row.append(_number(one.reliability.expected_calibration_error if one.reliability else None))
+        row = [one.name, one.entry.encoder, f"{100 * one.area:.1f}", *_gain_cells(one.gain), in_words(interval)]
+        row += _gain_cells(one.deployed)
+        known = one.calibration
+        row += [_number(known and known.log_loss), _number(known and known.brier)]
+        row.append(_number(known and known.reliability.expected_calibration_error))
         rows.append(row)
     return _section(
         "The table",
-        "AIQ and gains in points. <em>Fixed price</em>: the gain where the price of money is chosen on one half of the queries "
-        "and each query of the other half is routed on its own. <em>Cost of the best model's quality</em>: the least mean "
-        f"cost, in {contest.unit}, at which a hull is as high as the best single model. <em>Tie</em>: the interval leaves the "
-        "sign open.",
+        "Qualities and gains in points. <em>Fixed price</em>: the gain where the price of money is chosen on one half of the "
+        "queries and each query of the other half is routed on its own. <em>Tie</em> beside the first router's lead: the "
+        "interval leaves the sign open.",
+        heads,
+        rows,
+    )
+
+
+def _hull_table(contest: Contest, judged: Sequence[Judged]) -> str:
+    pair = any(one.pair for one in judged)
+    heads = ["router", "hull AIQ", "over the single models' hull", "shuffled: mean, 95th", "cost of the best model's quality"]
+    heads += ["APGR", "CPT(50), CPT(80)"] * pair
+    rows = []
+    for one in judged:
+        row = [one.name, f"{100 * one.hull.aiq:.1f}", str(one.hull.gain)]
+        row.append(", ".join(f"{100 * value:+.1f}" for value in one.hull.shuffled or ()))
+        row.append(f"{one.hull.cost_of_best * contest.scale:.3g}" if np.isfinite(one.hull.cost_of_best) else "never")
+        if pair:
+            row.append(_share(one.pair.apgr) if one.pair else "")
+            row.append(", ".join(f"{100 * share:.0f} %" for share in one.pair.cpt) if one.pair else "")
+        rows.append(row)
+    return _section(
+        "As the papers count",
+        "For comparison with RouterBench's and RouteLLM's tables, without a verdict: a hull over points of the test rows "
+        "rewards luck, as the column of shuffled choices shows. <em>Cost of the best model's quality</em>: the least mean "
+        f"cost, in {contest.unit}, at which a hull is as high as the best single model.",
         heads,
         rows,
     )
 
 
 def _at(contest: Contest, judged: Sequence[Judged]) -> str:
-    shown = [one for one in judged if one.account is not None]
-    heads = ["router", "quality", "over the zero router, hulls", "total cost, dollars", "realised over budget, percent"]
-    known = [one.account.columns() for one in shown if one.account]
+    shown = [(one, one.at) for one in judged if one.at is not None]
+    heads = ["router", "quality", "curve over the zero router", "p", "verdict", "total cost, dollars"]
+    heads += ["realised over budget, percent"]
+    known = [at.account.columns() for _, at in shown]
     extra = [name for name in ("throughput", "negative_log_likelihood") if any(name in columns for columns in known)]
     heads += [{"throughput": "output tokens per second"}.get(name, "negative log-likelihood") for name in extra]
     heads += ["RouterArena score", "Gain@R", "Gain@B", "Gap@O"]
     rows = []
-    for one in shown:
-        assert one.account is not None and one.leaderboard is not None
-        row = [one.name, f"{100 * one.account.quality:.1f}", _told(one.gain_at), f"{one.account.total_cost_usd:.4g}"]
-        row.append(str(one.overrun or ""))
-        row += [f"{value:.3g}" if (value := one.account.columns().get(name)) is not None else "" for name in extra]
-        gains = (one.leaderboard.gain_over_random, one.leaderboard.gain_over_best, one.leaderboard.gap_to_oracle)
-        row += ["" if one.arena is None else f"{100 * one.arena:.1f}", *(f"{100 * gain:+.1f} %" for gain in gains)]
+    for one, at in shown:
+        row = [one.name, f"{100 * at.account.quality:.1f}", *_gain_cells(one.gain_at)]
+        row += [f"{at.account.total_cost_usd:.4g}", str(at.overrun)]
+        row += [f"{value:.3g}" if (value := at.account.columns().get(name)) is not None else "" for name in extra]
+        gains = (at.leaderboard.gain_over_random, at.leaderboard.gain_over_best, at.leaderboard.gap_to_oracle)
+        row += ["" if at.arena is None else f"{100 * at.arena:.1f}", *(f"{100 * gain:+.1f} %" for gain in gains)]
         rows.append(row)
     return _section(
         f"At a budget of {_money(contest, contest.cost_at)}",
@@ -181,12 +204,10 @@ def _at(contest: Contest, judged: Sequence[Judged]) -> str:
 
 def _counts(contest: Contest, judged: Sequence[Judged]) -> str:
     models = [contest.test.models[column] for column in np.argsort(contest.expected_cost_usd, kind="stable")]
-    rows = [
-        [one.name, *(f"{one.account.queries.get(model, 0):,}" for model in models)] for one in judged if one.account is not None
-    ]
+    rows = [[one.name, *(f"{one.at.account.queries.get(model, 0):,}" for model in models)] for one in judged if one.at]
     return _section(
         "How many queries each model answers",
-        f"At the same budget; models from cheap to dear. There are {len(contest.test):,} queries.",
+        f"At the same budget; models from cheap to expensive. There are {len(contest.test):,} queries.",
         ["router", *(model.rpartition("/")[2] for model in models)],
         rows,
     )
@@ -205,8 +226,8 @@ def _about(judged: Sequence[Judged]) -> str:
 
 
 def _figure(title: str, drawing: str, caption: str) -> str:
-    told = html.escape(caption)
-    return f"<h2>{html.escape(title)}</h2>\n<figure>{drawing}<figcaption>{told}</figcaption></figure>"
+    words = html.escape(caption)
+    return f"<h2>{html.escape(title)}</h2>\n<figure>{drawing}<figcaption>{words}</figcaption></figure>"
 
 
 def _section(title: str, text: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> str:
@@ -224,16 +245,13 @@ def _section(title: str, text: str, heads: Sequence[str], rows: Sequence[Sequenc
     )
 
 
-def _told(interval: Interval | None) -> str:
-    return "" if interval is None else f"{interval}{' tie' if interval.tie else ''}"
+def _gain_cells(gain: Gain | None) -> list[str]:
+    """Interval, p-value, verdict."""
+    return ["", "", ""] if gain is None else [gain.in_points, p_words(gain), gain.verdict]
 
 
-def _null(one: Judged) -> str:
-    return f"{100 * one.shuffled[0]:+.1f}, {100 * one.shuffled[1]:+.1f}" if one.shuffled else ""
-
-
-def _share(interval: Interval | None) -> str:
-    return "" if interval is None else f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+def _share(interval: Interval) -> str:
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}){interval.left_out}"
 
 
 def _number(value: float | None) -> str:

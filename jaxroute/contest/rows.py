@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxroute.data.prices import FLAT_COST_NOTE
 from jaxroute.data.sources import chosen_table
@@ -18,19 +18,27 @@ from jaxroute.data.table import OPTIONAL, RoutingTable, text_key
 from jaxroute.errors import TableError
 from jaxroute.evaluation import (
     MMLU_SUBCATEGORIES,
+    SHUFFLES,
     Curve,
-    aiqs,
+    Gain,
+    Interval,
+    areas,
     bootstrap_weights,
-    hull,
+    curve_difference,
+    gain_of,
+    heights,
     mmlu_subcategories,
+    shuffled_means,
     single_models,
+    zero_router,
 )
+from jaxroute.evaluation.verdicts import Points
 
 GROUPS = 24
-"""More domains than that are not told apart in a figure."""
+"""A figure shows at most so many domains."""
 OTHERS = "all other domains"
 PER = 1000
-"""Costs are told in dollars per this many queries."""
+"""Costs are given in dollars per this many queries."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,13 @@ class ContestConfig:
     test_path: Path | None = None
     """The same, of --source."""
     models: tuple[str, ...] = ()
-    """Only these models of the table; of two, RouteLLM's measures are told as well. Default: all."""
+    """Only these models of the table; of two, RouteLLM's measures are reported as well. Default: all."""
     test_fraction: float = 0.3
     """Of the queries of every domain, where there are no others to judge on."""
     resamples: int = 1000
     """Bootstrap resamples of the test queries."""
     at: float = 0.5
-    """Where single numbers are read: as a share of the way from the cheapest model's mean cost to the dearest one's."""
+    """Where single numbers are read: as a share of the way from the cheapest model's mean cost to the most expensive one's."""
     seed: int = 0
     """Decides the split, the bootstrap and the shuffles."""
 
@@ -89,12 +97,18 @@ class Contest:
     """In words: how many rows there are, and what was left out."""
     resamples: int = 1000
     at: float = 0.5
-    """Where single numbers are read, as a share of the way from the cheapest to the dearest single model."""
+    """Where single numbers are read, as a share of the way from the cheapest to the most expensive single model."""
     seed: int = 0
 
     @cached_property
+    def questions(self) -> Int[np.ndarray, " queries"]:
+        """The number of each test row's question; rows with the same text are one question."""
+        numbers: dict[str, int] = {}
+        return np.array([numbers.setdefault(text_key(prompt), len(numbers)) for prompt in self.test.prompts])
+
+    @cached_property
     def weights(self) -> Float[np.ndarray, "resamples queries"]:
-        return bootstrap_weights(len(self.test), resamples=self.resamples, seed=self.seed)
+        return bootstrap_weights(len(self.test), resamples=self.resamples, seed=self.seed, questions=self.questions)
 
     @cached_property
     def expected_cost_usd(self) -> Float[np.ndarray, " models"]:
@@ -102,25 +116,55 @@ class Contest:
         return self.train.mean_cost_usd()
 
     @cached_property
-    def zero_router(self) -> Curve:
+    def single_models(self) -> Curve:
+        """Every test query to one model; their hull is RouterBench's zero router."""
         return single_models(self.test)
 
     @cached_property
-    def zero_areas(self) -> Float[np.ndarray, " resamples"]:
-        """The zero router's AIQ in every resample."""
-        return aiqs(*self.zero_router.means(self.weights), *self.costs)
+    def zero_router(self) -> Curve:
+        """What reads no prompt, chosen on the training rows: the opponent of every gain."""
+        return zero_router(self.train, self.test)
 
     @cached_property
     def costs(self) -> tuple[float, float]:
-        """Mean true cost of the cheapest and of the dearest single model: the range that AIQ is a mean over."""
-        cost = self.zero_router.means()[0]
-        return float(cost.min()), float(cost.max())
+        """Mean true cost of the cheapest and of the most expensive single model: the range that areas are a mean over."""
+        cost = self.single_models.means()[0]
+        low, high = float(cost.min()), float(cost.max())
+        # Sums are rounded: what differs by less is the same.
+        return (high, high) if high - low <= 1e-9 * high else (low, high)
+
+    @property
+    def same_cost(self) -> bool:
+        """Whether all models cost the same, so that only quality is left to compare."""
+        return self.costs[0] == self.costs[1]
 
     @property
     def cost_at(self) -> float:
         """Dollars per query at which single numbers are read."""
         low, high = self.costs
         return low + self.at * (high - low)
+
+    def areas(self, cost: Float[np.ndarray, "*times points"], quality: Float[np.ndarray, "*times points"]) -> np.ndarray:
+        """Mean height of curves as they are over the range of costs; at equal costs, the height."""
+        return areas(cost, quality, *self.costs)
+
+    def heights(self, cost: Float[np.ndarray, "*times points"], quality: Float[np.ndarray, "*times points"]) -> np.ndarray:
+        """Their height at `cost_at`."""
+        return heights(cost, quality, self.cost_at)
+
+    def shuffled(self, curve: Curve, shuffles: int = SHUFFLES) -> Points | None:
+        """`shuffled_means` of a curve; None where its choices are not known."""
+        if curve.choice is None:
+            return None
+        return shuffled_means(self.test, curve, shuffles=shuffles, seed=self.seed, questions=self.questions)
+
+    def gain(self, curve: Curve, shuffles: int = SHUFFLES) -> Gain:
+        """Mean height over the zero router's, with interval, p-value and verdict."""
+        return gain_of(self.areas, curve, self.zero_router, self.weights, self.shuffled(curve, shuffles))
+
+    def difference(self, curve: Curve, other: Curve) -> Interval:
+        """Mean height of one curve less that of another one, paired."""
+        return curve_difference(self.areas, curve, other, self.weights)
 
     @property
     def has_domains(self) -> bool:
@@ -144,7 +188,7 @@ class Contest:
 
     @property
     def scale(self) -> float:
-        """What mean costs are multiplied with to be told in `unit`."""
+        """What mean costs are multiplied with to be given in `unit`."""
         return 1.0 if self.flat else float(PER)
 
     @property
@@ -158,13 +202,12 @@ class Contest:
 
     def zero_quality(self, cost_usd: float) -> Float[np.ndarray, " queries"]:
         """The zero router at a mean cost, query by query: the expectation of its draw between two models."""
-        cost, quality = self.zero_router.means()
-        x, y = hull(np.append(cost, 0.0), np.append(quality, 0.0))
-        # The null router answers nothing, as model number -1.
-        models = [next(iter(np.flatnonzero((cost == x0) & (quality == y0))), -1) for x0, y0 in zip(x, y, strict=True)]
-        corners = np.stack([self.test.quality[:, model] if model >= 0 else np.zeros(len(self.test)) for model in models])
-        place = float(np.interp(cost_usd, x, np.arange(len(x))))
-        left = min(int(place), len(x) - 2)
+        cost = self.zero_router.means()[0]
+        order = np.argsort(cost, kind="stable")
+        # On the left the null router, which answers nothing.
+        corners = np.concatenate([np.zeros((1, len(self.test))), self.zero_router.quality[order]])
+        place = float(np.interp(cost_usd, np.append(0.0, cost[order]), np.arange(len(corners))))
+        left = min(int(place), len(corners) - 2)
         return (left + 1 - place) * corners[left] + (place - left) * corners[left + 1]
 
 
@@ -181,7 +224,7 @@ def read_contest(config: ContestConfig) -> Contest:
 
 
 def make_contest(train: RoutingTable, test: RoutingTable, *, resamples: int = 1000, at: float = 0.5, seed: int = 0) -> Contest:
-    """Without the test rows on which some model was not run, or whose text stands in the training rows as well.
+    """Without the test rows on which some model was not run, or whose text is among the training rows as well.
 
     Raises `TableError` where nothing could be compared.
     """
@@ -194,11 +237,19 @@ def make_contest(train: RoutingTable, test: RoutingTable, *, resamples: int = 10
     _check(train, complete)
     notes = [f"trained on {len(train):,} queries of {train.name}", f"judged on {len(complete):,} queries of {test.name}"]
     if not new.all():
-        notes.append(f"{np.sum(~new):,} test queries dropped whose text stands in training too")
+        notes.append(f"{np.sum(~new):,} test queries dropped whose text is in training too")
     if incomplete:
         notes.append(f"{incomplete:,} test queries dropped on which some model was not run")
     notes += [note for note in dict.fromkeys((train.note, test.note)) if note]
-    return Contest(train, complete, notes, resamples, at, seed)
+    contest = Contest(train, complete, notes, resamples, at, seed)
+    if repeats := len(complete) - len(np.unique(contest.questions)):
+        notes.append(f"{repeats:,} test queries repeat a question: the rows of a question are drawn and shuffled together")
+    if contest.same_cost:
+        notes.append(
+            f"every model costs {contest.cost_at:.4g} dollars per query: routers are compared by the quality of the model that "
+            "they estimate highest, with the single model that was best in training"
+        )
+    return contest
 
 
 def _check(train: RoutingTable, test: RoutingTable) -> None:
@@ -213,10 +264,6 @@ def _check(train: RoutingTable, test: RoutingTable) -> None:
         )
     elif never := [model for model, cells in zip(train.models, train.quality.T) if np.isnan(cells).all()]:
         problems.append(f"{', '.join(never)} was never run in the training rows; drop the model or add its outcomes")
-    else:
-        cost = test.mean_cost_usd()
-        if cost.min() == cost.max():
-            problems.append(f"every model costs {cost[0]:g} dollars per query: there is nothing that money could buy")
     if problems:
         raise TableError(f"{train.name}: " + "; ".join(problems))
 

@@ -9,12 +9,14 @@ from jaxroute.evaluation.accounting import (
     throughput,
     tier_shares,
 )
+from jaxroute.evaluation.areas import areas, heights
 from jaxroute.evaluation.bootstrap import (
     Interval,
     Measure,
     aiq_gain,
     bootstrap_weights,
     curve_measure,
+    interval_of,
     mean_difference,
     overrun,
     paired_interval,
@@ -22,27 +24,46 @@ from jaxroute.evaluation.bootstrap import (
 from jaxroute.evaluation.calibration import Reliability, brier, expected_calibration_error, log_loss, reliability
 from jaxroute.evaluation.domains import (
     MMLU_SUBCATEGORIES,
-    aiq_by_domain,
     domain_gains,
     domain_rows,
-    leave_one_domain_out,
     macro_difference,
     macro_mean,
     mmlu_subcategories,
 )
-from jaxroute.evaluation.estimates import oracle_estimates, prompt_length_estimates, random_estimates
 from jaxroute.evaluation.honest import deployable_curve, shuffled_gains
-from jaxroute.evaluation.hulls import aiq, aiqs, hull, hull_quality, hulls, interpolated_quality, least_cost
+from jaxroute.evaluation.hulls import aiq, aiqs, hull, hull_quality, hulls, least_cost
 from jaxroute.evaluation.leaderboards import LeaderboardGains, llmrouterbench_gains, routerarena_score
-from jaxroute.evaluation.outcomes import BUDGETS, Curve, Outcome, cost_quality_curve, curve_of, outcome, single_models
-from jaxroute.evaluation.pairs import CallCurve, apgr, apgr_measure, calibrated_threshold, call_curve, cpt, cpt_measure, pgr
+from jaxroute.evaluation.outcomes import (
+    BUDGETS,
+    Curve,
+    Outcome,
+    assign,
+    cost_quality_curve,
+    curve_of,
+    outcome,
+    single_models,
+    spread,
+    zero_router,
+)
+from jaxroute.evaluation.pairs import CallCurve, apgr, apgr_measure, calibrated_threshold, call_curve, cpt, cpt_measure
+from jaxroute.evaluation.verdicts import (
+    SHUFFLES,
+    Gain,
+    area_gain,
+    curve_difference,
+    gain_of,
+    p_value,
+    shuffled_means,
+)
 
 __all__ = [
     "BUDGETS",
     "MMLU_SUBCATEGORIES",
+    "SHUFFLES",
     "Account",
     "CallCurve",
     "Curve",
+    "Gain",
     "Interval",
     "LeaderboardGains",
     "Measure",
@@ -51,11 +72,13 @@ __all__ = [
     "account",
     "accounts_of_models",
     "aiq",
-    "aiq_by_domain",
     "aiq_gain",
     "aiqs",
     "apgr",
     "apgr_measure",
+    "area_gain",
+    "areas",
+    "assign",
     "bert_similarity",
     "bootstrap_weights",
     "brier",
@@ -64,18 +87,20 @@ __all__ = [
     "cost_quality_curve",
     "cpt",
     "cpt_measure",
+    "curve_difference",
     "curve_measure",
     "curve_of",
     "deployable_curve",
     "domain_gains",
     "domain_rows",
     "expected_calibration_error",
+    "gain_of",
+    "heights",
     "hull",
     "hull_quality",
     "hulls",
-    "interpolated_quality",
+    "interval_of",
     "least_cost",
-    "leave_one_domain_out",
     "llmrouterbench_gains",
     "log_loss",
     "macro_difference",
@@ -83,17 +108,17 @@ __all__ = [
     "mean_difference",
     "mmlu_subcategories",
     "model_shares",
-    "oracle_estimates",
     "outcome",
     "overrun",
+    "p_value",
     "paired_interval",
-    "pgr",
-    "prompt_length_estimates",
-    "random_estimates",
     "reliability",
     "routerarena_score",
     "shuffled_gains",
+    "shuffled_means",
     "single_models",
+    "spread",
     "throughput",
     "tier_shares",
+    "zero_router",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxroute.evaluation.hulls import aiq, aiqs
 from jaxroute.evaluation.outcomes import Curve
@@ -27,6 +27,8 @@ class Interval:
     value: float
     low: float
     high: float
+    undefined: int = 0
+    """Resamples in which the measure says nothing, left out of the interval."""
 
     @property
     def tie(self) -> bool:
@@ -34,28 +36,54 @@ class Interval:
         return not (self.low > 0 or self.high < 0)
 
     def __str__(self) -> str:
-        return f"{100 * self.value:+z.1f} ({100 * self.low:+z.1f} to {100 * self.high:+z.1f})"
+        return self.in_points
+
+    @property
+    def in_points(self) -> str:
+        """The number and its interval, in percent points."""
+        return f"{100 * self.value:+z.1f} ({100 * self.low:+z.1f} to {100 * self.high:+z.1f}){self.left_out}"
+
+    @property
+    def left_out(self) -> str:
+        """In words, how many resamples are; empty where none is."""
+        return f", {self.undefined:,} undefined resamples left out" if self.undefined else ""
 
 
-def bootstrap_weights(queries: int, *, resamples: int = 1000, seed: int = 0) -> Float[np.ndarray, "resamples queries"]:
-    """How often each query is drawn, divided by their number: means of a resample are weighted sums.
+def bootstrap_weights(
+    queries: int, *, resamples: int = 1000, seed: int = 0, questions: Int[np.ndarray, " queries"] | None = None
+) -> Float[np.ndarray, "resamples queries"]:
+    """How often each query is drawn, divided by the number drawn: means of a resample are weighted sums.
 
-    Drawn once and used for everything that is compared, so that differences are paired.
+    Drawn once and used for everything that is compared, so that differences are paired. `questions` numbers the distinct
+    questions: rows that repeat one say nothing new, and are drawn together.
     """
     generator = np.random.default_rng(seed)
-    return generator.multinomial(queries, np.full(queries, 1 / queries), size=resamples) / queries
+    if questions is None:
+        return generator.multinomial(queries, np.full(queries, 1 / queries), size=resamples) / queries
+    distinct, place = np.unique(questions, return_inverse=True)
+    drawn = generator.multinomial(len(distinct), np.full(len(distinct), 1 / len(distinct)), size=resamples)[:, place]
+    return drawn / drawn.sum(axis=1, keepdims=True)
 
 
 def paired_interval(measure: Measure, weights: Float[np.ndarray, "resamples queries"], *, level: float = 0.95) -> Interval:
     """Percentile bootstrap (Efron & Tibshirani 1993, section 13.3) of `measure`, which takes weights or None (as is).
 
-    Assignments stay as they were made on the whole batch; what is resampled are the queries they are judged on.
+    Assignments stay as they were made on the whole batch; what is resampled are the queries they are judged on. Resamples in
+    which the measure is NaN are left out and counted.
     """
-    resampled = np.asarray(measure(weights))
+    return interval_of(float(measure(None)), np.asarray(measure(weights)), level=level)
+
+
+def interval_of(value: float, resampled: Float[np.ndarray, " resamples"], *, level: float = 0.95) -> Interval:
+    """The same of a number that is known in all queries and in every resample."""
+    defined = resampled[~np.isnan(resampled)]
+    undefined = len(resampled) - len(defined)
+    if not len(defined):
+        return Interval(value, np.nan, np.nan, undefined)
     # A least cost is infinite where a quality is never reached; between infinities nothing can be interpolated.
-    below, above = ("linear", "linear") if np.isfinite(resampled).all() else ("lower", "higher")
-    low, high = np.quantile(resampled, (1 - level) / 2, method=below), np.quantile(resampled, (1 + level) / 2, method=above)
-    return Interval(value=float(measure(None)), low=float(low), high=float(high))
+    below, above = ("linear", "linear") if np.isfinite(defined).all() else ("lower", "higher")
+    low, high = np.quantile(defined, (1 - level) / 2, method=below), np.quantile(defined, (1 + level) / 2, method=above)
+    return Interval(value, float(low), float(high), undefined)
 
 
 def curve_measure(measure: Callable[..., float], curves: Sequence[Curve]) -> Measure:
@@ -100,12 +128,14 @@ def mean_difference(one: Float[np.ndarray, " queries"], other: Float[np.ndarray,
 
 
 def overrun(realised_usd: Float[np.ndarray, " queries"], expected_usd: Float[np.ndarray, " queries"] | float) -> Measure:
-    """Realised cost over what was expected, or over the budget, less 1: +0.1 = ten percent too dear; for `paired_interval`."""
+    """Realised cost over what was expected, or over the budget, less 1: +0.1 = ten percent more; for `paired_interval`.
+
+    NaN where nothing was expected to be spent.
+    """
     expected = np.broadcast_to(np.asarray(expected_usd, float), realised_usd.shape)
 
     def of(weights):
-        if weights is None:
-            return realised_usd.mean() / expected.mean() - 1
-        return (weights @ realised_usd) / (weights @ expected) - 1
+        realised, planned = (one.mean() if weights is None else weights @ one for one in (realised_usd, expected))
+        return np.divide(realised, planned, out=np.full(np.shape(planned), np.nan), where=planned > 0) - 1
 
     return of

@@ -1,4 +1,4 @@
-"""The cost-quality plane: interpolation, the non-decreasing convex hull, its area AIQ; one curve or a thousand resamples.
+"""The cost-quality plane: the non-decreasing convex hull and its area AIQ; one curve or a thousand resamples.
 
 RouterBench (Hu et al. 2024, arXiv:2403.12031), section 3.
 """
@@ -8,23 +8,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from jaxroute.evaluation.areas import area_below, areas
+
 CONVENTIONS = ("paper", "code")
-
-
-def interpolated_quality(
-    cost: Float[np.ndarray, " points"], quality: Float[np.ndarray, " points"], at: Float[np.ndarray, "..."] | float
-) -> Float[np.ndarray, "..."]:
-    """Quality at some costs by the points as they are, mixed by chance with their neighbours (section 3.1 and 3.2).
-
-    On the left the line goes to the null router, which costs and achieves nothing; on the right quality stays what the dearest
-    point has. Of points of equal cost the best counts. Nothing is hulled: a dearer point may be worse.
-    """
-    order = np.lexsort((-quality, cost))
-    x, first = np.unique(cost[order], return_index=True)
-    y = quality[order][first]
-    if x[0] > 0:
-        x, y = np.append(0.0, x), np.append(0.0, y)
-    return np.asarray(np.interp(at, x, y))
 
 
 def hull(
@@ -95,8 +81,9 @@ def aiq(
 ) -> float:
     """Average improvement in quality: the mean of the hull over a range of mean costs.
 
-    `paper`: over the shared range from `low` to `high`, divided by its width (RouterBench, section 3). `code`: over the
-    range from the router's own least cost to `high`, divided by `high`, as RouterBench's published code does.
+    `paper`: over the shared range from `low` to `high`, divided by its width (RouterBench, section 3); where both are the same,
+    the height there. `code`: over the range from the router's own least cost to `high`, divided by `high`, as RouterBench's
+    published code does. A hull over points that were measured on the test rows is biased upwards: for verdicts see `verdicts`.
     """
     _check_range(low, high, convention)
     x, y = hull(*_with_null(cost, quality, convention))
@@ -119,7 +106,7 @@ def aiqs(
 def _check_range(low: float, high: float, convention: str) -> None:
     if convention not in CONVENTIONS:
         raise ValueError(f"convention={convention!r} must be 'paper' or 'code'")
-    if not 0 <= low < high:
+    if not (0 <= low < high or (convention == "paper" and 0 <= low == high)):
         raise ValueError(f"the range of costs from {low} to {high} is empty")
 
 
@@ -140,11 +127,6 @@ def _mean_height(
     high: float,
     convention: str,
 ) -> Float[np.ndarray, " resamples"]:
-    start = low if convention == "paper" else np.minimum(x[:, :1], high)
-    # The hull is linear between corners and flat after the last, so the middle of every piece within the range is its mean.
-    rise, run = np.diff(y, axis=1), np.diff(x, axis=1)
-    slope = np.divide(rise, run, out=np.zeros_like(rise), where=run > 0)
-    inside = np.clip(x, start, high)
-    left, right = inside[:, :-1], inside[:, 1:]
-    area = ((right - left) * (y[:, :-1] + slope * ((left + right) / 2 - x[:, :-1]))).sum(axis=1)
-    return (area + (high - inside[:, -1]) * y[:, -1]) / (high - low if convention == "paper" else high)
+    if convention == "code":
+        return area_below(x, y, np.minimum(x[:, :1], high), high) / high
+    return areas(x, y, low, high)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,9 +11,11 @@ from tqdm.auto import tqdm
 
 from jaxroute.data.table import RoutingTable
 from jaxroute.errors import TableError
-from solvers import Assignment, Problem, lagrangian
+from jaxroute.evaluation.hulls import hull
+from solvers import Assignment, Frontier, Problem, frontier, lagrangian
 
-BUDGETS = 101
+BUDGETS = 201
+"""Points of a curve."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,17 +95,78 @@ def cost_quality_curve(
     solver: Callable[[Problem], Assignment] = lagrangian,
     progress: str | None = None,
 ) -> Curve:
-    """Assignments of the estimates at evenly spaced budgets, with their true quality and cost.
+    """Assignments of the estimates from the cheapest to the most valuable one, with their true quality and cost.
 
-    The budgets run from the cheapest to the dearest assignment of the estimates. What an answer will cost is taken as
-    `expected_cost_usd`, `(models,)` or `(queries, models)`; by default as each model's mean cost in the table, which is
-    what is known before any model runs. `progress` names a progress bar.
+    What an answer will cost is taken as `expected_cost_usd`, `(models,)` or `(queries, models)`; by default as each model's
+    mean cost in the table, which is what is known before any model runs. The budgets are at most `points` of those at which one
+    more query changes its model, all of which one pass over the price finds (`solvers.frontier`), as `spread` picks them.
+    `progress` names a progress bar.
     """
     cost = table.mean_cost_usd() if expected_cost_usd is None else expected_cost_usd
-    cost = np.broadcast_to(cost, estimates.shape)
-    budgets = np.linspace(cost.min(axis=1).sum(), cost.max(axis=1).sum(), points)
-    each = tqdm(budgets, desc=progress, unit=" budgets", delay=1, disable=progress is None)
-    return curve_of(table, [solver(Problem(estimates, cost, budget)) for budget in each], budgets / len(table))
+    mixed = _mixed(len(table))
+    problem = Problem(estimates[mixed], np.broadcast_to(cost, estimates.shape)[mixed])
+    every = frontier(problem)
+    chosen = spread(every.cost_usd, every.value, points)
+    budgets = every.cost_usd[chosen]
+    choice = np.empty((len(chosen), len(table)), np.int32)
+    if solver is lagrangian:
+        # Between two breakpoints nothing is left for it to find.
+        choice[:, mixed] = _at_points(every, chosen)
+    else:
+        each = tqdm(budgets, desc=progress, unit=" budgets", delay=1, disable=progress is None)
+        choice[:, mixed] = [solver(replace(problem, budget_usd=float(budget))).choice for budget in each]
+    return curve_of(table, choice, budgets / len(table))
+
+
+def assign(
+    estimates: Float[np.ndarray, "queries models"],
+    expected_cost_usd: Float[np.ndarray, "..."],
+    budget_usd: float,
+    solver: Callable[[Problem], Assignment] = lagrangian,
+) -> Assignment:
+    """One assignment, made as those of `cost_quality_curve` are; the budget is for all queries together."""
+    mixed = _mixed(len(estimates))
+    found = solver(Problem(estimates[mixed], np.broadcast_to(expected_cost_usd, estimates.shape)[mixed], budget_usd))
+    choice = np.empty_like(found.choice)
+    choice[mixed] = found.choice
+    return replace(found, choice=choice)
+
+
+def spread(
+    cost_usd: Float[np.ndarray, " breakpoints"], value: Float[np.ndarray, " breakpoints"], points: int
+) -> Int[np.ndarray, " points"]:
+    """At most `points` positions on a rising concave curve, both ends among them, evenly along cost and value together.
+
+    With cost and value as shares of their ranges, neighbours are 2 / (points - 1) apart in the sum of both, so that the lines
+    between them miss less than 1 / (points - 1) of the area, most of which 101 even budgets miss where the curve is steep.
+    """
+    along = _share(cost_usd) + _share(value)
+    wanted = np.linspace(0, along[-1], points)
+    return np.unique(np.searchsorted(along, wanted * (1 - 1e-12)))
+
+
+def _share(rising: Float[np.ndarray, " breakpoints"]) -> Float[np.ndarray, " breakpoints"]:
+    width = rising[-1] - rising[0]
+    return (rising - rising[0]) / width if width > 0 else np.zeros_like(rising)
+
+
+def _mixed(queries: int) -> Int[np.ndarray, " queries"]:
+    """An order that has nothing to do with the file's: of queries with equal estimates, the first are upgraded first.
+
+    Where a file is sorted by domain, its own order would be knowledge that no router has.
+    """
+    return np.random.default_rng(0).permutation(queries)
+
+
+def _at_points(every: Frontier, chosen: Int[np.ndarray, " points"]) -> Int[np.ndarray, "points queries"]:
+    """The assignments at some points of a frontier, step by step."""
+    choice = np.empty((len(chosen), len(every.problem)), np.int32)
+    now, done = every.problem.cheapest.copy(), 0
+    for place, point in enumerate(chosen):
+        # Where a query takes several steps, the last one stays.
+        now[every.query[done:point]] = every.choice[done:point]
+        choice[place], done = now, point
+    return choice
 
 
 def curve_of(
@@ -112,16 +175,30 @@ def curve_of(
     budgets_usd: Float[np.ndarray, " points"] | None = None,
 ) -> Curve:
     """The outcomes of several choices of models as one curve; budgets are dollars per query."""
-    found = [outcome(table, one) for one in choices]
+    chosen = np.stack([checked_choice(table, one) for one in choices])
+    found = [outcome(table, one) for one in chosen]
     return Curve(
         quality=np.stack([one.quality for one in found]),
         cost_usd=np.stack([one.cost_usd for one in found]),
         budgets_usd=budgets_usd,
-        choice=np.stack([checked_choice(table, one) for one in choices]),
+        choice=chosen,
     )
 
 
-def single_models(table: RoutingTable) -> Curve:
-    """Every query to one model: one point per model. Its hull is RouterBench's zero router."""
-    choice = np.tile(np.arange(len(table.models), dtype=np.int32)[:, None], (1, len(table)))
-    return Curve(quality=table.quality.T, cost_usd=table.cost_usd.T, choice=choice)
+def single_models(table: RoutingTable, columns: Sequence[int] | None = None) -> Curve:
+    """Every query to one model: one point per model. Its hull on the test rows is RouterBench's zero router, in hindsight."""
+    chosen = np.arange(len(table.models)) if columns is None else np.asarray(columns, int)
+    choice = np.tile(chosen.astype(np.int32)[:, None], (1, len(table)))
+    return Curve(quality=table.quality.T[chosen], cost_usd=table.cost_usd.T[chosen], choice=choice)
+
+
+def zero_router(train: RoutingTable, test: RoutingTable) -> Curve:
+    """What reads no prompt: a share of the queries to one model, the rest to another (RouterBench, section 3).
+
+    The models are the corners of the training rows' hull, judged on the test rows. Corners that were chosen on the test rows
+    would be those that luck favoured there, an opponent that nobody can deploy: where models are equally good it beats a router
+    that knows nothing by 1 to 4 points (300 and 100 rows).
+    """
+    cost, quality = train.mean_cost_usd(), np.nanmean(train.quality, axis=0)
+    corners = zip(*hull(cost, quality), strict=True)
+    return single_models(test, [int(np.flatnonzero((cost == x) & (quality == y))[0]) for x, y in corners])

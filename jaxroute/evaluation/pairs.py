@@ -39,13 +39,6 @@ class CallCurve:
         return (self.quality - self.weak) / gap if gap else np.full(len(self.quality), np.nan)
 
 
-def pgr(weak: float, strong: float, quality: float) -> float:
-    """Performance gap recovered, (quality - weak) / (strong - weak): 0 = as the weak model, 1 = as the strong one."""
-    if weak == strong:
-        raise TableError("weak and strong are equally good on these queries: there is no gap to recover")
-    return (quality - weak) / (strong - weak)
-
-
 def call_curve(
     weak: Float[np.ndarray, " queries"],
     strong: Float[np.ndarray, " queries"],

@@ -61,21 +61,49 @@ def draw_cost_quality(
     zero = np.interp(grid, *hull(cost, quality))
     axes.plot(grid, zero, color="#888888", linewidth=1.5, label="zero router (hull of single models)")
     for position, (name, curve) in enumerate(curves.items()):
-        colour, style = COLOURS[position % len(COLOURS)], STYLES[position % len(STYLES)]
         points = curve.means()
         # From its own cheapest point on: to the left of it the router has nothing to offer.
         shown = np.where(grid >= points[0].min() * scale * (1 - 1e-9), 1.0, np.nan)
         heights = shown * np.interp(grid, *hull(points[0] * scale, points[1]))
-        axes.plot(grid, heights, style, color=colour, linewidth=2, label=name)
-    axes.scatter(cost, quality, color="#444444", s=22, zorder=3)
+        axes.plot(grid, heights, label=name, **_line(position))
+    _frame(axes, table, unit=unit, scale=scale, logarithmic=logarithmic)
+
+
+def draw_curves(
+    axes: Axes, table: RoutingTable, curves: Mapping[str, Curve], zero: Curve, *, unit: str, scale: float = 1.0
+) -> None:
+    """Curves as they are, points joined by straight lines, with the single models of `table` by name; `zero` in grey."""
+    cost, quality = zero.means()
+    right = max(scale * single_models(table).means()[0].max(), scale * cost.max())
+    for position, (name, curve) in enumerate({"zero router": zero, **curves}.items()):
+        cost, quality = curve.means()
+        order = np.argsort(cost, kind="stable")
+        x, y = np.append(scale * cost[order], right), np.append(quality[order], quality[order][-1])
+        style = {"color": "#888888", "linewidth": 1.5} if position == 0 else _line(position - 1)
+        axes.plot(x, y, label=name, **style)
+    _frame(axes, table, unit=unit, scale=scale)
+
+
+def _line(position: int) -> dict:
+    return {
+        "color": COLOURS[position % len(COLOURS)],
+        "linestyle": STYLES[position % len(STYLES)],
+        "linewidth": 2,
+    }
+
+
+def _frame(axes: Axes, table: RoutingTable, *, unit: str, scale: float, logarithmic: bool = False) -> None:
+    """Single models by name, axes, grid."""
+    cost, quality = single_models(table).means()
+    axes.scatter(scale * cost, quality, color="#444444", s=22, zorder=3)
     if logarithmic:
         axes.set_xscale("log")
     axes.set_xlabel(f"mean cost, {unit}")
     axes.set_ylabel("mean quality")
     axes.grid(alpha=0.3)
-    # The name of the dearest model stands outside, where the frame would cut through it.
+    # The name of the most expensive model is outside, where the frame would cut through it.
     axes.spines[["top", "right"]].set_visible(False)
-    _label_points(axes, cost, quality, [model.split("/")[-1] for model in table.models])
+    _label_points(axes, scale * cost, quality, [model.split("/")[-1] for model in table.models])
 
 
 def save_figure(figure: Figure, path: Path) -> None:

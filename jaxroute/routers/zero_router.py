@@ -1,7 +1,7 @@
-"""The zero router: a share of the queries to one model, the rest to another (RouterBench, arXiv:2403.12031, section 3).
+"""The zero router: a share of the queries to one model, the rest to another, whatever the prompt says (RouterBench, section 3).
 
-Its points are the single models; its hull is what they reach without reading a prompt. Which models lie on the hull is read off
-the very queries that are answered: `best_single` is the same with what training says.
+RouterBench (arXiv:2403.12031) takes the hull of the single models on the very queries that are answered, in hindsight. Here its
+corners are chosen on the training rows, as every router's choices are: it is the opponent over which gains are measured.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxroute.data.table import RoutingTable
-from jaxroute.evaluation import Curve, single_models
+from jaxroute.evaluation import Curve, zero_router
 
 
 @dataclass(frozen=True)
@@ -18,4 +18,4 @@ class Config:
 
 
 def curve(train: RoutingTable, test: RoutingTable, config: Config) -> Curve:
-    return single_models(test)
+    return zero_router(train, test)

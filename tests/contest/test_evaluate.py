@@ -12,12 +12,15 @@ import pytest
 
 from jaxroute import cli
 from jaxroute.contest.evaluate import EvaluateConfig, chosen_routers, evaluate
+from jaxroute.contest.judging import enter, judge
+from jaxroute.contest.results import printed
 from jaxroute.contest.rows import ContestConfig, make_contest, read_contest
 from jaxroute.data.sources import load_source
 from jaxroute.data.table import RoutingTable
 from jaxroute.errors import RouterError, TableError
-from jaxroute.evaluation import aiq_gain
+from jaxroute.evaluation import aiq_gain, area_gain, single_models, zero_router
 from jaxroute.routers.base import find_router
+from solvers import lagrangian
 
 CHEAP = ("domain_mean", "prompt_length", "tensoropera_mlp:hidden=8:epochs=1")
 
@@ -32,7 +35,7 @@ def run(simulated, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate") / "run"
     test, train = simulated.split(0.4, seed=0)
     contest = make_contest(train, test, resamples=50)
-    config = EvaluateConfig(router=CHEAP, solver=("lagrangian,exact",), budgets=11, shuffles=3, output=folder)
+    config = EvaluateConfig(router=CHEAP, solver=("lagrangian,exact",), budgets=11, shuffles=25, output=folder)
     return config, contest, evaluate(contest, config)
 
 
@@ -44,32 +47,38 @@ def test_every_router_is_judged_and_the_ones_every_report_shows_come_along(run):
     best = max(evaluation.judged, key=lambda one: one.gain.value)
     assert best.name == "oracle"
     zero = next(one for one in evaluation.judged if one.name == "zero_router")
-    assert abs(zero.gain.value) < 1e-12
+    assert (zero.gain.value, zero.gain.verdict) == (0.0, "tie")
 
 
 def test_the_numbers_are_those_of_the_measures(run):
     _, contest, evaluation = run
     first, second = evaluation.judged[0], evaluation.judged[2]
     low, high = contest.costs
-    wanted = aiq_gain(first.entry.curve, contest.zero_router, contest.weights, low=low, high=high)
-    assert (first.gain.value, first.gain.low, first.gain.high) == pytest.approx((wanted.value, wanted.low, wanted.high))
-    paired = aiq_gain(first.entry.curve, second.entry.curve, contest.weights, low=low, high=high)
+    wanted = area_gain(
+        contest.test, first.entry.curve, zero_router(contest.train, contest.test), contest.weights,
+        low=low, high=high, shuffles=25, questions=contest.questions,
+    )  # fmt: skip
+    assert first.gain == wanted
+    hulls = aiq_gain(first.entry.curve, single_models(contest.test), contest.weights, low=low, high=high)
+    assert (first.hull.gain.value, first.hull.gain.low) == pytest.approx((hulls.value, hulls.low))
     over = evaluation.against_first(second)
-    assert over is not None and (over.value, over.low, over.high) == pytest.approx((paired.value, paired.low, paired.high))
+    assert over is not None and over.value == pytest.approx(first.gain.value - second.gain.value)
+    assert over.low < over.value < over.high
     assert evaluation.against_first(first) is None
 
 
 def test_an_assignment_keeps_its_expected_budget_and_says_what_it_really_cost(run):
     _, contest, evaluation = run
     for one in evaluation.judged:
-        if one.choice_at is None:
+        if one.at is None:
             continue
-        expected = contest.expected_cost_usd[one.choice_at.choice].mean()
+        choice = one.at.choice.choice
+        expected = contest.expected_cost_usd[choice].mean()
         assert expected <= contest.cost_at * (1 + 1e-9)
-        realised = contest.test.cost_usd[np.arange(len(contest.test)), one.choice_at.choice]
-        assert one.account.total_cost_usd == pytest.approx(realised.sum())
-        assert one.overrun.value == pytest.approx(realised.mean() / contest.cost_at - 1)
-        assert sum(one.account.queries.values()) == len(contest.test)
+        realised = contest.test.cost_usd[np.arange(len(contest.test)), choice]
+        assert one.at.account.total_cost_usd == pytest.approx(realised.sum())
+        assert one.at.overrun.value == pytest.approx(realised.mean() / contest.cost_at - 1)
+        assert sum(one.at.account.queries.values()) == len(contest.test)
 
 
 def test_what_is_written_says_the_same_everywhere(run):
@@ -79,9 +88,79 @@ def test_what_is_written_says_the_same_everywhere(run):
     result = json.loads((config.output / "result.json").read_text())
     assert result["queries"] == len(contest.test)
     for one in evaluation.judged:
-        assert float(rows[one.name]["aiq"]) == pytest.approx(one.aiq)
-        assert result[f"{one.name} aiq_gain_low"] == pytest.approx(one.gain.low)
+        row = rows[one.name]
+        assert float(row["gain"]) == pytest.approx(one.gain.value)
+        assert float(row["gain_high"]) == result[f"{one.name} gain_high"] == pytest.approx(one.gain.high)
+        assert float(row["p_value"]) == one.gain.p_value
+        assert row["verdict"] == result[f"{one.name} verdict"] == one.gain.verdict in ("gain", "tie", "loss")
+        assert float(row["hull_aiq"]) == pytest.approx(one.hull.aiq)
     assert "throughput" in "".join(rows["domain_mean"]), "the simulation has latencies"
+
+
+def test_a_router_that_knows_what_answers_cost_is_judged_with_that(simulated):
+    """The same estimates with every query's own costs spend less for the same quality; they are measured with the true ones."""
+    test, train = simulated.split(0.4, seed=0)
+    contest = make_contest(train, test, resamples=50)
+    quality = find_router("domain_mean").fit(contest.train).estimate(contest.test.queries)
+    blind = enter(contest, "blind", "", quality, lagrangian, budgets=21)
+    knowing = enter(contest, "knowing", "", quality, lagrangian, budgets=21, expected_cost_usd=contest.test.cost_usd)
+    assert blind.estimated is not None and knowing.estimated is not None
+    assert (blind.estimated.expected_cost_usd == contest.expected_cost_usd).all()
+    assert contest.difference(knowing.curve, blind.curve).value > 0
+    judged = judge(contest, knowing, shuffles=25)
+    assert judged.at is not None and judged.at.overrun.value == pytest.approx(0, abs=1e-3)
+
+
+def test_luck_is_no_gain_and_nothing_is_undefined(tmp_path):
+    """Two models, right with probability 0.5 and 0.7 whatever is asked, of which the hull made +3.9 points."""
+    generator = np.random.default_rng(11)
+    quality = (generator.uniform(size=(300, 2)) < [0.5, 0.7]).astype(float)
+    table = RoutingTable([f"prompt {row}" for row in range(300)], ["weak", "strong"], quality, np.array([0.0001, 0.01]))
+    test, train = table.split(0.3, seed=0)
+    config = EvaluateConfig(router=("random",), budgets=31, output=tmp_path / "run")
+    evaluation = evaluate(make_contest(train, test), config)
+    assert {one.gain.verdict for one in evaluation.judged if one.name != "oracle"} == {"tie"}
+    assert evaluation.judged[0].hull.gain.low > 0, "the hull calls it more than luck"
+    written = "".join((tmp_path / "run" / name).read_text() for name in ("table.csv", "result.json", "report.html"))
+    assert "nan" not in written and "tie: it may be luck" in written
+    assert "nan" not in printed(evaluation)
+
+
+def test_models_of_one_cost_are_compared_by_quality(tmp_path):
+    """Nothing can be bought: the router's choice by its estimates alone, against the single model that was best in training."""
+    law = np.arange(200) % 2 == 0
+    chance = np.where(law[:, None], [0.8, 0.5], [0.4, 0.6])
+    table = RoutingTable(
+        [f"prompt {row}" for row in range(200)],
+        ["lawyer", "physicist"],
+        (np.random.default_rng(0).uniform(size=(200, 2)) < chance).astype(float),
+        np.full(2, 0.002),
+        domains=["law" if one else "physics" for one in law],
+    )
+    test, train = table.split(0.5, seed=0)
+    contest = make_contest(train, test, resamples=100)
+    assert contest.same_cost and any("every model costs 0.002 dollars" in note for note in contest.notes)
+    config = EvaluateConfig(router=("domain_mean", "best_single"), budgets=11, shuffles=99, output=tmp_path / "run")
+    evaluation = evaluate(contest, config)
+    first, single = evaluation.judged[:2]
+    estimates = first.entry.estimated.quality
+    picked = contest.test.quality[np.arange(len(contest.test)), estimates.argmax(axis=1)].mean()
+    best = contest.test.quality[:, train.quality.mean(axis=0).argmax()].mean()
+    assert first.gain.value == pytest.approx(picked - best) and first.gain.low < first.gain.value < first.gain.high
+    assert (single.gain.value, single.gain.verdict) == (0.0, "tie")
+    assert next(one for one in evaluation.judged if one.name == "oracle").gain.verdict == "gain"
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "at the cost that all models have" in page and "nan" not in page
+    assert "which is what every model costs" in printed(evaluation)
+
+
+def test_repeated_questions_are_counted(simulated):
+    test, train = simulated.split(0.4, seed=0)
+    rows = [*range(len(test)), 0, 1]
+    twice = RoutingTable([test.prompts[row] for row in rows], test.models, test.quality[rows], test.cost_usd[rows])
+    contest = make_contest(train, twice, resamples=20)
+    assert any("2 test queries repeat a question" in note for note in contest.notes)
+    assert np.array_equal(contest.weights[:, 0], contest.weights[:, len(test)])
 
 
 class Page(HTMLParser):
@@ -115,7 +194,7 @@ def test_a_second_run_trains_nothing_again(run, monkeypatch):
     config, contest, evaluation = run
     monkeypatch.setattr("jaxroute.routers.base.RouterKind.fit", lambda *_: pytest.fail("trained again"))
     again = evaluate(contest, config)
-    assert [one.aiq for one in again.judged] == [one.aiq for one in evaluation.judged]
+    assert [one.gain for one in again.judged] == [one.gain for one in evaluation.judged]
 
 
 def test_two_models_have_routellms_measures(simulated, tmp_path):
@@ -123,10 +202,10 @@ def test_two_models_have_routellms_measures(simulated, tmp_path):
     pair = ("sim-small", "sim-frontier")
     contest = read_contest(ContestConfig(table=tmp_path / "outcomes.parquet", models=pair, resamples=30))
     assert contest.test.models == contest.train.models == [*pair]
-    found = evaluate(contest, EvaluateConfig(router=("domain_mean",), budgets=9, shuffles=2, output=tmp_path / "run"))
+    found = evaluate(contest, EvaluateConfig(router=("domain_mean",), budgets=9, shuffles=20, output=tmp_path / "run"))
     first = found.judged[0]
-    assert first.apgr is not None and first.apgr.low <= first.apgr.value <= first.apgr.high
-    assert first.cpt is not None and 0 <= first.cpt[0] <= first.cpt[1] <= 1
+    assert first.pair is not None and first.pair.apgr.low <= first.pair.apgr.value <= first.pair.apgr.high
+    assert 0 <= first.pair.cpt[0] <= first.pair.cpt[1] <= 1
     assert "APGR" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
@@ -156,6 +235,7 @@ def test_options_with_commas_belong_to_their_router():
     [
         (lambda: EvaluateConfig(solver=("simplex",)), TableError, "simplex"),
         (lambda: EvaluateConfig(budgets=1), TableError, "budgets=1"),
+        (lambda: EvaluateConfig(shuffles=19), TableError, "shuffles=19 must be at least 20"),
         (lambda: ContestConfig(test_fraction=1.5), TableError, "test_fraction=1.5"),
         (lambda: ContestConfig(test_path=Path("a")), TableError, "test_path='a'"),
         (lambda: ContestConfig(models=("sim-nano",)), TableError, "models=sim-nano must be at least two"),
@@ -184,9 +264,9 @@ def test_a_checkpoint_is_judged_beside_the_router_that_it_is_of(simulated, tmp_p
     test, train = simulated.split(0.4, seed=0)
     find_router("domain_mean").fit(train).save(tmp_path / "checkpoint")
     contest = make_contest(train, test, resamples=20)
-    config = EvaluateConfig(router=("domain_mean",), checkpoint=(tmp_path / "checkpoint",), budgets=5, shuffles=1)
+    config = EvaluateConfig(router=("domain_mean",), checkpoint=(tmp_path / "checkpoint",), budgets=5, shuffles=20)
     judged = {one.name: one for one in evaluate(contest, replace(config, output=tmp_path / "run")).judged}
-    assert judged[str(tmp_path / "checkpoint")].aiq == judged["domain_mean"].aiq
+    assert judged[str(tmp_path / "checkpoint")].gain == judged["domain_mean"].gain
     without = contest.test.models[:-1]
     fewer = make_contest(train.select(models=without), test.select(models=without))
     find_router("domain_mean").fit(fewer.train).save(tmp_path / "checkpoint")
@@ -195,16 +275,16 @@ def test_a_checkpoint_is_judged_beside_the_router_that_it_is_of(simulated, tmp_p
     assert not (tmp_path / "other").exists()
 
 
-def test_the_encoder_that_was_used_stands_in_the_table(simulated, tiny_encoder, tmp_path, fresh_cache, capsys):
+def test_the_encoder_that_was_used_stands_in_the_table(simulated, tiny_encoder, tmp_path, fresh_cache):
     test, train = simulated.select(range(40)).split(0.4, seed=0)
     spec = f"knn:neighbours=3:encoder={tiny_encoder}"
     find_router(spec).fit(train).save(tmp_path / "checkpoint")
-    config = EvaluateConfig(router=(spec, "domain_mean"), checkpoint=(tmp_path / "checkpoint",), budgets=5, shuffles=1)
-    evaluate(make_contest(train, test, resamples=20), replace(config, output=tmp_path / "run"))
+    config = EvaluateConfig(router=(spec, "domain_mean"), checkpoint=(tmp_path / "checkpoint",), budgets=5, shuffles=20)
+    evaluation = evaluate(make_contest(train, test, resamples=20), replace(config, output=tmp_path / "run"))
     with (tmp_path / "run" / "table.csv").open(encoding="utf-8") as file:
         used = {row["router"]: row["encoder"] for row in csv.DictReader(file)}
     assert used[spec] == used[str(tmp_path / "checkpoint")] == tiny_encoder.name and used["domain_mean"] == ""
-    assert f" {tiny_encoder.name[:8]} " in capsys.readouterr().out
+    assert f" {tiny_encoder.name[:8]} " in printed(evaluation)
 
 
 def test_the_command_lists_the_routers(capsys):

@@ -17,7 +17,6 @@ from jaxroute.evaluation import (
     curve_measure,
     least_cost,
     mean_difference,
-    oracle_estimates,
     overrun,
     paired_interval,
     single_models,
@@ -53,7 +52,7 @@ def test_an_interval_is_told_in_points():
 
 def test_the_measure_of_curves_is_taken_on_the_same_resamples():
     table = seeded_table()
-    curves = [cost_quality_curve(table, oracle_estimates(table), points=5), single_models(table)]
+    curves = [cost_quality_curve(table, table.quality, points=5), single_models(table)]
     measure = curve_measure(lambda c, q, c0, q0: aiq(c, q, 0.1, 1.0) - aiq(c0, q0, 0.1, 1.0), curves)
     weights = bootstrap_weights(len(table), resamples=50)
     drawn = np.repeat(np.arange(len(table)), np.rint(weights[7] * len(table)).astype(int))
@@ -67,7 +66,7 @@ def test_the_measure_of_curves_is_taken_on_the_same_resamples():
 @pytest.mark.parametrize("convention", ["paper", "code"])
 def test_the_gain_in_area_is_that_of_one_resample_after_the_other(convention: str):
     table = seeded_table()
-    curve, base = cost_quality_curve(table, oracle_estimates(table), points=21), single_models(table)
+    curve, base = cost_quality_curve(table, table.quality, points=21), single_models(table)
     weights = bootstrap_weights(len(table), resamples=200)
 
     def slow(cost, quality, cost0, quality0):
@@ -109,3 +108,19 @@ def test_a_quality_that_some_resamples_never_reach_has_an_interval_up_to_infinit
     assert np.isinf(measure(weights)).any() and np.isfinite(measure(weights)).any()
     found = paired_interval(measure, weights)
     assert found.low < math.inf and found.high == math.inf
+
+
+def test_resamples_that_say_nothing_are_left_out_and_counted():
+    """Two models that are equally good in some resamples have no gap there, of which a share could be recovered."""
+    resampled = np.array([0.1, np.nan, 0.2, 0.3, np.nan])
+    found = paired_interval(lambda weights: 0.2 if weights is None else resampled, np.empty((5, 1)))
+    assert (found.low, found.high, found.undefined) == pytest.approx((0.105, 0.295, 2))
+    assert str(found).endswith("2 undefined resamples left out")
+
+
+def test_rows_of_one_question_are_drawn_together():
+    weights = bootstrap_weights(5, resamples=300, questions=np.array([0, 0, 0, 1, 2]))
+    assert weights.sum(axis=1) == pytest.approx(np.ones(300))
+    assert np.array_equal(weights[:, 0], weights[:, 1]) and np.array_equal(weights[:, 0], weights[:, 2])
+    numbers = np.array([1.0, 1.0, 1.0, 0.0, 0.0])
+    assert (weights @ numbers).std() > 1.5 * (bootstrap_weights(5, resamples=300) @ numbers).std() * 0.9

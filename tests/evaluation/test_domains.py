@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,13 @@ import pytest
 from jaxroute import TableError, load_source
 from jaxroute.evaluation import (
     MMLU_SUBCATEGORIES,
-    aiq,
-    aiq_by_domain,
     bootstrap_weights,
-    cost_quality_curve,
     domain_gains,
-    leave_one_domain_out,
     macro_difference,
     macro_mean,
     mmlu_subcategories,
     paired_interval,
-    single_models,
 )
-from tests.evaluation.tables import seeded_table
 
 
 def test_the_subjects_of_mmlu_are_57_in_17():
@@ -62,32 +55,22 @@ def test_gains_by_domain_are_differences_within_it():
     assert not found["law"].tie and found["physics"].tie
     alone = paired_interval(lambda w: (better - base)[:300].mean() if w is None else w @ (better - base)[:300],
                             bootstrap_weights(300, resamples=300))  # fmt: skip
-    assert found["law"].low == pytest.approx(alone.low, abs=0.02)
+    assert found["law"].low == pytest.approx(alone.low, abs=0.03)
 
 
 def test_a_domain_of_one_query_has_an_interval_though_most_resamples_miss_it():
     found = domain_gains(np.array([1.0, 0.0, 0.0]), np.zeros(3), ["a", "b", "b"], bootstrap_weights(3, resamples=50))
     assert (found["a"].value, found["a"].low, found["a"].high) == (1.0, 1.0, 1.0)
+    assert 5 < found["a"].undefined < 35
 
 
-def test_the_area_of_a_task_is_that_of_its_own_rows():
-    table = seeded_table()
-    table = replace(table, domains=["even" if row % 2 else "odd" for row in range(len(table))])
-    curve = cost_quality_curve(table, table.quality, points=11)
-    found = aiq_by_domain(table, curve)
-    part = table.select([row for row, name in enumerate(table.domains) if name == "odd"])
-    rows = np.array(table.domains) == "odd"
-    by_hand = aiq(curve.cost_usd[:, rows].mean(axis=1), curve.quality[:, rows].mean(axis=1), 0.1, 1.0)
-    assert found["odd"] == pytest.approx(by_hand) and list(found) == ["even", "odd"]
-    assert found["odd"] > aiq(*single_models(part).means(), 0.1, 1.0)
-
-
-def test_each_task_is_tested_on_by_what_all_others_teach():
-    table = replace(seeded_table(), domains=["a", "b", "c"] * 50)
-    found = list(leave_one_domain_out(table))
-    assert [task for task, _, _ in found] == ["a", "b", "c"]
-    for task, train, test in found:
-        assert set(test.domains) == {task} and task not in train.domains
-        assert sorted(train.query_ids + test.query_ids) == sorted(table.query_ids)
-    with pytest.raises(TableError, match="one domain"):
-        next(leave_one_domain_out(seeded_table()))
+def test_intervals_of_many_domains_hold_together():
+    """Twenty domains without any gain: of intervals that each hold alone one would miss zero in two tables of three."""
+    domains = [f"{row % 20}" for row in range(600)]
+    missed = 0
+    for seed in range(30):
+        generator = np.random.default_rng(seed)
+        one, other = (generator.uniform(size=600) < 0.5).astype(float), (generator.uniform(size=600) < 0.5).astype(float)
+        found = domain_gains(one, other, domains, bootstrap_weights(600, resamples=200, seed=seed))
+        missed += any(not gain.tie for gain in found.values())
+    assert missed <= 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,14 @@ import pytest
 from jaxroute import RoutingTable, TableError, load_source
 from jaxroute.evaluation import (
     aiq,
+    areas,
+    assign,
     cost_quality_curve,
     hull,
     hull_quality,
-    oracle_estimates,
     outcome,
-    prompt_length_estimates,
-    random_estimates,
     single_models,
+    zero_router,
 )
 from solvers import Assignment, Problem, greedy_ratio, lagrangian
 from tests.evaluation.tables import seeded_table, small_table
@@ -57,13 +58,13 @@ def test_the_known_cost_of_a_model_is_its_mean_over_what_it_was_run_on():
     assert small_table().mean_cost_usd().tolist() == [2.0, 15.0]
 
 
-def test_budgets_rise_evenly_from_the_cheapest_to_the_dearest_and_are_kept():
+def test_budgets_rise_from_the_cheapest_to_the_most_valuable_assignment_and_are_kept():
     table = seeded_table()
-    curve = cost_quality_curve(table, oracle_estimates(table), points=11)
+    curve = cost_quality_curve(table, table.quality, points=11)
     cost, quality = curve.means()
-    assert curve.budgets_usd == pytest.approx(np.linspace(0.1, 1.0, 11))
-    assert (cost <= curve.budgets_usd * (1 + 1e-12)).all()
-    assert curve.quality.shape == curve.cost_usd.shape == (11, len(table))
+    assert curve.budgets_usd is not None and (np.diff(curve.budgets_usd) > 0).all()
+    assert cost == pytest.approx(curve.budgets_usd, rel=1e-12)
+    assert curve.quality.shape == curve.cost_usd.shape == (len(cost), len(table)) and len(cost) <= 11
     assert cost[0] == pytest.approx(0.1)
     assert quality[-1] == table.quality.max(axis=1).mean()
     assert (np.diff(quality) >= 0).all()
@@ -72,23 +73,77 @@ def test_budgets_rise_evenly_from_the_cheapest_to_the_dearest_and_are_kept():
 def test_a_curve_can_be_made_with_other_costs_and_another_solver():
     table = seeded_table()
     expected = np.array([0.2, 0.3, 0.4])
+    estimates = table.quality + np.random.default_rng(4).normal(0, 0.1, table.quality.shape)
 
     def by_quality(problem: Problem) -> Assignment:
         return greedy_ratio(problem, alpha=0.0)
 
-    curve = cost_quality_curve(table, table.quality, points=5, expected_cost_usd=expected, solver=by_quality)
-    assert curve.budgets_usd == pytest.approx(np.linspace(0.2, 0.4, 5))
-    by_hand = by_quality(Problem(table.quality, expected, 0.3 * len(table)))
+    curve = cost_quality_curve(table, estimates, points=5, expected_cost_usd=expected, solver=by_quality)
+    best = cost_quality_curve(table, estimates, points=5, expected_cost_usd=expected)
+    assert curve.budgets_usd is not None and best.budgets_usd is not None
+    assert curve.budgets_usd.tolist() == best.budgets_usd.tolist()
+    by_hand = assign(estimates, expected, float(curve.budgets_usd[2]) * len(table) * (1 + 1e-13), by_quality)
     assert curve.quality[2].tolist() == outcome(table, by_hand).quality.tolist()
+
+
+def test_the_points_of_a_curve_are_what_the_solver_finds_at_their_budgets():
+    """The frontier has every breakpoint of the price; solving again at a breakpoint's budget finds nothing better."""
+    table = seeded_table()
+    estimates = table.quality + np.random.default_rng(4).normal(0, 0.3, table.quality.shape)
+    costs = table.cost_usd * np.random.default_rng(5).uniform(0.5, 2, (len(table), 1))
+    curve = cost_quality_curve(table, estimates, points=12, expected_cost_usd=costs)
+    assert curve.choice is not None and curve.budgets_usd is not None
+    for choice, budget in zip(curve.choice, curve.budgets_usd, strict=True):
+        alone = lagrangian(Problem(estimates, costs, float(budget) * len(table) * (1 + 1e-12)))
+        rows = np.arange(len(table))
+        assert estimates[rows, choice].sum() == pytest.approx(alone.value)
+        assert costs[rows, choice].sum() == pytest.approx(alone.cost_usd)
+
+
+def test_few_points_lose_little_of_the_area_also_where_the_curve_is_steep():
+    """Models whose costs span three orders of magnitude: most of the gain is at the cheap end, which even budgets miss."""
+    generator = np.random.default_rng(7)
+    cost = np.array([0.001, 0.01, 1.0])
+    estimates = np.sort(generator.uniform(size=(600, 3)) ** 2, axis=1)
+    table = RoutingTable([f"{row}" for row in range(600)], ["small", "middle", "large"], estimates, cost)
+
+    def area(points: int) -> float:
+        return float(areas(*cost_quality_curve(table, estimates, points=points).means(), 0.001, 1.0))
+
+    every = area(5_000)
+    lost = every - area(51)
+    assert lost < 0.0005
+    even = np.linspace(*cost_quality_curve(table, estimates).means()[0][[0, -1]], 51)
+    fine = cost_quality_curve(table, estimates, points=5_000).means()
+    assert every - float(areas(even, np.interp(even, *fine), 0.001, 1.0)) > 5 * lost
+
+
+def test_equal_estimates_are_upgraded_in_an_order_that_is_not_the_files():
+    """In a file sorted by domain, the first rows first would be all of one domain: knowledge that no router has."""
+    table = seeded_table(400)
+    curve = cost_quality_curve(table, np.tile([0.5, 0.6, 0.7], (400, 1)), points=3)
+    assert curve.choice is not None
+    first, last = (curve.choice[1, rows].mean() for rows in (slice(200), slice(200, 400)))
+    assert first == pytest.approx(last, abs=0.3)
+
+
+def test_the_zero_router_is_chosen_on_training_rows_and_judged_on_others():
+    train, test = seeded_table(60, seed=1), seeded_table(80, seed=2)
+    train = replace(train, quality=np.tile([0.2, 0.1, 0.9], (60, 1)))
+    found = zero_router(train, test)
+    cost, quality = found.means()
+    assert cost == pytest.approx([0.1, 1.0]), "the middle model lies under the line in training"
+    assert quality.tolist() == test.quality.mean(axis=0)[[0, 2]].tolist()
 
 
 def test_no_router_is_above_the_oracle_at_any_cost():
     table, train = seeded_table(), seeded_table(seed=1)
     generator = np.random.default_rng(2)
-    oracle = cost_quality_curve(table, oracle_estimates(table)).means()
+    mean = train.quality.mean(axis=0)
+    oracle = cost_quality_curve(table, table.quality).means()
     routers = {
-        "length": prompt_length_estimates(table, train),
-        "random": random_estimates(table, train, seed=0),
+        "length": mean + (mean - mean.min()) * np.array([[len(prompt) / 500] for prompt in table.prompts]),
+        "random": mean + (mean - mean.min()) * generator.uniform(size=(len(table), 1)),
         "noisy oracle": table.quality + generator.normal(0, 0.5, table.quality.shape),
     }
     at = np.linspace(0.0, 1.2, 200)

@@ -20,7 +20,6 @@ from jaxroute.evaluation import (
     cpt,
     cpt_measure,
     paired_interval,
-    pgr,
 )
 
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=60)
@@ -72,12 +71,6 @@ def test_the_length_of_a_prompt_recovers_this_much(data: Path, source: str, fold
     assert len(table) == queries
     assert weak.mean() < strong.mean()
     assert apgr(weak, strong, length) == pytest.approx(figure, abs=1e-3)
-
-
-def test_the_gap_recovered_is_nothing_at_the_weak_model_and_all_at_the_strong_one():
-    assert [pgr(0.6, 0.8, quality) for quality in (0.6, 0.7, 0.8, 0.9)] == pytest.approx([0.0, 0.5, 1.0, 1.5])
-    with pytest.raises(TableError, match="no gap"):
-        pgr(0.5, 0.5, 0.6)
 
 
 def test_quality_by_the_share_of_strong_calls_worked_out():

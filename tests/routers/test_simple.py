@@ -7,7 +7,7 @@ import pytest
 
 from jaxroute import RoutingTable, load_source
 from jaxroute.data.table import Queries
-from jaxroute.evaluation import apgr
+from jaxroute.evaluation import apgr, hull
 from jaxroute.routers import random_model
 from jaxroute.routers.base import find_router
 
@@ -44,11 +44,14 @@ def test_random_models_are_equally_likely_and_have_a_spread() -> None:
     assert mean_quality == pytest.approx(table.quality.mean(), abs=0.03)
 
 
-def test_the_zero_routers_points_are_the_single_models() -> None:
-    table = load_source("simulated", queries=50)
-    cost, quality = find_router("zero_router").curve(table, table).means()
-    np.testing.assert_allclose(cost, table.cost_usd.mean(axis=0))
-    np.testing.assert_allclose(quality, table.quality.mean(axis=0))
+def test_the_zero_routers_points_are_the_single_models_on_the_training_hull() -> None:
+    test, train = load_source("simulated", queries=100).split(0.5, seed=0)
+    curve = find_router("zero_router").curve(train, test)
+    assert curve.choice is not None and (curve.choice == curve.choice[:, :1]).all()
+    chosen = curve.choice[:, 0]
+    corners = hull(train.mean_cost_usd(), train.quality.mean(axis=0))
+    np.testing.assert_allclose(train.mean_cost_usd()[chosen], corners[0])
+    np.testing.assert_allclose(curve.means()[1], test.quality.mean(axis=0)[chosen])
 
 
 def test_a_domain_without_outcomes_of_a_model_gets_its_mean() -> None:
