@@ -43,7 +43,8 @@ class ScoreConfig:
     checkpoint: Path
     """Folder that `jaxroute train` or `jaxroute demo` wrote."""
     prompts: Path
-    """.jsonl with a "prompt" each, .parquet with a column of that name, or .txt with a prompt per line."""
+    """.jsonl, .json (an array), .csv or .parquet with a "prompt" or chat "messages" each, an OpenAI batch file, or .txt with a
+    prompt per line."""
     output: Path
     """Folder of the shards. What a stopped run left there is kept, and the same command goes on from it."""
     format: Literal["parquet", "jsonl"] = "parquet"

@@ -35,8 +35,8 @@ class Train:
     path: Path | None = None
     """Where the source's files lie."""
     prices: Path | None = None
-    """JSON, {"model": {"input": 0.2, "output": 0.6}} in dollars per million tokens. Default: the source's own list; for a
-    table without one, an answer is taken to cost its model's mean."""
+    """JSON, {"model": {"input": 0.2, "output": 0.6}} in dollars per million tokens, or the lists of LiteLLM or RouterArena.
+    Default: the source's own list; for a table without one, an answer is taken to cost its model's mean."""
     router: str = "predictor"
     """Another router, as `jaxroute evaluate --router list` prints them, with its options as in knn:neighbours=5, or a .py file
     of your own. The options below are the predictor's."""
@@ -49,10 +49,12 @@ def main(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
         _train_router(config)
         return
     check_folder("output", config.output, ours=is_checkpoint)
-    table = chosen_table(config.table, config.source, config.path)
+    # A price list also stands in for dollars that one's own table lacks, and is checked against those that it has.
+    options = {"prices": config.prices} if config.table and config.prices else {}
+    table = chosen_table(config.table, config.source, config.path, **options)
     check_trainable(table, config.config)
     state = config.output.with_name(config.output.name + "-state")
-    prices: PriceList | None = load_prices(config.prices) if config.prices else _own_prices(config.source)
+    prices: PriceList | None = load_prices(config.prices, table.models) if config.prices else _own_prices(config.source)
     if prices is not None:
         priced(prices, table.models)
     print(table)

@@ -173,15 +173,18 @@ def test_the_printed_schema_names_every_column():
         (one_row(**{"small|quality": "good"}), "'good' is not a number"),
         (one_row(**{"small|cost_usd": "-1"}), "must be at least 0"),
         (one_row(**{"small|cost_usd": "inf"}), "must be finite"),
-        (one_row(**{"small|cost_usd": ""}), "finite and >= 0 wherever the model was run"),
+        (one_row(**{"small|cost_usd": ""}), "line 2, column 'small|cost_usd' is empty where the model was run"),
         (one_row(prompt=" "), "'prompt' is empty"),
-        (one_row() + "Why?,1\n", "row 2 has 2 cells"),
+        (one_row() + "Why?,1\n", "line 3 has 2 cells"),
         (one_row() + '"Why?,1,1\n', "cut off"),
-        ("prompt,prompt,small|quality,small|cost_usd\na,b,1,1\n", "stand twice: prompt"),
-        ("query_id,prompt,s|quality,s|cost_usd\n7,a,1,1\n7,b,1,1\n", "query_ids must be distinct: 7"),
+        ("prompt,prompt,small|quality,small|cost_usd\na,b,1,1\n", "appear twice: prompt"),
+        ("query_id,prompt,s|quality,s|cost_usd\n7,a,1,1\n7,b,1,1\n", "line 3: the query '7' is also in line 2"),
         ("prompt,model,quality\na,small,1\n", "missing columns: cost_usd"),
         ("prompt,model,quality,cost_usd,mood\na,small,1,1,gay\n", "unknown columns: mood"),
-        ("prompt,model,quality,cost_usd\na,small,1,1\na,small,0,1\n", "'small' stands twice"),
+        (
+            "prompt,model,quality,cost_usd\na,small,1,1\na,small,0,1\n",
+            "line 3: model 'small' on the query 'a' is also in line 2",
+        ),
         ("query_id,prompt,model,quality,cost_usd\n1,a,s,1,1\n1,b,t,1,1\n", "another prompt"),
         ("prompt,model,quality,cost_usd\na,,1,1\n", "'model' is empty"),
         (WIDE.replace(",large|output_tokens", "").replace(",80", "").replace(",90", ""), "not for large"),
@@ -199,14 +202,14 @@ def test_several_problems_are_told_in_one_message(tmp_path: Path):
     message = refusal(write(tmp_path, "prompt,small|quality,mood\nWhat?,1,gay\n"))
     assert "missing columns: small|cost_usd" in message and "unknown columns: mood" in message
     message = refusal(write(tmp_path, one_row() + "Why?,good,-1\n,2,1\n"))
-    for named in ("'good' is not a number", "-1.0 must be at least 0", "row 3, column 'prompt' is empty"):
+    for named in ("'good' is not a number", "-1.0 must be at least 0", "line 4, column 'prompt' is empty"):
         assert named in message
 
 
 def test_every_short_row_is_named(tmp_path: Path):
     message = refusal(write(tmp_path, one_row() + "a,1\nb,1,1\nc\n"))
-    assert "row 2 has 2 cells" in message and "row 4 has 1 cells" in message
-    assert "row 3" not in message
+    assert "line 3 has 2 cells" in message and "line 5 has 1 cells" in message
+    assert "line 4" not in message
 
 
 @pytest.mark.parametrize("content", ['{"prompt": "cut of', "[1, 2]\n", '"text"\n', "prompt,quality\n"])
@@ -236,7 +239,7 @@ def test_parquet_that_is_cut_off_or_foreign_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("column", ["prompt", "domain", "small|quality", "small|response"])
 def test_a_list_in_a_cell_of_parquet_is_refused(tmp_path: Path, column: str):
-    """Chat messages are stored as lists; they are not a prompt."""
+    """Lists are no texts, and no chat messages unless they hold objects with role and content."""
     cells = {"prompt": "What?", "domain": "law", "small|quality": 1.0, "small|cost_usd": 1.0, "small|response": "so"}
     pd.DataFrame([cells | {column: ["a", "b"]}]).to_parquet(tmp_path / "mine.parquet")
     assert column in refusal(tmp_path / "mine.parquet")

@@ -160,9 +160,12 @@ def test_a_prompt_is_never_run_as_code(tmp_path: Path):
         (lambda frame: frame.assign(small=1.5), "1.5 must be at most 1"),
         (lambda frame: frame.assign(small="perhaps"), "'perhaps' is not a number"),
         (lambda frame: frame.assign(**{"large|total_cost": -1.0}), "must be at least 0"),
-        (lambda frame: frame.assign(**{"large|total_cost": ""}), "'large' was run but has no cost (3 such cells)"),
-        (lambda frame: frame.assign(prompt="[]"), "row 1: the prompt"),
-        (lambda frame: frame.assign(prompt="[1, 2]"), "row 1: the prompt"),
+        (
+            lambda frame: frame.assign(**{"large|total_cost": ""}),
+            "line 2, column 'large|total_cost' is empty, and 'large' was run: it has no cost (3 such cells)",
+        ),
+        (lambda frame: frame.assign(prompt="[]"), "line 2, column 'prompt' is empty"),
+        (lambda frame: frame.assign(prompt="[1, 2]"), "line 2, column 'prompt' is not a list of texts: [1, 2]"),
         (lambda frame: frame.iloc[:0], "no rows"),
     ],
 )
@@ -179,7 +182,7 @@ def test_several_problems_are_told_in_one_message(tmp_path: Path):
     assert "missing columns: sample_id" in message and "unknown columns: mood" in message
     wrong = wide_frame().assign(small="perhaps", large=7, eval_name="", **{"large|total_cost": ""})
     message = refusal(write(wrong, tmp_path / "frame.csv"))
-    for named in ("'perhaps'", "7.0 must be at most 1", "'large' was run but has no cost", "'eval_name' is empty"):
+    for named in ("'perhaps'", "7.0 must be at most 1", "'large' was run: it has no cost", "'eval_name' is empty"):
         assert named in message
 
 
@@ -317,7 +320,7 @@ def test_a_frame_without_content_is_refused(tmp_path: Path):
     ("change", "named"),
     [
         (lambda frame: frame.iloc[:0], "no rows"),
-        (lambda frame: frame.iloc[:, [*range(frame.shape[1]), 3]], "stand twice: small"),
+        (lambda frame: frame.iloc[:, [*range(frame.shape[1]), 3]], "appear twice: small"),
         (lambda frame: frame.rename(columns={"small": 7}), "missing columns: small"),
     ],
     ids=["no rows", "a column twice", "a number as a column"],
