@@ -172,8 +172,8 @@ def check_against_dollars(
     unsure = "they may be dollars per token" if ratio[where] < low else "they are too high by powers of ten"
     at = f"at {chosen[where].input:g} and {chosen[where].output:g} dollars per million input and output tokens"
     raise TableError(
-        f"the prices contradict the known dollars of {models[where]!r}: {at}, {reason}; {likely.get(power, unsure)}: give dollars "
-        "per million tokens"
+        f"the prices contradict the known dollars of {models[where]!r}: {at}, {reason}; {likely.get(power, unsure)}: "
+        "give dollars per million tokens"
     )
 
 

@@ -145,7 +145,7 @@ class RoutingTable:
         return np.array([math.fsum(column) / len(column) if len(column) else math.nan for column in columns])
 
     def check_prices(self, prices: PriceList) -> None:
-        """Raise `TableError` where `prices`, dollars per million tokens, contradict the table's own dollars by powers of ten."""
+        """Raise `TableError` where `prices`, dollars per million tokens, contradict the table's dollars by powers of ten."""
         run = ~np.isnan(self.quality)
         tokens = [_means(run, part) for part in (self.input_tokens, self.output_tokens) if part is not None]
         check_against_dollars(prices, self.models, _means(run, self.cost_usd), *(tokens if len(tokens) == 2 else ()))
