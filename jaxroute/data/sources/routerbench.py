@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from jaxroute.data.messages import prompt_text
-from jaxroute.data.reading import Problems, Sheet, columns_match, names, numbers, read_sheet, such_cells, texts
+from jaxroute.data.reading import Problems, Sheet, as_text, columns_match, names, numbers, read_sheet, such_cells, texts
 from jaxroute.data.table import RoutingTable
 from jaxroute.errors import PromptError, listed, shortened
 
@@ -88,6 +88,8 @@ def load_routerbench(path: Path) -> RoutingTable:
 
 def _prompt(cell: object, where: str, problems: Problems) -> str:
     """The prompt is stored as (the text of) a list of one text; a few rows hold two, which then stand one after the other."""
+    if isinstance(cell, bytes):
+        cell = as_text(cell) or cell
     if isinstance(cell, str) and cell.startswith("["):
         try:
             cell = ast.literal_eval(cell)

@@ -147,6 +147,29 @@ def test_a_prompt_is_never_run_as_code(tmp_path: Path):
     assert not sentinel.exists()
 
 
+def test_the_clusters_that_routerdc_adds_are_ignored(tmp_path: Path):
+    """Its CSV parts have them as its JSON files do."""
+    with_clusters = write(wide_frame().assign(cluster_id=[3, 0, 1]), tmp_path / "clusters.csv")
+    assert_same(
+        load_source("routerbench", with_clusters), load_source("routerbench", write(wide_frame(), tmp_path / "plain.csv"))
+    )
+
+
+def test_bytes_are_texts_and_other_cells_are_not(tmp_path: Path):
+    """In Parquet a prompt, a task or an answer may be stored as UTF-8 bytes."""
+    frame = wide_frame()
+    texts = ["sample_id", "prompt", "eval_name", "small|model_response", "large|model_response"]
+    for name in texts:
+        frame[name] = frame[name].map(str.encode)
+    assert_same(
+        load_source("routerbench", write(frame, tmp_path / "bytes.parquet")),
+        load_source("routerbench", write(wide_frame(), tmp_path / "plain.csv")),
+    )
+    for name in texts:
+        wrong = wide_frame().assign(**{name: 2.5})
+        assert f"row 0 (the first is 0), column '{name}'" in refusal(write(wrong, tmp_path / "wrong.pkl"))
+
+
 # --- files that are wrong ---
 
 
