@@ -1,4 +1,11 @@
-"""What can go wrong, as a tree: catch `JaxrouteError` for all of it."""
+"""What can go wrong, as a tree: catch `JaxrouteError` for all of it; and how long lists and values appear in a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+MOST_LISTED = 12
+MOST_CHARACTERS = 80
 
 
 class JaxrouteError(ValueError):
@@ -31,3 +38,23 @@ class PromptError(JaxrouteError):
 
 class RouterError(JaxrouteError):
     """A router that is unknown, has other options, or gives what is not estimates."""
+
+
+def listed(names: Iterable[object], most: int = MOST_LISTED) -> str:
+    """`a, b, c and 4,866 more`: at most `most` names, each of bounded length, and the number of the others."""
+    names = list(names)
+    # One name more than allowed is shorter than "and 1 more" and says what it is.
+    shown = names if len(names) <= most + 1 else names[:most]
+    text = ", ".join(shortened(name, quoted=False) for name in shown)
+    return text if len(shown) == len(names) else f"{text} and {len(names) - len(shown):,} more"
+
+
+def shortened(value: object, most: int = MOST_CHARACTERS, *, quoted: bool = True) -> str:
+    """The value as Python writes it (a text without quotes where not `quoted`), cut in the middle past `most` characters."""
+    # Of a text of megabytes both ends are enough; it need not be written out to be cut.
+    if isinstance(value, str) and len(value) > 2 * most:
+        value = value[:most] + value[-most:]
+    if isinstance(value, bytes) and len(value) > 2 * most:
+        value = value[:most] + value[-most:]
+    text = value if isinstance(value, str) and not quoted else repr(value)
+    return text if len(text) <= most else f"{text[: most - most // 3]}...{text[-(most // 3) + 3 :]}"

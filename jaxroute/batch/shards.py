@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,7 +46,8 @@ class ScoreConfig:
     checkpoint: Path
     """Folder that `jaxroute train` or `jaxroute demo` wrote."""
     prompts: Path
-    """.jsonl with a "prompt" each, .parquet with a column of that name, or .txt with a prompt per line."""
+    """.jsonl, .json (an array), .csv or .parquet with a "prompt" or chat "messages" each, an OpenAI batch file, or .txt with a
+    prompt per line."""
     output: Path
     """Folder of the shards. What a stopped run left there is kept, and the same command goes on from it."""
     format: Literal["parquet", "jsonl"] = "parquet"
@@ -123,7 +125,11 @@ def _shards(
             window.append(row)
             yield row.prompt
 
-    stream = estimate_stream(estimator, texts(), window=config.rows_per_shard, config=config.scoring, progress=bar.update)
+    # Each domain is asked for right after its prompt was read.
+    domains = (window[-1].domain for _ in repeat(None))
+    stream = estimate_stream(
+        estimator, texts(), domains=domains, window=config.rows_per_shard, config=config.scoring, progress=bar.update
+    )
     with _naming_rows(config.prompts, window):
         for scored in stream:
             yield start, list(window), scored

@@ -94,8 +94,8 @@ def main(config: Annotated[DemoConfig, tyro.conf.arg(name="")]) -> dict[str, flo
     curves = {
         "router": estimates,
         "oracle": test.quality,
-        "prompt length": find_router("prompt_length").fit(train_part).estimate(test.queries),
-        "random": find_router(f"random:seed={config.seed}").fit(train_part).estimate(test.queries),
+        "prompt length": find_router("prompt_length").fit(train_part).estimate(test.queries).quality,
+        "random": find_router(f"random:seed={config.seed}").fit(train_part).estimate(test.queries).quality,
     }
     curves = {
         name: cost_quality_curve(test, values, expected_cost_usd=cost, progress=f"curve of {name}")

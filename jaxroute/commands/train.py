@@ -36,8 +36,8 @@ class Train:
     path: Path | None = None
     """Where the source's files lie."""
     prices: Path | None = None
-    """JSON, {"model": {"input": 0.2, "output": 0.6}} in dollars per million tokens. Default: the source's own list; for a
-    table without one, an answer is taken to cost its model's mean."""
+    """JSON, {"model": {"input": 0.2, "output": 0.6}} in dollars per million tokens, or the lists of LiteLLM or RouterArena.
+    Default: the source's own list; for a table without one, an answer is taken to cost its model's mean."""
     router: str = "predictor"
     """Another router, as `jaxroute evaluate --router list` prints them, with its options as in knn:neighbours=5, or a .py file
     of your own. The options below are the predictor's."""
@@ -50,7 +50,7 @@ def main(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
         _train_router(config)
         return
     check_folder("output", config.output, ours=is_estimator)
-    table = chosen_table(config.table, config.source, config.path)
+    table = _table(config)
     check_trainable(table, config.config)
     state = config.output.with_name(config.output.name + "-state")
     prices = _prices(config, table)
@@ -76,7 +76,7 @@ def _train_router(config: Train) -> None:
     check_folder("output", config.output, ours=is_estimator)
     if kind.hindsight:
         raise RouterError(f"router={config.router!r} looks at the outcomes of what it answers: it can only be evaluated")
-    table = chosen_table(config.table, config.source, config.path)
+    table = _table(config)
     prices = _prices(config, table)
     print(table)
     trained = kind.fit(table, prices=prices)
@@ -85,9 +85,15 @@ def _train_router(config: Train) -> None:
     print(f"checkpoint written to {config.output}/")
 
 
+def _table(config: Train) -> RoutingTable:
+    """A price list also stands in for dollars that one's own table lacks, and is checked against those that it has."""
+    options = {"prices": config.prices} if config.table and config.prices else {}
+    return chosen_table(config.table, config.source, config.path, **options)
+
+
 def _prices(config: Train, table: RoutingTable) -> PriceList | None:
     """The list that was given, else the source's own; raises `TableError` naming the models that it has no price for."""
-    prices = load_prices(config.prices) if config.prices else _own_prices(config.source)
+    prices = load_prices(config.prices, table.models) if config.prices else _own_prices(config.source)
     if prices is not None:
         priced(prices, table.models)
     return prices

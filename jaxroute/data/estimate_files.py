@@ -9,22 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxroute.data.reading import Problems, numbers, read_frame, read_json, texts
-from jaxroute.errors import SourceError
+from jaxroute.data.reading import Problems, Sheet, names, numbers, read_json, read_sheet
+from jaxroute.data.rows import repeated
+from jaxroute.errors import SourceError, listed
 from jaxroute.storage.files import replacing
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 QUERY_ID = "query_id"
 SHARD = {"row", "cut"}
 """Columns of every shard that `jaxroute score` writes."""
-IDS = (QUERY_ID, "id")
+IDS = (QUERY_ID, "id", "custom_id")
 COST = "|cost_usd"
 MEANING = {"estimates": "estimated quality", "cost_usd": "dollars", "available": "True and False"}
 
@@ -59,7 +57,7 @@ def read_model_costs(path: Path, models: list[str]) -> Float[np.ndarray, " model
     about = _File(models, [], {"estimates": np.zeros((1, len(models)))})
     cost = _fitted(_read(path, "cost_usd"), "cost_usd", about, path)
     if not np.isfinite(cost).all():
-        raise SourceError(f"{path}: no number of dollars for {', '.join(np.array(models)[~np.isfinite(cost)])}")
+        raise SourceError(f"{path}: no number of dollars for {listed(np.array(models)[~np.isfinite(cost)])}")
     return cost
 
 
@@ -82,58 +80,62 @@ class _File:
 
 def _read(path: Path, part: str) -> _File:
     """`part` is what its numbers are, and their name in an .npz."""
-    import pandas as pd
-
     if path.suffix == ".npz":
         return _read_npz(path, part)
     if path.is_dir():
         return _read_shards(path, part)
     problems = Problems(path, f"a table of {MEANING[part]}, with a column per model")
     if path.suffix == ".json" and part == "cost_usd":
-        listed = read_json(path, problems)
-        if not isinstance(listed, dict) or not listed:
+        dollars = read_json(path, problems)
+        if not isinstance(dollars, dict) or not dollars:
             problems.add('it must hold {"model": dollars}')
             problems.stop()
-        frame = pd.DataFrame([listed], dtype=object)
+        sheet = Sheet(path, {model: [cell] for model, cell in dollars.items()}, [1])
     else:
-        frame = read_frame(path, problems)
-    if set(frame.columns) >= SHARD:
-        return _of_shards(frame, part, problems)
-    models = [str(name) for name in frame.columns if name != QUERY_ID]
+        sheet = read_sheet(path, problems)
+    if set(sheet.columns) >= SHARD:
+        return _of_shards(sheet, part, problems)
+    models = [name for name in sheet.columns if name != QUERY_ID]
     if not models:
         problems.add("it has no column for a model")
     lowest = None if part == "estimates" else 0.0
-    cells = [numbers(frame, model, problems, lowest=lowest, highest=1.0 if part == "available" else None) for model in models]
-    query_ids = texts(frame, QUERY_ID, problems) if QUERY_ID in frame.columns else []
+    cells = [numbers(sheet, model, problems, lowest=lowest, highest=1.0 if part == "available" else None) for model in models]
+    query_ids = names(sheet, QUERY_ID, problems) if QUERY_ID in sheet.columns else []
     problems.stop()
     return _checked(_File(models, query_ids, {part: np.stack(cells, axis=1)}), problems)
 
 
 def _read_shards(folder: Path, part: str) -> _File:
     """All shards of a folder that `jaxroute score` has finished."""
-    import pandas as pd
-
     problems = Problems(folder, "a folder that `jaxroute score` has finished: shard-*.parquet or .jsonl, and summary.json")
     paths = sorted(folder.glob("shard-*.*"))
     if not paths or not (folder / "summary.json").is_file():
         problems.add(f"it holds {len(paths)} shards and {'a' if (folder / 'summary.json').is_file() else 'no'} summary.json")
     problems.stop()
-    frame = pd.concat([read_frame(path, problems) for path in paths], ignore_index=True)
-    if not set(frame.columns) >= SHARD:
-        problems.add(f"its shards have no columns {', '.join(sorted(SHARD))}")
+    sheets = [read_sheet(path, problems) for path in paths]
+    if not all(set(sheet.columns) >= SHARD and set(sheet.columns) == set(sheets[0].columns) for sheet in sheets):
+        problems.add(f"its shards do not all have the columns {', '.join(sorted(SHARD))} and the same models")
     problems.stop()
-    return _of_shards(frame, part, problems)
+    columns = {name: _joined([sheet.columns[name] for sheet in sheets]) for name in sheets[0].columns}
+    return _of_shards(Sheet(folder, columns, range(len(columns["row"]))), part, problems)
 
 
-def _of_shards(frame: pd.DataFrame, part: str, problems: Problems) -> _File:
+def _joined(parts: list[Any]) -> Any:
+    """One column of several sheets: numbers as an array, other cells as a list."""
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    return [cell for part in parts for cell in part]
+
+
+def _of_shards(sheet: Sheet, part: str, problems: Problems) -> _File:
     """The columns of shards: ids, quality and expected dollars."""
-    names = [str(name) for name in frame.columns if name not in (*SHARD, *IDS)]
-    models = [name for name in names if not name.endswith(COST)]
-    quality = [numbers(frame, model, problems, lowest=None) for model in models]
-    cost = [numbers(frame, model + COST, problems) for model in models if model + COST in names]
+    stored = [name for name in sheet.columns if name not in (*SHARD, *IDS)]
+    models = [name for name in stored if not name.endswith(COST)]
+    quality = [numbers(sheet, model, problems, lowest=None) for model in models]
+    cost = [numbers(sheet, model + COST, problems) for model in models if model + COST in stored]
     # Ids of a file of prompts may repeat; its row numbers do not.
-    identity = next((name for name in IDS if name in frame.columns and frame[name].is_unique), "row")
-    query_ids = [str(one) for one in frame[identity]]
+    identity = next((name for name in IDS if name in sheet.columns and not repeated(sheet.columns[name])), "row")
+    query_ids = [str(one) for one in sheet.columns[identity]]
     arrays = {"estimates": np.stack(quality, axis=1)}
     if len(cost) == len(models) and not np.isnan(cost).all():
         arrays["cost_usd"] = np.stack(cost, axis=1)
@@ -154,7 +156,7 @@ def _read_npz(path: Path, part: str) -> _File:
         problems.stop()
         raise
     if unknown := sorted(set(arrays) - known):
-        problems.add(f"unknown arrays: {', '.join(unknown)} (known: {', '.join(sorted(known))})")
+        problems.add(f"unknown arrays: {listed(unknown)} (known: {listed(sorted(known))})")
     if part not in arrays:
         problems.add(f"missing array: {part}")
     problems.stop()
@@ -176,10 +178,9 @@ def _read_npz(path: Path, part: str) -> _File:
 
 
 def _checked(file: _File, problems: Problems) -> _File:
-    for name, listed in (("models", file.models), (QUERY_ID, file.query_ids)):
-        if len(set(listed)) < len(listed):
-            repeated = next(one for one in listed if listed.count(one) > 1)
-            problems.add(f"{name}: {repeated!r} stands there twice")
+    for name, given in (("models", file.models), (QUERY_ID, file.query_ids)):
+        if twice := repeated(given):
+            problems.add(f"{name} that appear twice: {listed(twice)}")
     queries = max(len(array) for array in file.arrays.values())
     if file.query_ids and len(file.query_ids) != queries:
         problems.add(f"{QUERY_ID} has {len(file.query_ids)} names for {queries} queries")
@@ -198,7 +199,7 @@ def _fitted(file: _File, part: str, first: _File, path: Path) -> np.ndarray:
     missing = [model for model in first.models if model not in file.models]
     unknown = [model for model in file.models if model not in first.models]
     if missing or unknown:
-        problems.add(f"missing models: {', '.join(missing) or 'none'}; unknown models: {', '.join(unknown) or 'none'}")
+        problems.add(f"missing models: {listed(missing) or 'none'}; unknown models: {listed(unknown) or 'none'}")
     if len(array) not in (1, queries):
         problems.add(f"it has {len(array)} rows, expected 1 or {queries}")
     problems.stop()
@@ -208,7 +209,7 @@ def _fitted(file: _File, part: str, first: _File, path: Path) -> np.ndarray:
     if file.query_ids and first.query_ids:
         places = {name: row for row, name in enumerate(file.query_ids)}
         if absent := [name for name in first.query_ids if name not in places]:
-            problems.add(f"missing queries: {', '.join(absent[:10])} ({len(absent)} in all)")
+            problems.add(f"missing queries: {listed(absent)}")
             problems.stop()
         array = array[[places[name] for name in first.query_ids]]
     return array

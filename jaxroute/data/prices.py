@@ -1,19 +1,33 @@
-"""Price lists: dollars per million tokens in, dollars per query out."""
+"""Price lists: dollars per million tokens in, dollars per query out; formats of their files, a check against known dollars."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from jaxroute.errors import TableError
+from jaxroute.errors import TableError, listed, shortened
 
 TOKENS_PER_PRICE = 1_000_000
+FORMATS = {
+    ("input", "output"): 1,
+    ("input_cost_per_token", "output_cost_per_token"): TOKENS_PER_PRICE,
+    ("input_token_price_per_million", "output_token_price_per_million"): 1,
+}
+"""The two fields of an entry, and what makes them dollars per million tokens."""
+MOST_WRONG = 12
+MOST_NEAR = 20
+LARGEST_DIFFERENCE = 2.0
+"""Powers of ten between tokens times prices and dollars that caching, hidden reasoning or discounts may explain."""
+MOST_TOKENS = 10_000_000
+"""No query is as long: ten times the longest context of current models."""
 
 
 @dataclass(frozen=True)
@@ -59,36 +73,108 @@ def flat_cost_usd(prices: PriceList, models: Iterable[str]) -> Float[np.ndarray,
 
 
 def priced(prices: PriceList, models: Iterable[str]) -> list[Price]:
-    """The price of every model, in order; raises `TableError` naming all models that have none."""
+    """The price of every model, in order; raises `TableError` naming the models that have none, and names near theirs."""
     models = list(models)
     missing = [model for model in models if model not in prices]
     if missing:
-        raise TableError(f"no price for {', '.join(missing)}; the list has: {', '.join(prices) or 'nothing'}")
+        near = dict.fromkeys(name for model in missing[:MOST_NEAR] for name in difflib.get_close_matches(model, prices, 2))
+        named_near = bool(near) and len(prices) > MOST_NEAR
+        others = f"near them are {listed(near)}" if named_near else f"the list has: {listed(prices) or 'nothing'}"
+        raise TableError(f"no price for {listed(missing)}; {others}")
     return [prices[model] for model in models]
 
 
-def load_prices(path: Path) -> dict[str, Price]:
-    """Read `{"model": {"input": 0.2, "output": 0.6}, ...}`, dollars per million tokens; lists all that is wrong."""
+def load_prices(path: Path, models: Iterable[str] | None = None) -> dict[str, Price]:
+    """A price list from JSON: `{"model": ENTRY, ...}`, where an entry is one of
+
+        {"input": 0.2, "output": 0.6}                                                         dollars per million tokens
+        {"input_cost_per_token": 2e-7, "output_cost_per_token": 6e-7, ...}                    LiteLLM's list, dollars per token
+        {"input_token_price_per_million": 0.2, "output_token_price_per_million": 0.6, ...}    RouterArena's list
+
+    With `models` only these are read, and wrong entries of others do not matter; they must all be there. Raises `TableError`
+    naming everything that is wrong.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise TableError(f"{path} cannot be read as a price list: {error}") from error
+        raise TableError(f"{path} cannot be read as a price list: {shortened(str(error), 300, quoted=False)}") from error
     if not isinstance(content, dict) or not content:
         raise TableError(f'{path} is not a price list: expected {{"model": {{"input": 0.2, "output": 0.6}}, ...}}')
+    if models is not None:
+        wanted = list(dict.fromkeys(models))
+        try:
+            # The values are looked at below: here only the names matter.
+            priced(content, wanted)
+        except TableError as error:
+            raise TableError(f"{path}: {error}") from error
+        content = {model: content[model] for model in wanted}
     prices, problems = {}, []
     for model, entry in content.items():
-        if not isinstance(entry, dict) or set(entry) != {"input", "output"}:
-            problems.append(f"{model}: {entry!r} needs exactly input and output")
-        elif any(isinstance(number, bool) or not isinstance(number, int | float) for number in entry.values()):
-            problems.append(f"{model}: {entry!r} must hold numbers")
-        else:
-            try:
-                prices[model] = Price(**entry)
-            except (TableError, OverflowError) as error:
-                problems.append(f"{model}: {error}")
+        try:
+            prices[model] = _price(entry)
+        except (TableError, OverflowError) as error:
+            problems.append(f"{shortened(model, quoted=False)}: {error}")
     if problems:
-        raise TableError(f"{path}: " + "; ".join(problems))
+        more = f"; and {len(problems) - MOST_WRONG:,} more" if len(problems) > MOST_WRONG else ""
+        raise TableError(f"{path}: {'; '.join(problems[:MOST_WRONG])}{more}")
     return prices
+
+
+def _price(entry: object) -> Price:
+    """One entry, in any of the formats; further fields of a foreign format do not matter."""
+    if not isinstance(entry, dict):
+        raise TableError(f"{shortened(entry)} needs exactly input and output, dollars per million tokens")
+    for (first, second), scale in FORMATS.items():
+        if first not in entry or second not in entry or (first == "input" and len(entry) > 2):
+            continue
+        numbers = [entry[first], entry[second]]
+        if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
+            raise TableError(f"{shortened(entry)} must hold numbers")
+        # In decimals, so that 2e-07 dollars per token are 0.2 per million and not 0.19999999999999998.
+        return Price(*(float(Decimal(repr(number)) * scale) if scale > 1 else number for number in numbers))
+    raise TableError(f"{shortened(entry)} needs exactly input and output, dollars per million tokens")
+
+
+def check_against_dollars(
+    prices: PriceList,
+    models: Iterable[str],
+    cost_usd: Float[np.ndarray, " models"],
+    input_tokens: Float[np.ndarray, " models"] | None = None,
+    output_tokens: Float[np.ndarray, " models"] | None = None,
+) -> None:
+    """Raise `TableError` where prices contradict known dollars by powers of ten, as prices per token do.
+
+    All arrays are means per query and model, NaN where unknown; `cost_usd` in dollars. Without tokens, prices are wrong when
+    the median model would have to take more than MOST_TOKENS per query, or less than one, to cost what it did.
+    """
+    models, cost = list(models), np.asarray(cost_usd, np.float64)
+    chosen = priced(prices, models)
+    counted = input_tokens is not None and output_tokens is not None
+    if counted:
+        expected = token_cost_usd(prices, models, np.asarray(input_tokens)[None], np.asarray(output_tokens)[None])[0]
+    else:
+        expected = np.array([price.mean for price in chosen])
+    known = np.isfinite(cost) & np.isfinite(expected) & (cost > 0) & (expected > 0)
+    if not known.any():
+        return
+    ratio = np.where(known, expected, 1.0) / np.where(known, cost, 1.0)
+    # Half of the models decide: one model may have a price of its own that is wrong, or a discount.
+    where = int(np.flatnonzero(known)[np.argsort(ratio[known])[known.sum() // 2]])
+    low, high = (10.0**-LARGEST_DIFFERENCE, 10.0**LARGEST_DIFFERENCE) if counted else (TOKENS_PER_PRICE / MOST_TOKENS, 1e6)
+    if low <= ratio[where] <= high:
+        return
+    if counted:
+        reason = f"the tokens of a query give {expected[where]:.3g} dollars, and it cost {cost[where]:.3g}"
+    else:
+        reason = f"a query that cost {cost[where]:.3g} dollars would have had {TOKENS_PER_PRICE / ratio[where]:,.3g} tokens"
+    power = 3 * round(math.log10(ratio[where]) / 3) if counted else 0
+    likely = {-6: "they look like dollars per token", -3: "they look like dollars per thousand tokens"}
+    unsure = "they may be dollars per token" if ratio[where] < low else "they are too high by powers of ten"
+    at = f"at {chosen[where].input:g} and {chosen[where].output:g} dollars per million input and output tokens"
+    raise TableError(
+        f"the prices contradict the known dollars of {models[where]!r}: {at}, {reason}; {likely.get(power, unsure)}: "
+        "give dollars per million tokens"
+    )
 
 
 def price_entries(prices: PriceList) -> dict[str, dict[str, float]]:

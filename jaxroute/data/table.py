@@ -7,12 +7,17 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
+from jaxroute.data.messages import is_text
+from jaxroute.data.prices import PriceList, check_against_dollars
+from jaxroute.data.rows import repeated
 from jaxroute.data.table_files import OPTIONAL, PER_MODEL, read_outcomes, table_problems, write_outcomes
-from jaxroute.errors import TableError
+from jaxroute.data.table_options import TableOptions
+from jaxroute.errors import TableError, listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +62,9 @@ class RoutingTable:
             if len(values) != count
         ]
         if len(set(self.models)) != width:
-            problems.append(f"models must be distinct: {', '.join(_repeated(self.models))} stand twice")
+            problems.append(f"models must be distinct: {listed(repeated(self.models))} appear twice")
         if len(set(self.query_ids)) != len(self.query_ids):
-            problems.append(f"query_ids must be distinct: {', '.join(_repeated(self.query_ids)[:5])} stand twice")
+            problems.append(f"query_ids must be distinct: {listed(repeated(self.query_ids))} appear twice")
         for name in ("quality", "cost_usd", *OPTIONAL):
             value = getattr(self, name)
             if value is not None and value.shape != (count, width):
@@ -103,7 +108,7 @@ class RoutingTable:
         chosen = self.models if models is None else list(models)
         unknown = [model for model in chosen if model not in self.models]
         if unknown:
-            raise TableError(f"unknown model {', '.join(unknown)}; this table has: {', '.join(self.models)}")
+            raise TableError(f"unknown model {listed(unknown)}; this table has: {listed(self.models)}")
         columns = np.array([self.models.index(model) for model in chosen], int)
         cells = {
             name: getattr(self, name)[np.ix_(rows, columns)]
@@ -146,6 +151,12 @@ class RoutingTable:
         known = [column[~np.isnan(column)] for column in run.T]
         return all(not len(column) or column.min() == column.max() for column in known)
 
+    def check_prices(self, prices: PriceList) -> None:
+        """Raise `TableError` where `prices`, dollars per million tokens, contradict the table's dollars by powers of ten."""
+        run = ~np.isnan(self.quality)
+        tokens = [_means(run, part) for part in (self.input_tokens, self.output_tokens) if part is not None]
+        check_against_dollars(prices, self.models, _means(run, self.cost_usd), *(tokens if len(tokens) == 2 else ()))
+
     def save(self, path: Path | str) -> None:
         """Write as Parquet, CSV or JSON lines (by suffix), in the wide schema that `load_source("table", path)` reads."""
         columns: dict[str, list | np.ndarray] = {"query_id": self.query_ids, "domain": self.domains, "prompt": self.prompts}
@@ -156,11 +167,22 @@ class RoutingTable:
         write_outcomes(Path(path), columns)
 
     @staticmethod
-    def load(path: Path | str) -> RoutingTable:
-        """Read what `save` wrote, or anyone's file in the same schema."""
-        columns = read_outcomes(Path(path))
+    def load(
+        path: Path | str,
+        *,
+        scale: float = 1.0,
+        clip: bool = False,
+        repeats: Literal["refuse", "mean"] = "refuse",
+        prices: PriceList | Path | str | None = None,
+    ) -> RoutingTable:
+        """Read what `save` wrote, or anyone's file in the same schema; options as in `TableOptions`. Raises `SourceError`."""
+        options = TableOptions(scale=scale, clip=clip, repeats=repeats, prices=prices)
+        columns = read_outcomes(Path(path), options)
         try:
-            return RoutingTable(**columns)
+            table = RoutingTable(**columns)
+            if options.prices is not None:
+                table.check_prices(dict(zip(table.models, options.prices_of(table.models) or [])))
+            return table
         except TableError as error:
             problems = table_problems(Path(path))
             problems.add(str(error))
@@ -212,7 +234,7 @@ def join(left: RoutingTable, right: RoutingTable, *, key: Callable[[str], str] |
     key = key or text_key
     shared = sorted(set(left.models) & set(right.models))
     if shared:
-        raise TableError(f"both tables have the models {', '.join(shared)}; select one side's first")
+        raise TableError(f"both tables have the models {listed(shared)}; select one side's first")
     ours, theirs = _first_rows(left, key), _first_rows(right, key)
     texts = [text for text in ours.rows if text in theirs.rows]
     if not texts:
@@ -246,15 +268,6 @@ def join(left: RoutingTable, right: RoutingTable, *, key: Callable[[str], str] |
 def text_key(text: str) -> str:
     """The text without case, white space and a trailing `Answer:`."""
     return re.sub(r"\s+", "", text.casefold()).removesuffix("answer:")
-
-
-def is_text(prompt: str) -> bool:
-    """Whether it can be written as UTF-8; half of a surrogate pair, as from a cut emoji, cannot."""
-    try:
-        prompt.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def stratified_order(
@@ -296,6 +309,8 @@ def _first_rows(table: RoutingTable, key: Callable[[str], str]) -> _FirstRows:
     return _FirstRows(rows, conflicting, repeats)
 
 
-def _repeated(names: Sequence[str]) -> list[str]:
-    seen: set[str] = set()
-    return sorted({name for name in names if name in seen or seen.add(name)})
+def _means(run: np.ndarray, cells: Float[np.ndarray, "queries models"]) -> Float[np.ndarray, " models"]:
+    """Every model's mean over the runs whose number is known; NaN where there is none."""
+    known = run & ~np.isnan(cells)
+    count = known.sum(axis=0)
+    return np.divide(np.where(known, cells, 0.0).sum(axis=0), count, out=np.full(len(count), np.nan), where=count > 0)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int
 from tokenizers import Tokenizer
 
-from jaxroute.data.table import is_text
+from jaxroute.data.messages import is_text
 from jaxroute.encoders.networks.build import EncoderConfig, EncoderNetwork
 from jaxroute.encoders.networks.configuration import read_config
 from jaxroute.encoders.weights.gguf import convert_gguf

@@ -172,7 +172,9 @@ class CostModel:
 
 
 def table_pricing(table: RoutingTable, prices: PriceList | None) -> Pricing:
-    """What the outcomes of `table`, with a price list or without, say about costs."""
+    """What the outcomes of `table`, with a price list or without, say about costs; `TableError` where the two contradict."""
+    if prices is not None:
+        table.check_prices(prices)
     run = ~np.isnan(table.quality)
     tokens = None
     if table.output_tokens is not None and (np.isfinite(table.output_tokens) & run).any(axis=0).all():

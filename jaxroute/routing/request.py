@@ -12,7 +12,7 @@ import tyro
 from jaxtyping import Bool, Int
 from tyro.constructors import PrimitiveConstructorSpec
 
-from jaxroute.data.prices import PriceList, load_prices
+from jaxroute.data.prices import PriceList, load_prices, priced
 from jaxroute.errors import TableError
 
 
@@ -37,9 +37,9 @@ CAPACITY = PrimitiveConstructorSpec[Any](
 PRICES = PrimitiveConstructorSpec[Any](
     nargs=1,
     metavar="FILE",
-    instance_from_str=lambda given: load_prices(Path(given[0])),
-    is_instance=lambda value: value is None or isinstance(value, Mapping),
-    str_from_instance=lambda value: ["None"],
+    instance_from_str=lambda given: Path(given[0]),
+    is_instance=lambda value: value is None or isinstance(value, Mapping | Path),
+    str_from_instance=lambda value: [str(value)],
 )
 
 
@@ -61,8 +61,9 @@ class RouteRequest:
     """MODEL=COUNT for every model that takes only so many prompts; others take all."""
     allow_unanswered: bool = False
     """Leave prompts without an answer (-1, on files null) where the budget or the capacities do not reach."""
-    prices: Annotated[PriceList | None, PRICES] = None
-    """A price list in place of the checkpoint's, dollars per million tokens; it must name every model that is asked."""
+    prices: Annotated[PriceList | Path | None, PRICES] = None
+    """A price list, or its file, in place of the checkpoint's, dollars per million tokens; it must name every model that is
+    asked."""
     output_tokens: float | None = None
     """Expected tokens of an answer, of every model and to every prompt; default: what training learnt of them."""
     available: Annotated[Bool[np.ndarray, "queries models"] | None, tyro.conf.Suppress] = None
@@ -83,6 +84,14 @@ class RouteRequest:
             problems.append(f"output_tokens={self.output_tokens} must be >= 0")
         if problems:
             raise TableError("; ".join(problems))
+
+    def price_list(self, models: Sequence[str]) -> PriceList | None:
+        """The prices of these models; raises `TableError` naming those that have none."""
+        if isinstance(self.prices, Path):
+            return load_prices(self.prices, models)
+        if self.prices is not None:
+            priced(self.prices, models)
+        return self.prices
 
     def limits(self, models: Sequence[str], queries: int) -> dict[str, Any]:
         """The keyword arguments of `Problem` that are not about money; raises `TableError` for an unknown model."""

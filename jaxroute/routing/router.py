@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxroute.data.estimates import Estimates, Estimator, as_queries, check_models
-from jaxroute.data.prices import priced
 from jaxroute.data.table import Queries
 from jaxroute.encoders import check_prompts
 from jaxroute.errors import TableError
@@ -74,9 +73,7 @@ class Router:
     def _estimator(self, models: list[str], request: RouteRequest) -> Estimator:
         if request.prices is None and request.output_tokens is None:
             return self.estimator
-        if request.prices is not None:
-            priced(request.prices, models)
-        return self.estimator.priced(request.prices, output_tokens=request.output_tokens)
+        return self.estimator.priced(request.price_list(models), output_tokens=request.output_tokens)
 
 
 @dataclass(frozen=True)

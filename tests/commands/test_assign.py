@@ -192,7 +192,7 @@ def test_wrong_files_are_told_apart(tmp_path: Path, estimates: np.ndarray):
     table(np.ones((30, 3)), query_id=[f"p{row}" for row in range(30)]).to_csv(tmp_path / "others.csv", index=False)
     assert "missing queries: q0, q1" in refused("e.csv", "others.csv")
     table(estimates, query_id=["same"] * 30).to_csv(tmp_path / "twice.csv", index=False)
-    assert "query_id: 'same' stands there twice" in refused("twice.csv", "c.csv")
+    assert "query_id that appear twice: same" in refused("twice.csv", "c.csv")
     (tmp_path / "words.csv").write_text("small,large\n0.5,good\n")
     assert "'good' is not a number" in refused("words.csv", "c.csv")
     np.savez(tmp_path / "odd.npz", estimates=estimates, prices=np.ones(3))

@@ -152,7 +152,13 @@ def test_bad_input_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("", "holds no prompt"), ('{"prompt": "fine"}\n{"text": "no"}\nnot json\n{"prompt": ""}\n', "wrong: line 2, 3, 4")],
+    [
+        ("", "holds no prompt"),
+        (
+            '{"prompt": "fine"}\n{"text": "no"}\nnot json\n{"prompt": ""}\n',
+            "3 of 4 rows [^$]*line 2: has no prompt[^$]*line 3: is not JSON[^$]*line 4: prompt is empty",
+        ),
+    ],
 )
 def test_prompt_files_that_are_wrong_name_their_lines(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "prompts.jsonl"

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxroute import RoutingTable, TableError
-from jaxroute.data.prices import ROUTOO_TABLE_1, Price, flat_cost_usd, load_prices, price_entries, token_cost_usd
+from jaxroute.data.prices import (
+    ROUTOO_TABLE_1,
+    Price,
+    check_against_dollars,
+    flat_cost_usd,
+    load_prices,
+    price_entries,
+    token_cost_usd,
+)
 from jaxroute.predictor.pricing import DEFAULT_OUTPUT_TOKENS, Pricing, table_pricing
 
 PRICES = {"small": Price(input=2.0, output=6.0), "large": Price(input=10.0, output=30.0)}
@@ -215,3 +223,89 @@ def test_a_table_takes_its_models_from_a_longer_price_list():
     assert pricing.prices == PRICES
     with pytest.raises(TableError, match="no price for large"):
         table_pricing(table(), {"small": PRICES["small"]})
+
+
+# --- lists of other formats, and of any length ---
+
+
+def foreign(kind: str, price: Price) -> dict:
+    """A price as LiteLLM's and RouterArena's lists have it, with fields that do not matter."""
+    if kind == "litellm":
+        per_token = {"input_cost_per_token": price.input / 1e6, "output_cost_per_token": price.output / 1e6}
+        return per_token | {"max_tokens": 4096, "mode": "chat", "cache_read_input_token_cost": 1e-6}
+    return {"input_token_price_per_million": price.input, "output_token_price_per_million": price.output, "note": "list"}
+
+
+@pytest.mark.parametrize("kind", ["litellm", "routerarena"])
+def test_lists_of_other_formats_are_read(tmp_path: Path, kind: str):
+    """Per token or per million, the same prices, to the last digit: 2e-07 dollars per token are 0.2 per million."""
+    prices = PRICES | {"odd": Price(0.2, 0.6), "odder": Price(0.15, 0.075)}
+    file = tmp_path / "prices.json"
+    file.write_text(json.dumps({model: foreign(kind, price) for model, price in prices.items()}))
+    assert load_prices(file) == prices
+
+
+def test_only_the_models_at_hand_matter(tmp_path: Path):
+    """A public list has thousands of entries, many without a price per token; they are nobody's mistake."""
+    others = {f"embedding-{number}": {"input_cost_per_token": 1e-7, "mode": "embedding"} for number in range(4_878)}
+    file = tmp_path / "prices.json"
+    file.write_text(json.dumps(others | {"small": foreign("litellm", PRICES["small"]), "large": {"input": "free"}}))
+    assert load_prices(file, ["small"]) == {"small": PRICES["small"]}
+    with pytest.raises(TableError, match=r"large: .*'free'"):
+        load_prices(file, ["small", "large"])
+    with pytest.raises(TableError, match="no price for smal; near them are small"):
+        load_prices(file, ["smal"])
+
+
+def test_a_message_about_thousands_of_entries_is_short(tmp_path: Path):
+    file = tmp_path / "prices.json"
+    file.write_text(json.dumps({f"model-{number}": {"wrong": "x" * 500} for number in range(4_878)}))
+    message = refusal(file)
+    assert "model-0: " in message and "and 4,866 more" in message
+    assert len(message) < 4_000
+    with pytest.raises(TableError) as caught:
+        flat_cost_usd({f"model-{number}": Price(1, 1) for number in range(4_878)}, [f"other-{number}" for number in range(900)])
+    assert len(str(caught.value)) < 1_000
+
+
+def test_the_published_list_of_routerarena_is_read(data: Path):
+    prices = load_prices(data / "routerarena" / "cost.json", ["gpt-4", "gpt-4.1-mini"])
+    assert prices["gpt-4"] == Price(10.0, 30.0) and prices["gpt-4.1-mini"].input == 0.4
+
+
+# --- prices against known dollars ---
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [(1e-6, "look like dollars per token"), (1e-3, "dollars per thousand tokens"), (1e6, "too high by powers of ten")],
+)
+def test_prices_that_are_off_by_powers_of_ten_contradict_the_dollars(factor: float, said: str):
+    tokens = np.array([1000.0, 800.0]), np.array([500.0, 300.0])
+    cost = token_cost_usd(PRICES, PRICES, tokens[0][None], tokens[1][None])[0]
+    wrong = {name: Price(price.input * factor, price.output * factor) for name, price in PRICES.items()}
+    check_against_dollars(PRICES, list(PRICES), cost, *tokens)
+    with pytest.raises(TableError, match=f"contradict the known dollars .*{said}.*give dollars per million tokens"):
+        check_against_dollars(wrong, list(wrong), cost, *tokens)
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(tokens=st.floats(1, 5e6), factor=st.sampled_from([0.05, 1, 20]), counted=st.booleans())
+def test_prices_that_are_right_never_contradict_the_dollars(tokens: float, factor: float, counted: bool):
+    """Answers from one token to millions, a discount or hidden reasoning of a factor of 20."""
+    counts = np.full(2, tokens), np.full(2, tokens)
+    cost = factor * token_cost_usd(PRICES, PRICES, counts[0][None], counts[1][None])[0]
+    if counted or 0.5 <= cost[0] / (PRICES["small"].mean / 1e6) <= 1e7:
+        check_against_dollars(PRICES, list(PRICES), cost, *(counts if counted else ()))
+
+
+def test_free_models_and_unknown_costs_contradict_nothing():
+    free = {"small": Price(0, 0), "large": Price(10, 30)}
+    check_against_dollars(free, ["small", "large"], np.array([0.5, np.nan]))
+    check_against_dollars(PRICES, ["small", "large"], np.array([0.0, 0.002]))
+
+
+def test_training_with_prices_per_token_is_refused():
+    """The table's own dollars say so, before anything is fitted."""
+    with pytest.raises(TableError, match="contradict the known dollars"):
+        table_pricing(table(), {name: Price(price.input * 1e-6, price.output * 1e-6) for name, price in PRICES.items()})

@@ -90,7 +90,7 @@ def test_everything_misshapen_is_told_in_one_message():
             output_tokens=np.ones((3, 5)),
         )
     message = str(caught.value)
-    for named in ("small stand twice", "q2 stand twice", "domains has 1", "quality has shape (2, 2)", "(3, 5)"):
+    for named in ("small appear twice", "q2 appear twice", "domains has 1", "quality has shape (2, 2)", "(3, 5)"):
         assert named in message
 
 
@@ -110,7 +110,7 @@ def test_a_repeated_model_does_not_hide_a_wrong_quality():
     """Both problems stand in the same message, since a person mends a file once."""
     with pytest.raises(TableError) as caught:
         small_table(models=["small", "small"], quality=np.full((3, 2), 2.0))
-    assert "small stand twice" in str(caught.value)
+    assert "small appear twice" in str(caught.value)
     assert "quality" in str(caught.value)
 
 

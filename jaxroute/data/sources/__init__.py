@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxroute.data.sources.paretobandit import load_paretobandit
 from jaxroute.data.sources.routellm import load_gsm8k, load_mmlu
 from jaxroute.data.sources.routerbench import load_routerbench
 from jaxroute.data.sources.routerdc import load_routerdc
@@ -51,6 +52,12 @@ SOURCES: dict[str, Source] = {
         path="one .csv, .parquet or .pkl of the wide frame",
         load=load_routerbench,
     ),
+    "paretobandit": Source(
+        holds="four current models, Llama 3.1 8B to Gemini 2.5 Pro, graded by a judge, with true dollars, on nine benchmarks",
+        origin="github.com/ParetoBandit/ParetoBandit, data_collection/rewards (Apache-2.0)",
+        path="val_k4.jsonl (1,766 prompts, to learn from) or test_k4.jsonl (1,793, to judge with)",
+        load=load_paretobandit,
+    ),
     "simulated": Source(
         holds="ten invented models on templated questions of 13 domains: a simulation, made on the spot",
         origin="jaxroute.data.sources.simulated; options queries=1500, seed=0",
@@ -60,7 +67,7 @@ SOURCES: dict[str, Source] = {
     "table": Source(
         holds="your own outcomes",
         origin="you",
-        path="a .csv, .jsonl or .parquet file in the schema below",
+        path="a .csv, .jsonl, .json or .parquet file in the schema below",
         load=RoutingTable.load,
     ),
 }
@@ -78,13 +85,16 @@ def load_source(name: str, path: Path | str | None = None, **options: Any) -> Ro
     return SOURCES[name].load(Path(path) if path is not None else None, **options)
 
 
-def chosen_table(table: Path | None, source: str | None, path: Path | None) -> RoutingTable:
-    """What a command's --table names, or its --source with --path. Raises `SourceError` where it is not one of the two."""
+def chosen_table(table: Path | None, source: str | None, path: Path | None, **options: Any) -> RoutingTable:
+    """What a command's --table names, or its --source with --path; `options` go to the loader.
+
+    Raises `SourceError` where it is not one of the two.
+    """
     if (table is None) == (source is None):
         raise SourceError("give either --table FILE with your own outcomes, or --source NAME with --path")
     if table and path:
         raise SourceError(f"path={str(path)!r} goes with --source; --table names its file itself")
-    return load_source(source, path) if source else load_source("table", table)
+    return load_source(source, path, **options) if source else load_source("table", table, **options)
 
 
 __all__ = ["SCHEMA", "SOURCES", "Source", "chosen_table", "load_source"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxroute.data.prices import FLAT_COST_NOTE, ROUTOO_TABLE_1, PriceList, flat_cost_usd
-from jaxroute.data.reading import Problems, columns_match, numbers, read_frame, texts
+from jaxroute.data.reading import Problems, columns_match, numbers, prompts, read_sheet, texts
 from jaxroute.data.table import RoutingTable
 from jaxroute.errors import SourceError
 
@@ -27,24 +27,24 @@ def load_mmlu(path: Path, *, prices: PriceList = ROUTOO_TABLE_1, decontaminate: 
     if len(files) != SUBJECTS:
         problems.add(f"{path / 'responses'} holds {len(files)} files mmlu_<subject>.csv, expected {SUBJECTS}")
     leaked = _leaked(path, problems) if decontaminate else set()
-    prompts: list[str] = []
+    found: list[str] = []
     domains: list[str] = []
     qualities: list[np.ndarray] = []
     for file in files:
         inner = Problems(file, "RouteLLM's MMLU responses")
         try:
-            frame = read_frame(file, inner)
-            columns_match(frame, inner, required=["prompt", *MODELS], optional=[])
+            sheet = read_sheet(file, inner)
+            columns_match(sheet, inner, required=["prompt", *MODELS], optional=[])
             inner.stop()
-            prompts += texts(frame, "prompt", inner)
-            domains += [file.stem.removeprefix("mmlu_")] * len(frame)
-            qualities.append(np.stack([numbers(frame, model, inner, highest=1.0) for model in MODELS], axis=1))
+            found += prompts(sheet, inner)
+            domains += [file.stem.removeprefix("mmlu_")] * len(sheet)
+            qualities.append(np.stack([numbers(sheet, model, inner, highest=1.0) for model in MODELS], axis=1))
         except SourceError:
             pass  # told with what is wrong in the other files
         problems.found += [f"{file.name}: {problem}" for problem in inner.found]
     problems.stop()
     table = RoutingTable(
-        prompts=prompts,
+        prompts=found,
         models=MODELS,
         quality=np.concatenate(qualities),
         cost_usd=flat_cost_usd(prices, MODELS),
@@ -52,33 +52,33 @@ def load_mmlu(path: Path, *, prices: PriceList = ROUTOO_TABLE_1, decontaminate: 
         domains=domains,
         name="RouteLLM MMLU",
     )
-    return table.select([row for row, prompt in enumerate(prompts) if prompt not in leaked]) if leaked else table
+    return table.select([row for row, prompt in enumerate(found) if prompt not in leaked]) if leaked else table
 
 
 def load_gsm8k(path: Path, *, prices: PriceList = ROUTOO_TABLE_1, decontaminate: bool = False) -> RoutingTable:
     """`path` is the folder with `gsm8k_responses.csv`; answers are kept as responses, costs are as for MMLU."""
     file = path / "gsm8k_responses.csv"
     problems = Problems(file, "RouteLLM's GSM8K responses")
-    frame = read_frame(file, problems)
+    sheet = read_sheet(file, problems)
     answers = [f"{model}_response" for model in MODELS]
-    columns_match(frame, problems, required=["prompt", *MODELS, *answers], optional=[])
+    columns_match(sheet, problems, required=["prompt", *MODELS, *answers], optional=[])
     leaked = _leaked(path, problems) if decontaminate else set()
     problems.stop()
-    prompts = texts(frame, "prompt", problems)
-    quality = np.stack([numbers(frame, model, problems, highest=1.0) for model in MODELS], axis=1)
-    response = np.array([texts(frame, column, problems, allow_empty=True) for column in answers], dtype=object).T
+    found = prompts(sheet, problems)
+    quality = np.stack([numbers(sheet, model, problems, highest=1.0) for model in MODELS], axis=1)
+    response = np.array([texts(sheet, column, problems, allow_empty=True) for column in answers], dtype=object).T
     problems.stop()
     table = RoutingTable(
-        prompts=prompts,
+        prompts=found,
         models=MODELS,
         quality=quality,
         cost_usd=flat_cost_usd(prices, MODELS),
         note=FLAT_COST_NOTE,
-        domains=["gsm8k"] * len(prompts),
+        domains=["gsm8k"] * len(found),
         response=response,
         name="RouteLLM GSM8K",
     )
-    return table.select([row for row, prompt in enumerate(prompts) if prompt not in leaked]) if leaked else table
+    return table.select([row for row, prompt in enumerate(found) if prompt not in leaked]) if leaked else table
 
 
 def _leaked(path: Path, problems: Problems) -> set[str]:

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from jaxroute.data.reading import Problems, columns_match, numbers, read_frame, texts
+from jaxroute.data.messages import prompt_text
+from jaxroute.data.reading import Problems, Sheet, as_text, columns_match, names, numbers, read_sheet, such_cells, texts
 from jaxroute.data.table import RoutingTable
+from jaxroute.errors import PromptError, listed, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COST, RESPONSE = "|total_cost", "|model_response"
 REQUIRED = ["sample_id", "prompt", "eval_name"]
-# An unnamed or "Unnamed: 0" first column is the index that pandas writes into a CSV.
-IGNORED = ["", "Unnamed: 0", "oracle_model_to_route_to"]
+IGNORED = ["oracle_model_to_route_to", "cluster_id"]
+"""RouterDC's parts add the clusters that its own training uses."""
 
 # Everything that a pickled frame of texts and floats is made of; a name outside this list is refused, never imported.
 ALLOWED_GLOBALS = {
@@ -49,26 +51,28 @@ def load_routerbench(path: Path) -> RoutingTable:
     An empty cell is a model that was not run on that query. Raises `SourceError` listing everything that is wrong.
     """
     problems = Problems(path, "RouterBench's wide frame")
-    frame = _read_pickle(path, problems) if path.suffix in (".pkl", ".pickle") else read_frame(path, problems)
-    columns = [str(name) for name in frame.columns]
+    pickled = path.suffix in (".pkl", ".pickle")
+    sheet = Sheet.of_frame(path, _read_pickle(path, problems)) if pickled else read_sheet(path, problems)
+    columns = list(sheet.columns)
     models = [name.removesuffix(COST) for name in columns if name.endswith(COST)]
     if not models:
         problems.add(f"no column ends in {COST!r}: it names no model")
     optional = [*IGNORED, *(f"{model}{RESPONSE}" for model in models)]
-    columns_match(frame, problems, required=[*REQUIRED, *models], optional=[*optional, *(m + COST for m in models)])
+    columns_match(sheet, problems, required=[*REQUIRED, *models], optional=[*optional, *(m + COST for m in models)])
     problems.stop()
-    prompts = [_prompt(cell, row, problems) for row, cell in enumerate(frame["prompt"], start=1)]
-    quality = np.stack([numbers(frame, model, problems, highest=1.0) for model in models], axis=1)
-    cost = np.stack([numbers(frame, model + COST, problems) for model in models], axis=1)
+    prompts = [_prompt(cell, sheet.cell(row, "prompt"), problems) for row, cell in enumerate(sheet.columns["prompt"])]
+    quality = np.stack([numbers(sheet, model, problems, highest=1.0) for model in models], axis=1)
+    cost = np.stack([numbers(sheet, model + COST, problems) for model in models], axis=1)
     unpaid = np.isnan(cost) & ~np.isnan(quality)
     if unpaid.any():
         row, column = np.argwhere(unpaid)[0]
-        problems.add(f"row {row + 1}: {models[column]!r} was run but has no cost ({unpaid.sum()} such cells)")
+        where = sheet.cell(row, models[column] + COST)
+        problems.add(f"{where} is empty, and {models[column]!r} was run: it has no cost ({such_cells(int(unpaid.sum()))})")
     response = None
     if all(f"{model}{RESPONSE}" in columns for model in models):
-        response = [texts(frame, f"{model}{RESPONSE}", problems, allow_empty=True) for model in models]
-    query_ids = _distinct(texts(frame, "sample_id", problems))
-    domains = texts(frame, "eval_name", problems)
+        response = [texts(sheet, f"{model}{RESPONSE}", problems, allow_empty=True) for model in models]
+    query_ids = _distinct(names(sheet, "sample_id", problems))
+    domains = texts(sheet, "eval_name", problems)
     problems.stop()
     return RoutingTable(
         prompts=prompts,
@@ -82,8 +86,10 @@ def load_routerbench(path: Path) -> RoutingTable:
     )
 
 
-def _prompt(cell: object, row: int, problems: Problems) -> str:
+def _prompt(cell: object, where: str, problems: Problems) -> str:
     """The prompt is stored as (the text of) a list of one text; a few rows hold two, which then stand one after the other."""
+    if isinstance(cell, bytes):
+        cell = as_text(cell) or cell
     if isinstance(cell, str) and cell.startswith("["):
         try:
             cell = ast.literal_eval(cell)
@@ -91,19 +97,22 @@ def _prompt(cell: object, row: int, problems: Problems) -> str:
             pass
     if isinstance(cell, np.ndarray):
         cell = cell.tolist()
-    if isinstance(cell, list) and all(isinstance(text, str) for text in cell):
-        cell = "\n\n".join(dict.fromkeys(cell))
-    if not isinstance(cell, str) or not cell.strip():
-        problems.add(f"row {row}: the prompt {str(cell)[:60]!r} is not a text or a list of texts")
+    try:
+        if not isinstance(cell, list):
+            return prompt_text(cell)
+        if all(isinstance(text, str) for text in cell):
+            return prompt_text("\n\n".join(dict.fromkeys(cell)))
+        raise PromptError(f"is not a list of texts: {shortened(cell)}")
+    except PromptError as error:
+        problems.add(f"{where} {error}")
         return ""
-    return cell
 
 
-def _distinct(names: list[str]) -> list[str]:
+def _distinct(ids: list[str]) -> list[str]:
     """The frame repeats a few sample ids; from the second on they are numbered."""
-    count = dict.fromkeys(names, 0)
+    count = dict.fromkeys(ids, 0)
     result = []
-    for name in names:
+    for name in ids:
         count[name] += 1
         result.append(name if count[name] == 1 else f"{name}#{count[name]}")
     return result
@@ -120,7 +129,7 @@ def _read_pickle(path: Path, problems: Problems) -> pd.DataFrame:
         if not len(frame):
             raise pickle.UnpicklingError("it has no rows")
         if not frame.columns.is_unique:
-            raise pickle.UnpicklingError(f"columns stand twice: {', '.join(frame.columns[frame.columns.duplicated()])}")
+            raise pickle.UnpicklingError(f"columns that appear twice: {listed(frame.columns[frame.columns.duplicated()])}")
     except Exception as error:  # hostile bytes can raise anything; all of it means "not such a file"
         problems.add(f"it cannot be read as a pickled frame: {error}; a frame saved as CSV or Parquet is read as well")
         problems.stop()

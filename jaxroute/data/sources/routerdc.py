@@ -9,6 +9,7 @@ import numpy as np
 from jaxroute.data.prices import FLAT_COST_NOTE, ROUTOO_TABLE_1, PriceList, flat_cost_usd
 from jaxroute.data.reading import Problems, read_json
 from jaxroute.data.table import RoutingTable
+from jaxroute.errors import listed, shortened
 
 
 def load_routerdc(path: Path, *, prices: PriceList = ROUTOO_TABLE_1, binary: bool = False) -> RoutingTable:
@@ -48,12 +49,12 @@ def _problem_of(row: object, models: list[str]) -> str | None:
     if not isinstance(row, dict):
         return f"it is a {type(row).__name__}, not an object"
     if set(row) - {"question", "scores", "cluster_id"} or not {"question", "scores"} <= set(row):
-        return f"its keys are {sorted(row)}, expected question, scores and perhaps cluster_id"
+        return f"its keys are {listed(sorted(row))}, expected question, scores and perhaps cluster_id"
     if not isinstance(row["question"], str) or not row["question"].strip():
-        return f"question={row['question']!r} is empty or not text"
+        return f"question={shortened(row['question'])} is empty or not text"
     scores = row["scores"]
     if not isinstance(scores, dict) or set(scores) != set(models):
-        return f"its scores are not for the models of the first question ({', '.join(models) or 'none'})"
+        return f"its scores are not for the models of the first question ({listed(models) or 'none'})"
     bad = [value for value in scores.values() if isinstance(value, bool) or not isinstance(value, int | float)]
     bad += [value for value in scores.values() if value not in bad and not 0 <= value <= 1]
-    return f"the grade {bad[0]!r} is not a number in [0, 1]" if bad else None
+    return f"the grade {shortened(bad[0])} is not a number in [0, 1]" if bad else None

@@ -92,6 +92,7 @@ def kept(folder: Path) -> dict[str, bytes]:
         ("routellm-mmlu", {"": 14_042}),
         ("routellm-gsm8k", {"": 1_319}),
         ("routerdc", {"mmlu_train.json": 2_000, "mmlu_test.json": 4_213}),
+        ("paretobandit", {"val_k4.jsonl": 1_766, "test_k4.jsonl": 1_793}),
         (
             "routerbench",
             {

@@ -98,12 +98,12 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (f"{HEADER}\nfine,True,True\ncut,Tr", "row 2 has 2 cells"),
+        (f"{HEADER}\nfine,True,True\ncut,Tr", "line 3 has 2 cells"),
         (f'{HEADER}\nfine,True,True\n"cut in the middle', "cut off"),
         (f"prompt,{MODELS[0]}\nfine,True\n", f"missing columns: {MODELS[1]}"),
         (f"{HEADER},mood\nfine,True,True,gay\n", "unknown columns: mood"),
-        (f"{HEADER},prompt\nfine,True,True,again\n", "stand twice: prompt"),
-        (f"{HEADER}\nfine,True,True\nwrong,1.5,True\n", "row 2"),
+        (f"{HEADER},prompt\nfine,True,True,again\n", "appear twice: prompt"),
+        (f"{HEADER}\nfine,True,True\nwrong,1.5,True\n", "line 3, column"),
         (f"{HEADER}\nfine,-0.5,True\n", "must be at least 0"),
         (f"{HEADER}\nfine,True,perhaps\n", "'perhaps' is not a number"),
         (f"{HEADER}\n  ,True,True\n", "'prompt' is empty"),

@@ -147,6 +147,29 @@ def test_a_prompt_is_never_run_as_code(tmp_path: Path):
     assert not sentinel.exists()
 
 
+def test_the_clusters_that_routerdc_adds_are_ignored(tmp_path: Path):
+    """Its CSV parts have them as its JSON files do."""
+    with_clusters = write(wide_frame().assign(cluster_id=[3, 0, 1]), tmp_path / "clusters.csv")
+    assert_same(
+        load_source("routerbench", with_clusters), load_source("routerbench", write(wide_frame(), tmp_path / "plain.csv"))
+    )
+
+
+def test_bytes_are_texts_and_other_cells_are_not(tmp_path: Path):
+    """In Parquet a prompt, a task or an answer may be stored as UTF-8 bytes."""
+    frame = wide_frame()
+    texts = ["sample_id", "prompt", "eval_name", "small|model_response", "large|model_response"]
+    for name in texts:
+        frame[name] = frame[name].map(str.encode)
+    assert_same(
+        load_source("routerbench", write(frame, tmp_path / "bytes.parquet")),
+        load_source("routerbench", write(wide_frame(), tmp_path / "plain.csv")),
+    )
+    for name in texts:
+        wrong = wide_frame().assign(**{name: 2.5})
+        assert f"row 0 (the first is 0), column '{name}'" in refusal(write(wrong, tmp_path / "wrong.pkl"))
+
+
 # --- files that are wrong ---
 
 
@@ -160,9 +183,12 @@ def test_a_prompt_is_never_run_as_code(tmp_path: Path):
         (lambda frame: frame.assign(small=1.5), "1.5 must be at most 1"),
         (lambda frame: frame.assign(small="perhaps"), "'perhaps' is not a number"),
         (lambda frame: frame.assign(**{"large|total_cost": -1.0}), "must be at least 0"),
-        (lambda frame: frame.assign(**{"large|total_cost": ""}), "'large' was run but has no cost (3 such cells)"),
-        (lambda frame: frame.assign(prompt="[]"), "row 1: the prompt"),
-        (lambda frame: frame.assign(prompt="[1, 2]"), "row 1: the prompt"),
+        (
+            lambda frame: frame.assign(**{"large|total_cost": ""}),
+            "line 2, column 'large|total_cost' is empty, and 'large' was run: it has no cost (3 such cells)",
+        ),
+        (lambda frame: frame.assign(prompt="[]"), "line 2, column 'prompt' is empty"),
+        (lambda frame: frame.assign(prompt="[1, 2]"), "line 2, column 'prompt' is not a list of texts: [1, 2]"),
         (lambda frame: frame.iloc[:0], "no rows"),
     ],
 )
@@ -179,7 +205,7 @@ def test_several_problems_are_told_in_one_message(tmp_path: Path):
     assert "missing columns: sample_id" in message and "unknown columns: mood" in message
     wrong = wide_frame().assign(small="perhaps", large=7, eval_name="", **{"large|total_cost": ""})
     message = refusal(write(wrong, tmp_path / "frame.csv"))
-    for named in ("'perhaps'", "7.0 must be at most 1", "'large' was run but has no cost", "'eval_name' is empty"):
+    for named in ("'perhaps'", "7.0 must be at most 1", "'large' was run: it has no cost", "'eval_name' is empty"):
         assert named in message
 
 
@@ -317,7 +343,7 @@ def test_a_frame_without_content_is_refused(tmp_path: Path):
     ("change", "named"),
     [
         (lambda frame: frame.iloc[:0], "no rows"),
-        (lambda frame: frame.iloc[:, [*range(frame.shape[1]), 3]], "stand twice: small"),
+        (lambda frame: frame.iloc[:, [*range(frame.shape[1]), 3]], "appear twice: small"),
         (lambda frame: frame.rename(columns={"small": 7}), "missing columns: small"),
     ],
     ids=["no rows", "a column twice", "a number as a column"],
