@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxroute.encoders.batching import BatchEncoder, ScoringConfig
-from jaxroute.encoders.features import check_layers
+from jaxroute.encoders.features import check_finite
 from jaxroute.predictor.predictor import Predictor, head_estimates
 from jaxroute.routers.base import RouterPredictor
 
@@ -42,18 +42,20 @@ def estimate_stream(
     """
     if window < 1:
         raise ValueError(f"window={window} must be at least 1")
-    features, encoder = predictor.features, predictor.encoder
-    highest = check_layers(encoder, [features])
-    taps = tuple((layer, features.pooling) for layer in features.layers)
+    encoder = predictor.encoder
+    features = predictor.features.of(encoder)
+    taps = tuple((layer, features.pooling) for layer in features.stated)
     batches: BatchEncoder | None = None
     stream = iter(prompts)
     while read := list(islice(stream, window)):
         rows = {prompt: row for row, prompt in enumerate(dict.fromkeys(read))}
-        token_ids, cut = encoder.tokenize(list(rows), max_tokens=features.max_tokens, truncation_side=features.truncation_side)
-        batches = batches or BatchEncoder(encoder.network(highest), config or ScoringConfig())
+        distinct = list(rows)
+        token_ids, cut = encoder.tokenize(distinct, max_tokens=features.max_tokens, truncation_side=features.truncation_side)
+        batches = batches or BatchEncoder(encoder.network(max(features.stated)), config or ScoringConfig())
         times = list(Counter(read).values()) if progress else []
         hidden = np.empty((len(rows), len(taps) * encoder.config.hidden_size), np.float32)
         for positions, pooled in batches.encode(token_ids, taps=taps):
+            check_finite(encoder, pooled, taps, [distinct[position] for position in positions])
             hidden[positions] = pooled.reshape(len(positions), -1)
             if progress:
                 progress(sum(times[position] for position in positions))

@@ -134,13 +134,13 @@ def load_checkpoint(folder: Path | str, *, encoder: str | None = None) -> Checkp
             f"checkpoint={str(folder)!r} was trained with encoder {name!r} of content hash {sha256[:16]}..., but "
             f"{encoder or name!r} has {found.identity[:16]}...: name the right one with encoder=..."
         )
-    width = found.config.hidden_size * len(features.layers)
+    width = found.config.hidden_size * len(features.stated)
     learned = _read_cost_heads(folder, config["pricing"].get("heads", {}), width, len(pricing.models))
     pricing = replace(pricing, **learned)
     head = Head(width, len(pricing.models), config["levels"])
     nnx.update(head, _read(folder / "head", nnx.to_pure_dict(nnx.state(head))))
     if described is not None:
-        trained = _read_trained(folder, described["kind"], found.config.up_to(max(features.layers)))
+        trained = _read_trained(folder, described["kind"], found.config.up_to(max(features.stated)))
         if trained.digest != described["sha256"]:
             raise CheckpointError(
                 f"checkpoint={str(folder)!r}: the trained encoder is not as saved; copy it again or train again"

@@ -31,8 +31,8 @@ class Config:
 
     encoder: str = "smollm2"
     """`smollm2`, `minilm`, the path of a .gguf file, or a Hugging Face folder."""
-    layers: tuple[int, ...] = (20,)
-    """After which layers to read, from 1."""
+    layers: tuple[int, ...] | None = None
+    """After which layers to read, from 1; None = what suits the encoder."""
     pooling: str = "mean"
     """`mean` over the tokens, or `last` token."""
     head: str = "interaction"
