@@ -189,8 +189,8 @@ def second_start(config: Config) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint"
         encoder, models = load_encoder(config.encoder), ["small", "large"]
-        features = FeatureConfig(layers=(max(1, encoder.config.layers * 2 // 3),))
-        head = Head(encoder.config.hidden_size, len(models), 2)
+        features = FeatureConfig().of(encoder)
+        head = Head(encoder.config.hidden_size * len(features.stated), len(models), 2)
         predictor = Predictor(encoder=encoder, features=features, head=head, models=models, levels=2)
         save_checkpoint(checkpoint, Checkpoint(predictor, Pricing(models=models, mean_cost_usd=[0.1, 1.0]), {}))
         for _ in range(2):
@@ -210,7 +210,7 @@ keep_compiled()
 times = [float(sys.argv[2]), time.time()]
 router = Router.load(sys.argv[1])
 times.append(time.time())
-router.predictor.encoder.network(max(router.predictor.features.layers))
+router.predictor.encoder.network(max(router.predictor.features.stated))
 times.append(time.time())
 router.estimate([f"What is {time.time_ns()} plus 4? Explain every step."])
 times.append(time.time())

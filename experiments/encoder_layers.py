@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from experiments.real_data import load_mmlu_pool
 from jaxroute import JaxrouteError, TrainConfig
-from jaxroute.encoders import POOLINGS, load_encoder
+from jaxroute.encoders import Encoder, load_encoder
 from jaxroute.encoders.features import FeatureConfig, prompt_features_of_all
 from jaxroute.evaluation.plots import save_figure
 from jaxroute.predictor.fitting import train_head
@@ -44,39 +44,42 @@ def main(config: Config) -> dict[str, float | str]:
     train = load_mmlu_pool().train
     encoder = load_encoder(config.train.encoder)
     depth = encoder.config.layers
-    configs = [FeatureConfig(layers=(layer,), pooling=name) for name in POOLINGS for layer in range(1, depth + 1)]
+    configs = [
+        FeatureConfig(layers=(layer,), pooling=name) for name in encoder.config.poolings for layer in range(1, depth + 1)
+    ]
     features = dict(zip(configs, prompt_features_of_all(encoder, train.prompts, configs)))
     losses: dict[str, float] = {}
     for one in tqdm(configs, desc="training on each layer", unit=" layers"):
         _, report = train_head(features[one].values, train, config.train)
-        losses[f"{one.pooling}_{one.layers[0]}"] = report.held_out_loss
+        losses[f"{one.pooling}_{one.stated[0]}"] = report.held_out_loss
     for layers in config.combinations:
         parts = [features[FeatureConfig(layers=(int(layer),))].values for layer in layers.split(",")]
         _, report = train_head(np.concatenate(parts, axis=1), train, config.train)
         losses[f"mean_{layers}"] = report.held_out_loss
-    print(f"{'layer':<16} " + "  ".join(f"{name:>8}" for name in POOLINGS))
+    print(f"{'layer':<16} " + "  ".join(f"{name:>8}" for name in encoder.config.poolings))
     for layer in range(1, depth + 1):
-        print(f"{layer:<16} " + "  ".join(f"{losses[f'{name}_{layer}']:>8.4f}" for name in POOLINGS))
+        print(f"{layer:<16} " + "  ".join(f"{losses[f'{name}_{layer}']:>8.4f}" for name in encoder.config.poolings))
     for layers in config.combinations:
         print(f"{layers:<16} {losses[f'mean_{layers}']:>8.4f}")
     best = min(losses, key=losses.__getitem__)
     print(f"least held-out log-loss: {best}, {losses[best]:.4f}")
     result: dict[str, float | str] = {"best": best} | {f"log_loss_{name}": loss for name, loss in losses.items()}
-    _figure(config.output / "layers.png", losses, depth)
+    _figure(config.output / "layers.png", losses, encoder)
     write_json(config.output / "result.json", result)
     print(f"written to {config.output}/: result.json, layers.png")
     return result
 
 
-def _figure(path: Path, losses: dict[str, float], depth: int) -> None:
+def _figure(path: Path, losses: dict[str, float], encoder: Encoder) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    for name, style in zip(POOLINGS, ("o-", "s--")):
+    depth = encoder.config.layers
+    for name, style in zip(encoder.config.poolings, ("o-", "s--", "^:")):
         axes.plot(range(1, depth + 1), [losses[f"{name}_{layer}"] for layer in range(1, depth + 1)], style, label=name)
     axes.set_xlabel("layer of the encoder (after which states are read)")
     axes.set_ylabel("held-out log-loss, nats")
-    axes.set_title("Difference head on frozen SmolLM2-135M, MMLU training part")
+    axes.set_title(f"Difference head on frozen {encoder.name}, MMLU training part")
     axes.grid(alpha=0.3)
     axes.legend(title="pooling")
     save_figure(figure, path)

@@ -14,7 +14,7 @@ from jaxroute.data.estimates import Estimates, Estimator
 from jaxroute.data.table import Queries
 from jaxroute.encoders import Encoder
 from jaxroute.encoders.batching import BatchEncoder, ScoringConfig
-from jaxroute.encoders.features import FeatureConfig, Features, check_layers
+from jaxroute.encoders.features import FeatureConfig, Features, check_finite
 
 WINDOW = 10_000
 
@@ -78,13 +78,15 @@ class StreamReader:
         self._batches: dict[str, BatchEncoder] = {}
 
     def __call__(self, encoder: Encoder, prompts: list[str], config: FeatureConfig) -> Features:
-        times = Counter(prompts)
+        config, times = config.of(encoder), Counter(prompts)
         rows = {prompt: row for row, prompt in enumerate(times)}
-        token_ids, cut = encoder.tokenize(list(rows), max_tokens=config.max_tokens, truncation_side=config.truncation_side)
-        taps = tuple((layer, config.pooling) for layer in config.layers)
+        distinct = list(rows)
+        token_ids, cut = encoder.tokenize(distinct, max_tokens=config.max_tokens, truncation_side=config.truncation_side)
+        taps = tuple((layer, config.pooling) for layer in config.stated)
         hidden = np.empty((len(rows), len(taps) * encoder.config.hidden_size), np.float32)
         counts = list(times.values())
         for positions, pooled in self._of(encoder, config).encode(token_ids, taps=taps):
+            check_finite(encoder, pooled, taps, [distinct[position] for position in positions])
             hidden[positions] = pooled.reshape(len(positions), -1)
             self._report(sum(counts[position] for position in positions))
         order = [rows[prompt] for prompt in prompts]
@@ -93,7 +95,7 @@ class StreamReader:
         return Features(hidden[order], was_cut[order])
 
     def _of(self, encoder: Encoder, config: FeatureConfig) -> BatchEncoder:
-        depth = check_layers(encoder, [config])
+        depth = max(config.stated)
         key = f"{encoder.features_identity} {depth}"
         if key not in self._batches:
             self._batches[key] = BatchEncoder(encoder.network(depth), self.config)

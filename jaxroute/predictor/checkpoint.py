@@ -122,7 +122,7 @@ def load_predictor(folder: Path, *, encoder: str | None = None) -> Predictor:
     described, arrays = read_bundle(folder, DESCRIPTION, _misshapen)
     features = FeatureConfig(**described["features"])
     found = known_encoder(folder, described["encoder"], encoder)
-    width = found.config.hidden_size * len(features.layers)
+    width = found.config.hidden_size * len(features.stated)
     head = Head(width, len(described["models"]), described["levels"])
     wanted = nnx.to_pure_dict(nnx.state(head))
     stored = _nested("head", arrays)
@@ -130,7 +130,7 @@ def load_predictor(folder: Path, *, encoder: str | None = None) -> Predictor:
         raise CheckpointError(f"checkpoint={str(folder)!r}: {ARRAYS} does not fit the models, levels and features")
     nnx.update(head, jax.tree.map(jnp.asarray, stored))
     if (trained := described["encoder"]["trained"]) is not None:
-        found = replace(found, trained=_trained(folder, trained, arrays, found.config.up_to(max(features.layers))))
+        found = replace(found, trained=_trained(folder, trained, arrays, found.config.up_to(max(features.stated))))
     pricing = described["pricing"]
     return Predictor(
         encoder=found,

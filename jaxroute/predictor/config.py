@@ -21,7 +21,7 @@ class TrainConfig:
     """Everything that decides a trained predictor, besides the table."""
 
     encoder: str = "smollm2"
-    """`smollm2` (packaged), the path of a .gguf file, or a Hugging Face folder."""
+    """`smollm2` or `minilm` (packaged), the path of a .gguf file, or a Hugging Face folder."""
     features: FeatureConfig = field(default_factory=FeatureConfig)
     head: str = "interaction"
     """`difference` as published, or `interaction`: with a correction per model where it helps."""

@@ -66,7 +66,7 @@ def load_older_predictor(folder: Path, *, encoder: str | None = None) -> Predict
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"checkpoint={str(folder)!r}: config.json does not fit this version: {error!r}") from error
     found = known_encoder(folder, config["encoder"], encoder)
-    width = found.config.hidden_size * len(features.layers)
+    width = found.config.hidden_size * len(features.stated)
     pricing = replace(pricing, **_read_cost_heads(folder, config["pricing"].get("heads", {}), width, len(pricing.models)))
     head = Head(width, len(pricing.models), config["levels"])
     nnx.update(head, _read(folder / "head", nnx.to_pure_dict(nnx.state(head))))
@@ -75,7 +75,7 @@ def load_older_predictor(folder: Path, *, encoder: str | None = None) -> Predict
             f"checkpoint={str(folder)!r}: head/, features, models or levels are not as saved; copy it again or train again"
         )
     if (described := config["encoder"].get("trained")) is not None:
-        trained = _read_trained(folder, described["kind"], found.config.up_to(max(features.layers)))
+        trained = _read_trained(folder, described["kind"], found.config.up_to(max(features.stated)))
         if trained.digest != described["sha256"]:
             raise CheckpointError(
                 f"checkpoint={str(folder)!r}: the trained encoder is not as saved; copy it again or train again"

@@ -15,7 +15,7 @@ from jaxroute.data.table import RoutingTable
 from jaxroute.encoders import Encoder, load_encoder
 from jaxroute.encoders.embedding import sentence_features
 from jaxroute.encoders.encoder import MINILM
-from jaxroute.encoders.features import FeatureConfig, check_layers, prompt_features
+from jaxroute.encoders.features import FeatureConfig, prompt_features
 from jaxroute.errors import EncoderError, TableError
 from jaxroute.predictor.config import TrainConfig, described
 from jaxroute.predictor.costs import CostReport, fit_cost_head
@@ -38,7 +38,7 @@ def train(
     config = config or TrainConfig()
     check_trainable(table, config)
     encoder = load_encoder(config.encoder, dtype=config.tune.dtype)
-    check_layers(encoder, [config.features])
+    config = replace(config, features=config.features.of(encoder))
     if config.tune.mode == "frozen":
         head, report = _fit_frozen(table, encoder, config)
         return _predictor(table, encoder, head, config, report), report

@@ -26,8 +26,8 @@ class Config:
 
     encoder: str = DEFAULT.encoder
     """`smollm2`, `minilm`, the path of a .gguf file, or a Hugging Face folder."""
-    layers: tuple[int, ...] = DEFAULT.features.layers
-    """After which layers to read, from 1."""
+    layers: tuple[int, ...] | None = DEFAULT.features.layers
+    """After which layers to read, from 1; None = what suits the encoder."""
     pooling: str = DEFAULT.features.pooling
     """`mean` over the tokens, or `last` token."""
     max_tokens: int | None = DEFAULT.features.max_tokens

@@ -18,7 +18,7 @@ MODELS = ["small", "medium", "large"]
 def random_predictor(encoder: Path, features: FeatureConfig | None = None) -> Predictor:
     features = features or FeatureConfig(layers=(1, 2))
     loaded = load_encoder(str(encoder))
-    head = Head(loaded.config.hidden_size * len(features.layers), len(MODELS), 2)
+    head = Head(loaded.config.hidden_size * len(features.stated), len(MODELS), 2)
     generator = np.random.default_rng(0)
     for weight in (head.weight, head.model_embedding, head.correction):
         weight.set_value(jax.numpy.asarray(generator.normal(0, 0.2, weight[...].shape), "float32"))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import jaxroute.encoders.features
-from jaxroute import EncoderError, PromptError
-from jaxroute.encoders import load_encoder
-from jaxroute.encoders.features import FeatureConfig, prompt_features, prompt_features_of_all
+from jaxroute import EncoderError, PromptError, estimate_stream
+from jaxroute.encoders import BertConfig, load_encoder
+from jaxroute.encoders.features import FeatureCache, FeatureConfig, layers_for, prompt_features, prompt_features_of_all
+from tests.batch.scored import random_predictor
 
 PROMPTS = ["What is 2 plus 2?", "Translate 'hello' into Finnish.", "What is 2 plus 2?", "Write a villanelle. " * 6]
 CONFIG = FeatureConfig(layers=(1, 2))
@@ -74,6 +78,50 @@ def test_one_pass_for_several_configurations_gives_what_each_gives_alone(
     for config, found in zip(configs, together):
         np.testing.assert_allclose(found.values, prompt_features(encoder, PROMPTS, config).values, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(together[0].values[:, :48], together[2].values)
+
+
+def test_layers_that_suit_the_encoder_are_read_where_none_are_named(tiny_encoder: Path, fresh_cache: Path) -> None:
+    encoder = load_encoder(str(tiny_encoder))
+    read = FeatureConfig().of(encoder)
+    assert read.layers == (1,)
+    found = prompt_features(encoder, PROMPTS, FeatureConfig())
+    np.testing.assert_array_equal(found.values, prompt_features(encoder, PROMPTS, FeatureConfig(layers=(1,))).values)
+
+
+@pytest.mark.parametrize(("depth", "layers"), [(1, (1,)), (2, (1,)), (6, (3, 5)), (12, (6, 10))])
+def test_a_bert_is_read_in_its_middle(depth: int, layers: tuple[int, ...]) -> None:
+    assert layers_for(BertConfig(99, 8, 8, depth, 2, 64)) == layers
+
+
+def test_packaged_encoders_need_no_layers_named() -> None:
+    assert FeatureConfig().of(load_encoder("smollm2")).layers == (20,)
+    assert FeatureConfig().of(load_encoder("minilm")).layers == (3, 5)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_weight_that_is_no_number_is_found_before_anything_is_fitted(
+    wrong: float, tiny_parts, tiny_encoder: Path, fresh_cache: Path, tmp_path: Path
+) -> None:
+    """One NaN in layer 2 leaves layer 1 as it is."""
+    _, weights = tiny_parts
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = wrong
+    folder = shutil.copytree(tiny_encoder, tmp_path / "spoiled")
+    save_file(weights, folder / "model.safetensors")
+    encoder = load_encoder(str(folder))
+    assert np.isfinite(prompt_features(encoder, PROMPTS, FeatureConfig(layers=(1,))).values).all()
+    message = r"spoiled' gives non-finite states after layer 2, first on the prompt '(What|Translate|Write)"
+    for _ in range(2):  # Nothing of it was kept.
+        with pytest.raises(EncoderError, match=message):
+            prompt_features(encoder, PROMPTS, CONFIG)
+    with pytest.raises(EncoderError, match=message):
+        next(estimate_stream(random_predictor(folder), PROMPTS))
+
+
+def test_states_that_are_no_numbers_are_not_read_from_an_old_cache(tiny_encoder: Path, fresh_cache: Path) -> None:
+    encoder = load_encoder(str(tiny_encoder))
+    with closing(FeatureCache(encoder, CONFIG)) as cache:
+        cache.add({PROMPTS[0]: np.full(96, np.nan, np.float32)})
+        assert cache.read(PROMPTS[:1]) == {}
 
 
 def test_cut_prompts_are_counted_with_their_repeats(tiny_encoder: Path, fresh_cache: Path) -> None:

@@ -25,7 +25,6 @@ FIXED = {
     "position_embedding_type": "absolute",
     "is_decoder": False,
     "add_cross_attention": False,
-    "quantization_config": None,
 }
 
 

@@ -11,6 +11,8 @@ from jaxroute.errors import EncoderError
 LARGEST_COUNT = 2**30
 LARGEST = {"num_hidden_layers": 10_000}
 SMALLEST_NUMBER = 1e-15
+# Fields of every family that would change the arithmetic -> the only value that does not.
+FIXED_EVERYWHERE: dict[str, Any] = {"quantization_config": None, "per_layer_config": None}
 
 
 def missing(fields: dict[str, Any], needed: tuple[str, ...]) -> list[str]:
@@ -19,10 +21,10 @@ def missing(fields: dict[str, Any], needed: tuple[str, ...]) -> list[str]:
 
 
 def unsupported(fields: dict[str, Any], fixed: dict[str, Any]) -> list[str]:
-    """Fields of `fixed` that say anything but the only value that is computed here."""
+    """Fields of `fixed`, and of every family's, with another value than the only one that is computed here."""
     return [
-        f"{name}={fields[name]!r} is not supported (only {only!r})"
-        for name, only in fixed.items()
+        f"{name}={short(fields[name])} is not supported (only {only!r})"
+        for name, only in (fixed | FIXED_EVERYWHERE).items()
         if fields.get(name) is not None and fields[name] != only
     ]
 
@@ -42,11 +44,12 @@ def misshapen(
         elif name in numbers and not (number and SMALLEST_NUMBER <= value <= 1 / SMALLEST_NUMBER):
             problems.append(f"{name}={short(value)} must be a number above 0, from {SMALLEST_NUMBER} on and not huge")
         elif name in truths and not isinstance(value, bool):
-            problems.append(f"{name}={value!r} must be true or false")
+            problems.append(f"{name}={short(value)} must be true or false")
     return problems
 
 
 def short(value: Any) -> str:
+    """Its repr, of at most 60 characters."""
     shown = repr(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."
 

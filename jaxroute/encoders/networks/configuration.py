@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxroute.encoders.networks.bert_config import bert_config
 from jaxroute.encoders.networks.build import EncoderConfig
-from jaxroute.encoders.networks.config_fields import misshapen, missing, refusal, unsupported
+from jaxroute.encoders.networks.config_fields import misshapen, missing, refusal, short, unsupported
 from jaxroute.encoders.networks.decoder import DecoderConfig
 from jaxroute.encoders.networks.rotary import KINDS, Rope, yarn_attention_factor
 from jaxroute.errors import EncoderError
@@ -26,9 +26,11 @@ FIXED = {
     "hidden_act": "silu",
     "mlp_bias": False,
     "partial_rotary_factor": 1.0,
-    "quantization_config": None,
     "pretraining_tp": 1,
+    # False makes transformers 5 attend in both directions.
+    "is_causal": True,
 }
+LAYER_TYPES = ("sliding_attention", "full_attention")
 NEEDED = (
     "model_type",
     "vocab_size",
@@ -54,6 +56,8 @@ COUNTS = (
 NUMBERS = ("rms_norm_eps", "rope_theta", "factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow")
 NUMBERS += ("attention_factor", "mscale", "mscale_all_dim")
 TRUTHS = ("attention_bias", "use_sliding_window", "truncate")
+# Without a window; as many as heads. Elsewhere null says as little as an absent field.
+NULL_MEANS_SOMETHING = ("sliding_window", "num_key_value_heads")
 ROPE_FIELDS = {
     "default": (),
     "linear": ("factor",),
@@ -89,7 +93,7 @@ def decoder_config(fields: dict[str, Any], path: Path) -> DecoderConfig:
     family: Any = fields.get("model_type")
     known = isinstance(family, str) and family in FAMILIES
     if family is not None and not known:
-        problems.append(f"model_type={family!r} is not supported (only {', '.join((*FAMILIES, BERT))})")
+        problems.append(f"model_type={short(family)} is not supported (only {', '.join((*FAMILIES, BERT))})")
     problems += unsupported(fields, FIXED)
     wrong = _misshapen(fields)
     problems += wrong
@@ -98,7 +102,7 @@ def decoder_config(fields: dict[str, Any], path: Path) -> DecoderConfig:
     fields = FAMILIES[str(family)] | {
         name: int(value) if name in COUNTS and value is not None else value
         for name, value in fields.items()
-        if value is not None or name == "sliding_window"
+        if value is not None or name in NULL_MEANS_SOMETHING
     }
     rope, windows = _rope(fields, problems), _windows(fields, problems)
     if problems:
@@ -133,14 +137,14 @@ def _misshapen(fields: dict[str, Any]) -> list[str]:
     """What is not of its kind; null and absent are."""
     problems = []
     nested = [(name, fields[name]) for name in ("rope_scaling", "rope_parameters") if fields.get(name) is not None]
-    problems += [f"{name}={given!r} must be an object" for name, given in nested if not isinstance(given, dict)]
+    problems += [f"{name}={short(given)} must be an object" for name, given in nested if not isinstance(given, dict)]
     for place in (fields, *(given for _, given in nested if isinstance(given, dict))):
         problems += misshapen(place, counts=COUNTS, numbers=NUMBERS, truths=TRUTHS)
     kinds, first = fields.get("layer_types"), fields.get("max_window_layers", 0)
     if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
-        problems.append(f"layer_types={kinds!r} must be a list of texts")
+        problems.append(f"layer_types={short(kinds)} must be a list of texts")
     if first is not None and (not isinstance(first, int) or isinstance(first, bool) or first < 0):
-        problems.append(f"max_window_layers={first!r} must be a whole number, at least 0")
+        problems.append(f"max_window_layers={short(first)} must be a whole number, at least 0")
     return problems
 
 
@@ -151,12 +155,14 @@ def _rope(fields: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     kind = given.pop("rope_type", old_kind)
     rope: dict[str, Any] = {"theta": float(given.pop("rope_theta", None) or fields.get("rope_theta") or 10_000.0)}
     if not isinstance(kind, str) or kind not in KINDS:
-        problems.append(f"rope type {kind!r} is not supported (only {', '.join(KINDS)})")
+        problems.append(f"rope type {short(kind)} is not supported (only {', '.join(KINDS)})")
         return rope
     if given.pop("partial_rotary_factor", None) not in (None, 1.0):
         problems.append("partial_rotary_factor other than 1.0 is not supported")
     problems += [
-        f"rope field {name}={given[name]!r} is not known for {kind!r}" for name in given if name not in ROPE_FIELDS[kind]
+        f"rope field {name[:60]}={short(given[name])} is not known for {kind!r}"
+        for name in given
+        if name not in ROPE_FIELDS[kind]
     ]
     if kind == "default":
         return rope
@@ -197,22 +203,24 @@ def _rope(fields: dict[str, Any], problems: list[str]) -> dict[str, Any]:
 
 
 def _windows(fields: dict[str, Any], problems: list[str]) -> tuple[int | None, ...]:
-    """Per layer how many positions are seen; empty where every layer sees all."""
+    """Per layer how many positions are seen; empty where every layer sees all.
+
+    A stated `layer_types` decides, as in transformers 5, which reads a Mistral with them as a Ministral.
+    """
     family, layers = fields["model_type"], fields["num_hidden_layers"]
-    window = fields.get("sliding_window")
-    if family == "llama" or window is None or (family.startswith("qwen") and not fields.get("use_sliding_window", False)):
-        return ()
-    if family == "mistral":
-        return (int(window),) * layers
-    kinds = fields.get("layer_types")
+    window, kinds = fields.get("sliding_window"), fields.get("layer_types")
+    if family == "llama" or (family.startswith("qwen") and not fields.get("use_sliding_window", False)):
+        window = None
     if kinds is None:
-        first = fields["max_window_layers"]
-        kinds = ["sliding_attention" if layer >= first else "full_attention" for layer in range(layers)]
-    unknown = sorted(set(kinds) - {"sliding_attention", "full_attention"})
-    if unknown or len(kinds) != layers:
+        first = fields["max_window_layers"] if family.startswith("qwen") else 0
+        return (None,) * min(first, layers) + (window,) * (layers - first) if window and first < layers else ()
+    if len(kinds) != layers or not set(kinds) <= set(LAYER_TYPES):
+        problems.append(f"layer_types={short(kinds)} must be {layers} times {' or '.join(LAYER_TYPES)}")
+    elif "sliding_attention" in kinds and window is None:
         problems.append(
-            f"layer_types must be {layers} times sliding_attention or full_attention; it has {len(kinds)}, {unknown}"
+            f"layer_types has {kinds.count('sliding_attention')} times sliding_attention, and no window is in use: "
+            f"sliding_window={fields.get('sliding_window')}, use_sliding_window={fields.get('use_sliding_window', False)}, "
+            f"model_type={family!r}"
         )
-        return ()
-    windows = tuple(int(window) if kind == "sliding_attention" else None for kind in kinds)
+    windows = tuple(window if kind == "sliding_attention" else None for kind in kinds)
     return windows if any(windows) else ()
