@@ -8,8 +8,8 @@ queries. Three questions: which router gains over mixing single models (`jaxrout
 has over every single model at that model's own cost, and how far realised cost lies from the budget.
 
 The paper (ParetoBandit, arXiv:2604.00136) reports that over seven budgets its mean cost exceeds the target by at most 0.4
-percent. That is an online router of three models, which sees what it paid and corrects itself; ours assigns one batch by expected
-costs and sees nothing, so its overrun is what costs cannot be predicted.
+percent. That is an online router of three models, which sees what it paid and corrects itself; ours assigns one batch by
+expected costs and sees nothing, so its overrun is what costs cannot be predicted.
 """
 
 from __future__ import annotations

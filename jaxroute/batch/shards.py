@@ -8,7 +8,6 @@ OUTPUT/summary.json             written last: rows, shards, prompts that were cu
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from jaxroute.errors import OutputError, PromptError
 from jaxroute.predictor.checkpoint import description_of
 from jaxroute.predictor.predictor import Predictor
 from jaxroute.routers.base import load
+from jaxroute.storage.digests import file_digest
 from jaxroute.storage.files import LOCK, alone_in, check_folder, replacing, write_json
 
 FORMAT = 2
@@ -165,18 +165,16 @@ def _check_columns(models: list[str], prompts: PromptFile) -> None:
 
 def _manifest(config: ScoreConfig, estimator: Estimator, prompts: PromptFile) -> dict[str, Any]:
     """What decides the result; how prompts are batched decides its last digits only and may change."""
-    with config.prompts.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
     features = estimator.features if isinstance(estimator, Predictor) else None
     described = description_of(config.checkpoint)
     return {
         "format": FORMAT,
-        "checkpoint_sha256": hashlib.sha256(described.read_bytes()).hexdigest(),
+        "checkpoint_sha256": file_digest(described),
         "models": estimator.models,
         "max_tokens": features and features.max_tokens,
         "truncation_side": features and features.truncation_side,
         "prompts": config.prompts.name,
-        "prompts_sha256": content,
+        "prompts_sha256": file_digest(config.prompts),
         "rows": prompts.rows,
         "id": prompts.id_field,
         "rows_per_shard": config.rows_per_shard,

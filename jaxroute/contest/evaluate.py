@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from jaxroute.predictor.predictor import Predictor
 from jaxroute.predictor.pricing import CostModel
 from jaxroute.predictor.training import learn_costs
 from jaxroute.routers.base import PREDICTOR, RouterKind, find_router, load, router_names
+from jaxroute.storage.digests import files_digest, text_digest
 from jaxroute.storage.files import LOCK, alone_in, check_folder, replacing
 from solvers import SOLVERS, solve
 
@@ -139,7 +139,7 @@ def _estimated(contest: Contest, output: Path, kind: RouterKind, costs: Callable
     """Estimates of the test rows, seconds, and a note; from disk where the same router, rows and code were there before."""
     source = Path(str(kind.module.__file__)).read_text(encoding="utf-8")
     described = [kind.spec, str(kind.config), kind.encoder_identity(), contest.digest, source, _code()]
-    path = output / "estimates" / f"{hashlib.sha256(json.dumps(described).encode()).hexdigest()[:24]}.npz"
+    path = output / "estimates" / f"{text_digest(json.dumps(described))[:24]}.npz"
     if not path.exists():
         started = time.perf_counter()
         trained = kind.fit(contest.train, costs=costs() if kind.spec.split(":")[0] != PREDICTOR else None)
@@ -189,11 +189,8 @@ def _of_checkpoint(estimator: Estimator, test: RoutingTable) -> Mapping:
 
 def _code() -> str:
     """SHA-256 over the code that makes estimates: those that other code made are not read."""
-    digest, package = hashlib.sha256(), Path(__file__).parents[1]
-    for room in ESTIMATING:
-        for path in sorted((package / room).rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+    package = Path(__file__).parents[1]
+    return files_digest([path for room in ESTIMATING for path in sorted((package / room).rglob("*.py"))])
 
 
 def is_evaluation(folder: Path) -> bool:

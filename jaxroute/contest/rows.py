@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +12,7 @@ from jaxtyping import Float, Int
 
 from jaxroute.data.prices import FLAT_COST_NOTE
 from jaxroute.data.sources import chosen_table
-from jaxroute.data.table import OPTIONAL, RoutingTable, text_key
+from jaxroute.data.table import RoutingTable, text_key
 from jaxroute.errors import TableError
 from jaxroute.evaluation import (
     MMLU_SUBCATEGORIES,
@@ -33,6 +31,7 @@ from jaxroute.evaluation import (
     zero_router,
 )
 from jaxroute.evaluation.verdicts import Points
+from jaxroute.storage.digests import text_digest
 
 GROUPS = 24
 """A figure shows at most so many domains."""
@@ -198,7 +197,7 @@ class Contest:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over all rows of both parts."""
-        return hashlib.sha256(f"{_digest(self.train)} {_digest(self.test)}".encode()).hexdigest()
+        return text_digest(f"{self.train.digest} {self.test.digest}")
 
     def zero_quality(self, cost_usd: float) -> Float[np.ndarray, " queries"]:
         """The zero router at a mean cost, query by query: the expectation of its draw between two models."""
@@ -262,17 +261,7 @@ def _check(train: RoutingTable, test: RoutingTable) -> None:
             f"{len(train)} training rows and {len(test)} test rows that every model was run on are too few: give more rows, "
             "or a test part of their own"
         )
-    elif never := [model for model, cells in zip(train.models, train.quality.T) if np.isnan(cells).all()]:
+    elif never := train.never_run:
         problems.append(f"{', '.join(never)} was never run in the training rows; drop the model or add its outcomes")
     if problems:
         raise TableError(f"{train.name}: " + "; ".join(problems))
-
-
-def _digest(table: RoutingTable) -> str:
-    digest = hashlib.sha256(json.dumps([table.prompts, table.models, table.domains]).encode())
-    for name in ("quality", "cost_usd", *OPTIONAL):
-        value = getattr(table, name)
-        if value is not None:
-            content = json.dumps(value.tolist()).encode() if name == "response" else np.ascontiguousarray(value).tobytes()
-            digest.update(name.encode() + content)
-    return digest.hexdigest()

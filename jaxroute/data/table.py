@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -135,6 +137,21 @@ class RoutingTable:
         """Only the queries that every model was run on, and how many were dropped."""
         whole = ~np.isnan(self.quality).any(axis=1)
         return self.select(np.flatnonzero(whole)), int(np.sum(~whole))
+
+    @property
+    def never_run(self) -> list[str]:
+        """The models without an outcome: nothing can be learnt of them."""
+        return [model for model, cells in zip(self.models, self.quality.T) if np.isnan(cells).all()]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything that is known of the queries and of every model on them."""
+        digest = hashlib.sha256(json.dumps([self.prompts, self.models, self.domains]).encode())
+        for name in PER_MODEL:
+            if (value := getattr(self, name)) is not None:
+                content = json.dumps(value.tolist()).encode() if name == "response" else np.ascontiguousarray(value).tobytes()
+                digest.update(name.encode() + content)
+        return digest.hexdigest()
 
     def mean_cost_usd(self) -> Float[np.ndarray, " models"]:
         """Each model's mean over the queries that it was run on, in dollars per query; NaN where it never was.

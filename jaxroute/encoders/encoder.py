@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from jaxroute.encoders.weights.huggingface import Place, load_network, weight_fi
 from jaxroute.encoders.weights.trained import Trained
 from jaxroute.errors import EncoderError, PromptError
 from jaxroute.storage.cache import cache_folder
+from jaxroute.storage.digests import files_digest
 
 PACKAGED = "smollm2"
 MINILM = "minilm"
@@ -136,7 +136,7 @@ def load_encoder(name: str = PACKAGED, *, dtype: str = "float32") -> Encoder:
     """
     path = PACKAGES[name]() if name in PACKAGES else Path(name).expanduser()
     if path.is_file() and path.suffix == ".gguf":
-        identity = _hash([path])
+        identity = files_digest([path])
         folder = convert_gguf(path, cache_folder() / "encoders" / identity[:16])
     elif (path / "config.json").exists():
         files = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
@@ -145,7 +145,7 @@ def load_encoder(name: str = PACKAGED, *, dtype: str = "float32") -> Encoder:
             files = (*files, "vocab.txt", "tokenizer_config.json")
         tokenizer = [path / file for file in files]
         folder = path
-        identity = _hash([path / "config.json", *weight_files(path), *(file for file in tokenizer if file.exists())])
+        identity = files_digest([path / "config.json", *weight_files(path), *(file for file in tokenizer if file.exists())])
     else:
         raise EncoderError(
             f"encoder={name!r} is not there: give {', '.join(map(repr, PACKAGES))}, the path of a .gguf file, or a Hugging "
@@ -201,11 +201,3 @@ def _package_files(name: str, pattern: str) -> list[Path]:
     """Of an installed package, without importing it; none where it is not installed."""
     spec = importlib.util.find_spec(name)
     return sorted(Path(spec.origin).parent.glob(pattern)) if spec and spec.origin else []
-
-
-def _hash(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

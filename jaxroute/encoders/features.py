@@ -16,6 +16,7 @@ from jaxroute.encoders import POOLINGS, BertConfig, Encoder, EncoderConfig, chec
 from jaxroute.encoders.batching import encode
 from jaxroute.errors import EncoderError
 from jaxroute.storage.cache import cache_folder
+from jaxroute.storage.digests import text_digest
 
 TRUNCATION_SIDES = ("left", "right")
 
@@ -66,7 +67,7 @@ class FeatureConfig:
 
 
 def layers_for(network: EncoderConfig) -> tuple[int, ...]:
-    """The layers to read where none are named: of a decoder that at two thirds of its depth, of a BERT those at half and at 5/6.
+    """The layers to read where none are named: a decoder's at two thirds of its depth, a BERT's at half and at 5/6.
 
     That is layer 20 of SmolLM2's 30, and layers 3 and 5 of MiniLM's 6.
 
@@ -143,7 +144,7 @@ def check_finite(
     first = prompts[rows[0]]
     raise EncoderError(
         f"encoder {encoder.name!r} gives non-finite states after layer {layer}, first on the prompt {first[:60]!r}"
-        f"{'...' * (len(first) > 60)}: its weights hold NaN or overflow {encoder.dtype}; check the files, or use another encoder"
+        f"{'...' * (len(first) > 60)}: its weights hold NaN or overflow {encoder.dtype}; check its files, or use another"
     )
 
 
@@ -152,7 +153,7 @@ class FeatureCache:
 
     def __init__(self, encoder: Encoder, config: FeatureConfig):
         described = json.dumps([encoder.features_identity, encoder.dtype, asdict(config)], sort_keys=True)
-        name = hashlib.sha256(described.encode()).hexdigest()[:24]
+        name = text_digest(described)[:24]
         path = cache_folder() / "features" / f"{name}.sqlite"
         path.parent.mkdir(parents=True, exist_ok=True)
         self.database = sqlite3.connect(path, timeout=60.0)

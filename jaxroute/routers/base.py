@@ -14,7 +14,6 @@ What answers cost is learnt beside, in one way for all: means, dollars or length
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import json
@@ -43,6 +42,7 @@ from jaxroute.predictor.pricing import CostModel
 from jaxroute.predictor.training import learn_costs
 from jaxroute.routers.saved_routers import is_older_router, read_router, write_router
 from jaxroute.storage.bundles import read_description
+from jaxroute.storage.digests import file_digest
 
 ROOM = "jaxroute.routers"
 PREDICTOR = "predictor"
@@ -166,8 +166,7 @@ class RouterKind:
         """SHA-256 of a file of one's own; None for a router of this package."""
         if self.module.__name__.startswith(f"{ROOM}."):
             return None
-        with Path(str(self.module.__file__)).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(Path(str(self.module.__file__)))
 
     def encoder_identity(self) -> str | None:
         """The content hash of the encoder that it reads prompts with; None where it has none."""
@@ -255,8 +254,7 @@ class TrainedRouter:
 
 def check_run(train: RoutingTable) -> None:
     """Raises `RouterError` naming the models that were never run."""
-    never = [model for model, cells in zip(train.models, train.quality.T) if np.isnan(cells).all()]
-    if never:
+    if never := train.never_run:
         raise RouterError(f"{train.name}: {', '.join(never)} was never run; drop the model or add its outcomes")
 
 

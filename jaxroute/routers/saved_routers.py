@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ from jaxroute.predictor.pricing import (
     restored_pricing,
 )
 from jaxroute.storage.bundles import misfits, read_bundle, read_description, write_bundle
+from jaxroute.storage.digests import file_digest
 from jaxroute.storage.files import check_folder
 
 FIELDS: dict[str, type] = {
@@ -164,8 +164,7 @@ def _read_older(folder: Path) -> SavedRouter:
     if problems := misfits(described, OLDER_FIELDS) or _misshapen_older(described):
         raise CheckpointError(f"checkpoint={str(folder)!r}: {'; '.join(problems)}")
     try:
-        content = (folder / "state.npz").read_bytes()
-        if hashlib.sha256(content).hexdigest() != described["state_sha256"]:
+        if file_digest(folder / "state.npz") != described["state_sha256"]:
             raise ValueError("it is not as saved")
         with np.load(folder / "state.npz", allow_pickle=False) as stored:
             state = dict(stored)

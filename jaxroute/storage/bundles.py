@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxroute.errors import CheckpointError
+from jaxroute.storage.digests import file_digest, text_digest
 from jaxroute.storage.files import replacing_folder
 
 ARRAYS = "arrays.npz"
@@ -108,6 +108,4 @@ def _short(value: Any) -> str:
 
 def _digest(description: Mapping[str, Any], arrays: Path) -> str:
     """SHA-256 over both files, so that neither can be exchanged alone."""
-    with arrays.open("rb") as file:
-        numbers = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(f"{json.dumps(description, sort_keys=True)} {numbers}".encode()).hexdigest()
+    return text_digest(f"{json.dumps(description, sort_keys=True)} {file_digest(arrays)}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -49,7 +47,7 @@ def tune(
     and ends with the numbers it would have ended with. Raises `CheckpointError` if it is another one's.
     """
     grid = devices(config.mesh)
-    described = {**described, "table": _fingerprint(table), "encoder_sha256": encoder.identity}
+    described = {**described, "table": table.digest, "encoder_sha256": encoder.identity}
     with RunState(folder, described, keep=config.keep) as disk:
         setting = Setting.prepare(table, encoder, config, feature_config, levels, seed, grid)
         abstract = grid.abstract(abstract_tree(setting))
@@ -184,10 +182,3 @@ def _tuned(setting: Setting, tree: Tree, progress: Progress) -> Tuned:
 
 def _known(loss: float | None) -> float:
     return float("nan") if loss is None else loss
-
-
-def _fingerprint(table: RoutingTable) -> str:
-    """SHA-256 over the prompts, the models and their qualities."""
-    digest = hashlib.sha256(json.dumps([table.prompts, table.domains, table.models]).encode())
-    digest.update(np.ascontiguousarray(table.quality).tobytes())
-    return digest.hexdigest()
