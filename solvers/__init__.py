@@ -1,13 +1,32 @@
-"""Budgeted assignment of queries to models, and the choice of models to serve. Knows nothing of language models."""
+"""Budgeted assignment of queries to models, and the choice of models to serve.
+
+What belongs here: problems, solvers, bounds and proofs, on arrays of values and costs in numpy and OR-Tools. What does not:
+prompts, language models, predictions, files and the command line; those are `jaxroute`, which imports this package and never
+the other way round.
+
+Import names from `solvers` itself. The files, by what they hold:
+
+- `problem`, `assignment`, `errors`: what solvers take, return and raise.
+- `_solve`, `_exact`, `_lagrangian`, `_greedy`, `_frontier`: the solvers, one public function per file (two at a multiplier).
+- `subset/`: `build_universe`, the models worth serving.
+- `dual`, `core/`, `capacity/`, `filling`: what solvers are made of: bounds, elimination and search, capacities, upgrades.
+- `choices`, `inputs`, `grid`, `sums`, `cp_sat`: the standard form, checks of input, exact arithmetic, OR-Tools' settings.
+
+To add a solver: write `_name.py` with one function `name(problem, ...) -> Assignment`. Read the problem through its standard
+form (`problem.chunks()`, or `problem.choices` where it is small), compute a choice per query, a bound (`dual.dual_bound`) and
+return `assignment.proved(...)`, which sums exactly. List it in `_solve.SOLVERS` and here, and add it to the solvers that
+`tests/solvers/test_assignment_solvers.py` holds against brute force.
+"""
 
 from solvers._exact import exact
 from solvers._frontier import Frontier, frontier
+from solvers._greedy import greedy_ratio
 from solvers._lagrangian import at_price, lagrangian
 from solvers._solve import SOLVERS, check_solver, solve
 from solvers.assignment import Assignment
 from solvers.dual import PROVED
-from solvers.greedy import greedy_ratio
-from solvers.problem import InfeasibleBudget, InfeasibleProblem, InfeasibleValue, Problem, ProblemError
+from solvers.errors import InfeasibleBudget, InfeasibleCapacity, InfeasibleProblem, InfeasibleValue, ProblemError
+from solvers.problem import Problem
 from solvers.subset import Universe, build_universe
 
 __all__ = [
@@ -16,6 +35,7 @@ __all__ = [
     "Assignment",
     "Frontier",
     "InfeasibleBudget",
+    "InfeasibleCapacity",
     "InfeasibleProblem",
     "InfeasibleValue",
     "Problem",

@@ -1,6 +1,6 @@
 """All budgets at once: the whole curve of value against cost, and what the next dollar buys at every point of it.
 
-For every query the upper hull of its (cost, value) points is walked from the cheapest choice on; each step of the walk has an
+For every query the upper hull of its (cost, value) points is walked from the cheapest choice on. Each step of the walk has an
 efficiency, value per dollar, that falls along it. Taken in the order of efficiency over all queries, the steps trace the
 value of the linear relaxation at every budget (Kellerer, Pferschy & Pisinger 2004, "Knapsack Problems", section 11.2);
 the points between steps are assignments, each the best for what it costs.
@@ -15,65 +15,82 @@ from typing import overload
 import numpy as np
 from jaxtyping import Float, Int
 
-from solvers.assignment import Assignment, assignment
+from solvers.assignment import Assignment, proved
 from solvers.choices import best_of
 from solvers.dual import dual_bound
-from solvers.problem import BUDGET_TOLERANCE, InfeasibleBudget, Problem, ProblemError
+from solvers.errors import InfeasibleBudget, ProblemError
+from solvers.inputs import at_least, floats
+from solvers.problem import BUDGET_TOLERANCE, Problem
 
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """The concave curve from the cheapest assignment to the one of most value."""
+    """The concave curve from the cheapest assignment to the one of most value: one point per assignment, a step between two."""
 
     problem: Problem
+    """The problem, without its budget or minimum value."""
     cost_usd: Float[np.ndarray, " points"]
-    """Rising; what the assignment at every point costs."""
+    """Dollars that the assignment at every point costs; rising."""
     value: Float[np.ndarray, " points"]
-    """What it is worth."""
+    """Its value."""
     multiplier: Float[np.ndarray, " points"]
-    """Falling; value per dollar of the step after every point, 0 after the last."""
+    """Value per dollar of the step after every point; falling, 0 after the last."""
     query: Int[np.ndarray, " steps"]
+    """The query that changes in every step; there is one point more than there are steps."""
     choice: Int[np.ndarray, " steps"]
-    """Step k, from point k to point k + 1, gives `query[k]` the choice `choice[k]`."""
+    """The choice that the query changes to: step k, from point k to point k + 1, gives `query[k]` the choice `choice[k]`."""
 
     def __len__(self) -> int:
+        """The number of points."""
         return len(self.cost_usd)
 
     @overload
     def value_at(self, budget_usd: float) -> float: ...
     @overload
     def value_at(self, budget_usd: Float[np.ndarray, " budgets"]) -> Float[np.ndarray, " budgets"]: ...
-    def value_at(self, budget_usd):
-        """Of the linear relaxation: no assignment within the budget is worth more, but for rounding; NaN below the least."""
-        found = np.interp(budget_usd, self.cost_usd, self.value, left=np.nan)
+    def value_at(self, budget_usd: float | Float[np.ndarray, " budgets"]) -> float | Float[np.ndarray, " budgets"]:
+        """The value of the linear relaxation at a budget in dollars, or at each of an array of budgets.
+
+        No assignment within the budget is worth more, except for rounding. NaN below the cheapest assignment. Raises
+        `ProblemError` for what is no number.
+        """
+        budgets = floats("budget_usd", budget_usd, instead="pass its data")
+        found = np.interp(budgets, self.cost_usd, self.value, left=np.nan)
         return float(found) if np.isscalar(budget_usd) else found
 
     def multiplier_at(self, budget_usd: float) -> float:
-        """Value that the next dollar buys."""
-        return float(self.multiplier[self._point(budget_usd)])
+        """Value that the next dollar buys at a budget in dollars. Raises `InfeasibleBudget` below the cheapest assignment."""
+        return float(self.multiplier[self._point(at_least("budget_usd", budget_usd, 0, finite=False))])
 
     def assignment(self, budget_usd: float) -> Assignment:
-        """The last point within the budget, with a bound for that budget. Raises `InfeasibleBudget`."""
+        """The assignment at the last point within a budget in dollars, with a proved bound for that budget.
+
+        Raises `InfeasibleBudget` below the cheapest assignment, and `ProblemError` for what is no budget.
+        """
         started = time.perf_counter()
-        point = self._point(budget_usd)
+        point = self._point(at_least("budget_usd", budget_usd, 0))
         problem = replace(self.problem, budget_usd=budget_usd)
-        while True:
-            choice = problem.cheapest.copy()
-            # Where a query takes several steps, the last one stays.
-            choice[self.query[:point]] = self.choice[:point]
-            if point == 0 or problem.fits(problem.totals(choice)[1]):
-                break
-            point -= 1  # running sums are rounded
+        choice = self._choice_at(point)
+        # Running sums are rounded, so the point can be a few steps too far.
+        while point > 0 and not problem.fits(problem.totals(choice)[1]):
+            point -= 1
+            choice = self._choice_at(point)
         multiplier = float(self.multiplier[point])
-        return assignment(
+        return proved(
             problem,
             choice,
             bound=dual_bound(problem, multiplier),
-            price=multiplier,
+            multiplier=multiplier,
             status="optimal" if point == len(self.query) else "feasible",
             seconds=time.perf_counter() - started,
             solver="frontier",
         )
+
+    def _choice_at(self, point: int) -> Int[np.ndarray, " queries"]:
+        choice = self.problem.cheapest.copy()
+        # Where a query takes several steps, the last one counts.
+        choice[self.query[:point]] = self.choice[:point]
+        return choice
 
     def _point(self, budget_usd: float) -> int:
         if not budget_usd * (1 + BUDGET_TOLERANCE) >= self.problem.least_cost:
@@ -83,9 +100,14 @@ class Frontier:
 
 
 def frontier(problem: Problem) -> Frontier:
-    """Value and price at every budget of `problem`, whose own budget or minimum value plays no part.
+    """The most value at every budget, and what the next dollar buys there; for a chart, or for many budgets at once.
 
-    Raises `ProblemError` for a problem with capacities: with them one query's step is no longer its own.
+    The budget or minimum value of `problem` plays no part. The points are the breakpoints of the linear relaxation; the best
+    assignment at a budget between two of them is worth at most the value of one query more (Kellerer, Pferschy & Pisinger
+    2004, "Knapsack Problems", section 11.2).
+
+    Returns a `Frontier`. Raises `ProblemError` for a problem with capacities, under which the steps of one query depend on the
+    others.
     """
     if problem.capacity is not None:
         raise ProblemError("frontier knows no capacity: leave it out, or solve for one budget after the other")
@@ -107,22 +129,22 @@ def frontier(problem: Problem) -> Frontier:
 def _walk(
     at: Int[np.ndarray, " rows"], first: int, value: Float[np.ndarray, "rows choices"], cost: Float[np.ndarray, "#rows choices"]
 ) -> tuple[np.ndarray, ...]:
-    """The steps of every query along its upper hull, from the cheapest choice: query, choice, slope, gain and extra cost."""
+    """The steps of every query along its upper hull, from the choice `at`: query, choice, slope, gain and extra cost."""
     rows = np.arange(len(value))
     cost = np.broadcast_to(cost, value.shape)
     limit = np.full(len(value), np.inf)
-    steps = []
+    steps: list[tuple[np.ndarray, ...]] = []
     while rows.size:
         each = np.arange(len(rows))
         gain, extra = value[rows] - value[rows, at][:, None], cost[rows] - cost[rows, at][:, None]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             slope = np.where((gain > 0) & (extra > 0), gain / extra, -np.inf)
-        # Of several choices on one edge the farthest: what lies between is never better.
+        # Of several choices on one edge the farthest: those between are never better.
         to = best_of(slope, extra)
-        going = np.flatnonzero(slope[each, to] > 0)
-        rows, each, to = rows[going], each[going], to[going]
+        further = np.flatnonzero(slope[each, to] > 0)
+        rows, each, to = rows[further], each[further], to[further]
         # A hull bends one way only; rounding must not turn the steps of a query around.
-        limit = np.minimum(limit[going], slope[each, to])
+        limit = np.minimum(limit[further], slope[each, to])
         steps.append((first + rows, to, limit, gain[each, to], extra[each, to]))
         at = to
     return tuple(np.concatenate(parts) for parts in zip(*steps, strict=True))

@@ -7,24 +7,27 @@ from dataclasses import replace
 from typing import Any
 
 from solvers._exact import exact
+from solvers._greedy import check_known, greedy_ratio
 from solvers._lagrangian import lagrangian
 from solvers.assignment import Assignment
-from solvers.greedy import check_known, greedy_ratio
-from solvers.problem import Problem, ProblemError
+from solvers.errors import ProblemError, shown
+from solvers.problem import Problem
 
 SOLVERS: dict[str, Callable[..., Assignment]] = {
     "greedy_ratio": greedy_ratio,
     "lagrangian": lagrangian,
     "exact": exact,
 }
+"""The solvers by name: each takes a `Problem` and its own options, and returns an `Assignment`."""
 EXACT_QUERIES = 20_000
-"""Up to here `exact` proves optimality in seconds; beyond, the Lagrangian's bound is closer than estimates are good."""
+"""Up to here `exact` proves optimality in seconds; beyond, the Lagrangian's gap is far below the error of any estimates."""
 
 
 def solve(problem: Problem, solver: str = "auto", **options: Any) -> Assignment:
-    """Assign with the named solver; `auto` takes `exact` up to 20,000 queries and `lagrangian` beyond, and says so.
+    """Assign with the solver of this name: `greedy_ratio`, `lagrangian` or `exact`.
 
-    `options` go to the solver. Raises `ProblemError` for an unknown name.
+    `auto` takes `exact` up to 20,000 queries and `lagrangian` beyond; the `reason` of the `Assignment` names the choice.
+    `options` are passed to the solver. Raises `ProblemError` for an unknown name, and as the solver does.
     """
     check_solver(problem, solver)
     if solver != "auto":
@@ -36,8 +39,11 @@ def solve(problem: Problem, solver: str = "auto", **options: Any) -> Assignment:
 
 
 def check_solver(problem: Problem, solver: str) -> None:
-    """Raise the `ProblemError` that `solve` would: an unknown name, or constraints of which that solver knows nothing."""
+    """Check before any work that `solve` accepts this solver for this problem.
+
+    Raises `ProblemError` for an unknown name, and for constraints that the solver does not consider.
+    """
     if solver not in ("auto", *SOLVERS):
-        raise ProblemError(f"solver={solver!r} must be one of auto, {', '.join(SOLVERS)}")
+        raise ProblemError(f"solver={shown(solver)} must be one of auto, {', '.join(SOLVERS)}")
     if solver == "greedy_ratio":
         check_known(problem)

@@ -1,39 +1,39 @@
-"""What may answer which query, read in chunks that stay in a processor's cache: the common part of Problem and Part.
+"""The standard form of every program: per query some choices, each with a value and a cost.
 
-A Problem is as its user gave it, in any memory, and never copied whole. A Part is a few of its queries, the others answered
-already; sums over a Part are sums over the whole problem, to the last digit, so that solvers can forget what is decided.
+    maximise  sum_j value[j, x_j]    subject to   sum_j cost[j, x_j] <= limit,    #{j : x_j = i} <= places[i]
+
+A Problem is as its user gave it, in any memory; it is read in chunks that stay in a processor's cache and never copied whole.
+A Part is some of its queries, the others already answered. Sums over a Part are sums over the whole problem, to the last
+digit, so that a solver can forget queries that are decided.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from solvers.sums import exact_parts, exact_sum
 
 CHUNK_CELLS = 2**16
 """Choices per chunk: half a megabyte in float64."""
 
 
 class Choices(ABC):
-    """Queries with their choices: the models (value -inf where not available), then, if allowed, no answer at all.
-
-    The standard form of every program: the sum of values is maximised, the sum of costs is limited.
-    """
+    """Queries with their choices: the models (value -inf where not available), then, if allowed, no answer at all."""
 
     limit: float
-    """What the costs may add up to, tolerance included."""
+    """The largest sum of costs, tolerance included."""
     places: Int[np.ndarray, " choices"] | None
-    """How many queries may take each choice; None where nothing is limited."""
+    """How many queries may take each choice; None without capacities."""
     magnitude: float
-    """The largest absolute value of every query of the whole problem, summed: what rounding is measured against."""
-    dearest: float
-    """The largest absolute cost of every query of the whole problem, summed."""
+    """The sum over all queries of the problem of the largest absolute value: rounding is measured against it."""
+    cost_magnitude: float
+    """The sum over all queries of the problem of the largest absolute cost."""
     steps: int
     """Steps per unit where all values are whole numbers of steps; 0 where they are on no grid."""
 
@@ -51,7 +51,7 @@ class Choices(ABC):
 
     @property
     def settled(self) -> tuple[list[float], list[float]]:
-        """Value and cost of the queries that are answered already, as numbers whose sum is exact."""
+        """Value and cost of the queries that are already answered, as numbers whose sum is exact."""
         return [], []
 
     def slices(self) -> Iterator[slice]:
@@ -61,12 +61,13 @@ class Choices(ABC):
             yield slice(start, min(start + step, len(self)))
 
     def chunks(self) -> Iterator[tuple[slice, Float[np.ndarray, "rows choices"], Float[np.ndarray, "#rows choices"]]]:
+        """The queries of every chunk, with value and cost of their choices as `read` gives them."""
         for rows in self.slices():
             yield rows, *self.read(rows)
 
     @cached_property
     def choices(self) -> tuple[Float[np.ndarray, "queries choices"], Float[np.ndarray, "queries choices"]]:
-        """All of them at once; for a Part, or a problem that is small."""
+        """Value and cost of all choices at once; for a Part, or a problem that is small."""
         value, cost = self.read(slice(0, len(self)))
         return value, np.broadcast_to(cost, value.shape)
 
@@ -82,11 +83,12 @@ class Choices(ABC):
         return values, costs
 
     def totals(self, choice: Int[np.ndarray, " queries"]) -> tuple[float, float]:
-        """Value and cost of an assignment, summed exactly; `choice` counts the columns of `choices`."""
+        """Value and cost of an assignment, summed exactly; `choice` holds columns of `choices`."""
         (value, cost), (settled_value, settled_cost) = self.picked(choice), self.settled
         return exact_sum(settled_value, value), exact_sum(settled_cost, cost)
 
     def fits(self, cost: float) -> bool:
+        """Whether a sum of costs is within the limit."""
         return cost <= self.limit
 
     def spare(self, choice: Int[np.ndarray, " queries"]) -> Int[np.ndarray, " choices"]:
@@ -95,14 +97,14 @@ class Choices(ABC):
             return np.full(self.width, len(self))
         return self.places - np.bincount(choice, minlength=self.width)
 
-    def best_at(self, price: float) -> Int[np.ndarray, " queries"]:
-        """Per query the choice with the most value - price * cost, the cheaper among equals, then the lower column.
+    def best_at(self, multiplier: float) -> Int[np.ndarray, " queries"]:
+        """Per query the choice with the largest value - multiplier * cost, the cheaper among equals, then the lower column.
 
-        It looks at one query at a time, and so not at capacities.
+        It considers one query at a time, and therefore no capacities.
         """
         choice = np.empty(len(self), np.int32)
         for rows, value, cost in self.chunks():
-            choice[rows] = best_of(value - price * cost, -cost)
+            choice[rows] = best_of(value - multiplier * cost, -cost)
         return choice
 
     def part(self, rows: Int[np.ndarray, " rows"], choice: Int[np.ndarray, " queries"]) -> Part:
@@ -130,14 +132,17 @@ class Part(Choices):
 
     parent: Choices
     rows: Int[np.ndarray, " rows"]
+    """Positions of the queries in the parent, rising."""
     choice: Int[np.ndarray, " queries"]
+    """One choice for every query of the parent."""
     cells: tuple[Float[np.ndarray, "rows choices"], Float[np.ndarray, "rows choices"]]
+    """Value and cost."""
     settled_sums: tuple[list[float], list[float]]
     limit: float
     places: Int[np.ndarray, " choices"] | None
 
     def __post_init__(self) -> None:
-        for name in ("magnitude", "dearest", "steps"):
+        for name in ("magnitude", "cost_magnitude", "steps"):
             object.__setattr__(self, name, getattr(self.parent, name))
 
     def __len__(self) -> int:
@@ -174,39 +179,9 @@ def best_of(
     """Per query the choice with the largest `first`; among equals the largest `then`, then the lower index."""
     best = first.argmax(axis=1)
     equal = first == first[np.arange(len(first)), best][:, None]
-    # Ties are rare, and one count over all is much cheaper than one per query.
+    # Ties are rare, and one count over all queries is much cheaper than one per query.
     if np.count_nonzero(equal) > len(first):
         tied = np.flatnonzero(equal.sum(axis=1) > 1)
         second = np.broadcast_to(then, first.shape)[tied]
         best[tied] = np.where(equal[tied], second, -np.inf).argmax(axis=1)
     return best
-
-
-def exact_sum(*numbers: Float[np.ndarray, " count"] | list[float]) -> float:
-    """What `math.fsum` gives, for arrays many times faster."""
-    return math.fsum(chain.from_iterable(exact_parts(np.asarray(some, np.float64)) for some in numbers))
-
-
-def exact_parts(numbers: Float[np.ndarray, " count"]) -> list[float]:
-    """A few numbers with exactly the same sum.
-
-    Error-free splitting (Rump, Ogita & Oishi 2008, "Accurate floating-point summation part I", section 3): adding and
-    taking away a large power of two leaves the leading bits of every number, few enough for their sum to be exact.
-    """
-    parts: list[float] = []
-    while largest := float(np.abs(numbers).max(initial=0.0)):
-        try:
-            shift = math.ldexp(1.0, math.frexp(largest)[1] + (len(numbers) + 2).bit_length())
-        except OverflowError:
-            return parts + _exact_parts_of_huge(numbers.tolist())
-        leading = (numbers + shift) - shift
-        parts.append(float(leading.sum()))
-        numbers = numbers - leading
-    return parts
-
-
-def _exact_parts_of_huge(numbers: list[float]) -> list[float]:
-    parts: list[float] = []
-    while rest := math.fsum(chain(numbers, (-part for part in parts))):
-        parts.append(rest)
-    return parts

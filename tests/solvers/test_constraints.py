@@ -335,11 +335,12 @@ def test_a_flow_on_some_of_the_choices_ends_where_the_flow_on_all_does(monkeypat
     problems = [crowded(seed, queries=400) for seed in range(3)]
     problems += [replace(problem, cost_usd=np.tile(problem.cost_usd[0], (400, 1)), budget_usd=None) for problem in problems]
     whole = [share(problem, price) for problem in problems for price in (0.0, 0.3, math.inf)]
-    monkeypatch.setattr("solvers.capacity.WHOLE", 100)
-    monkeypatch.setattr("solvers.capacity.SAMPLE", 60)
-    monkeypatch.setattr("solvers.capacity.ROWS", 70)
+    monkeypatch.setattr("solvers.capacity.sharing.WHOLE", 100)
+    monkeypatch.setattr("solvers.capacity.sharing.SAMPLE", 60)
+    monkeypatch.setattr("solvers.capacity.sharing.BLOCK", 70)
+    monkeypatch.setattr("solvers.capacity.tolls.BLOCK", 70)
     for near in (0.01, 0.2):
-        monkeypatch.setattr("solvers.capacity.NEAR", near)
+        monkeypatch.setattr("solvers.capacity.sharing.NEAR", near)
         pairs = zip(whole, [(problem, price) for problem in problems for price in (0.0, 0.3, math.inf)], strict=True)
         for expected, (problem, price) in pairs:
             found = share(problem, price)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import math
 from collections.abc import Iterator
@@ -17,10 +16,9 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix, eye, kron
 
 from solvers import Problem, ProblemError, exact, lagrangian
-from solvers.core import CoreSearch, search_core
+from solvers.core import StateSearch, search_states
 from solvers.dual import search
 
-exact_module = importlib.import_module("solvers._exact")  # `solvers._exact` names the function
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=60)
 ROUNDING = 1e-11
 
@@ -43,15 +41,16 @@ def best_value(problem: Problem) -> float:
 def without_the_dynamic_programme() -> Iterator[None]:
     """The search of the core gives up at once, so that CP-SAT has to do the work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact_module, "search_core", lambda problem, dual, incumbent, **limits: CoreSearch(incumbent, False))
+        patch.setattr("solvers._exact.search_states", lambda problem, dual, incumbent, **limits: StateSearch(incumbent, False))
         yield
 
 
 @contextmanager
-def with_a_clock_that_stands_still() -> Iterator[None]:
+def with_a_stopped_clock() -> Iterator[None]:
     """However short `max_seconds` is, there is time left to call CP-SAT, which then has no time to do anything."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact_module, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+        for module in ("solvers._exact", "solvers.core.integers"):
+            patch.setattr(f"{module}.time", SimpleNamespace(perf_counter=lambda: 0.0))
         yield
 
 
@@ -156,7 +155,7 @@ def test_out_of_time_it_returns_what_it_has_and_a_bound_that_holds():
 def test_an_integer_programme_that_had_no_time_proves_nothing(queries: int):
     problem = hard_batch(0, queries=queries)
     optimum = exact(problem)
-    with without_the_dynamic_programme(), with_a_clock_that_stands_still():
+    with without_the_dynamic_programme(), with_a_stopped_clock():
         found = exact(problem, max_seconds=1e-9, workers=1)
     assert found.value < optimum.value <= found.bound
     assert found.status == "feasible"
@@ -170,17 +169,36 @@ def test_a_wanted_gap_is_enough_to_stop_and_is_kept():
     assert found.relative_gap <= 0.01
 
 
-@pytest.mark.parametrize("options", [{"max_seconds": 0.0}, {"max_seconds": math.nan}, {"relative_gap": -0.1}])
-def test_limits_that_make_no_sense_are_refused(options: dict[str, float]):
-    with pytest.raises(ProblemError, match="must be > 0"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_seconds": 0.0}, r"max_seconds=0.0 must be > 0"),
+        ({"max_seconds": math.nan}, r"max_seconds=nan must be > 0"),
+        ({"max_seconds": "x"}, r"max_seconds='x' must be a number"),
+        ({"relative_gap": -0.1}, r"relative_gap=-0.1 must be finite and >= 0"),
+        ({"relative_gap": math.nan}, r"relative_gap=nan must be"),
+        ({"relative_gap": "0.1"}, r"relative_gap='0.1' must be a number"),
+        ({"workers": -1}, r"workers=-1 must be from 0 to"),
+        ({"workers": 2.5}, r"workers=2.5 must be from 0 to"),
+        ({"workers": True}, r"workers=True must be from 0 to"),
+        ({"workers": 10**9}, r"workers=1000000000 must be from 0 to"),
+    ],
+)
+def test_limits_that_make_no_sense_are_rejected_by_name(options: dict[str, object], message: str):
+    with pytest.raises(ProblemError, match=message):
         exact(hard_batch(0), **options)
+
+
+def test_the_most_workers_that_are_accepted_are_accepted_by_cp_sat():
+    with without_the_dynamic_programme():
+        assert exact(hard_batch(0, queries=8), workers=8).status == "optimal"
 
 
 @CAREFUL
 @given(problems(decimal=True), st.integers(1, 6))
 def test_a_core_search_with_few_states_never_claims_a_proof_that_it_does_not_have(problem: Problem, states: int):
     incumbent = problem.cheapest
-    found = search_core(problem, search(problem, problem.cheapest), incumbent, most_states=states)
+    found = search_states(problem, search(problem, problem.cheapest), incumbent, most_states=states)
     value, cost = problem.totals(found.choice)
     assert problem.fits(cost)
     assert value >= problem.totals(incumbent)[0] - ROUNDING
@@ -190,7 +208,7 @@ def test_a_core_search_with_few_states_never_claims_a_proof_that_it_does_not_hav
 @CAREFUL
 @given(problems(decimal=False))
 def test_a_core_search_with_enough_states_is_complete_and_optimal(problem: Problem):
-    found = search_core(problem, search(problem, problem.cheapest), problem.cheapest)
+    found = search_states(problem, search(problem, problem.cheapest), problem.cheapest)
     assert found.complete
     assert problem.totals(found.choice)[0] == pytest.approx(best_value(problem), rel=0, abs=ROUNDING)
 
@@ -198,8 +216,8 @@ def test_a_core_search_with_enough_states_is_complete_and_optimal(problem: Probl
 def test_too_few_states_are_noticed_on_a_batch_that_needs_more():
     problem = hard_batch(2)
     dual, incumbent = search(problem, problem.cheapest), lagrangian(problem).choice.astype(int)
-    assert search_core(problem, dual, incumbent).complete
-    assert not search_core(problem, dual, incumbent, most_states=2).complete
+    assert search_states(problem, dual, incumbent).complete
+    assert not search_states(problem, dual, incumbent, most_states=2).complete
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e9], ids=["fractions of a cent", "billions"])

@@ -2,7 +2,7 @@
 
 Query after query takes the model with the largest
 
-    value[j, i] / cost[j, i]^alpha
+    value[j, i] / cost_usd[j, i]^alpha
 
 among those that the rest of the budget pays for (Routoo, arXiv:2401.13979, section 3.3). Ties go to the cheaper model.
 """
@@ -15,10 +15,13 @@ import time
 import numpy as np
 from jaxtyping import Float, Int
 
-from solvers.assignment import Assignment, assignment
-from solvers.choices import best_of, exact_parts
+from solvers.assignment import Assignment, proved
+from solvers.choices import best_of
 from solvers.dual import search
-from solvers.problem import UNANSWERED, Problem, ProblemError
+from solvers.errors import ProblemError
+from solvers.inputs import at_least, switch
+from solvers.problem import UNANSWERED, Problem
+from solvers.sums import exact_parts
 
 IN_DOUBT = -2
 SHORTEST, LONGEST = 64, 2**15
@@ -26,15 +29,19 @@ SHORTEST, LONGEST = 64, 2**15
 
 
 def greedy_ratio(problem: Problem, alpha: float = 1.0, reserve: bool = True) -> Assignment:
-    """The published selector, or with `reserve` one that answers everything.
+    """Routoo's published selector (arXiv:2401.13979, section 3.3), or with `reserve` one that answers every query.
 
-    `reserve=False` is the paper to the letter: it depends on the order of the queries, and one that fits nowhere is left
-    unanswered; its bound is that of the problem with `allow_unanswered`. `reserve=True` keeps the cheapest answer for
-    every query still to come. Raises `ProblemError` for an `alpha` that is negative or not finite, and for a problem with
-    capacities or a minimum value, of which it knows nothing.
+    Query after query takes the model with the largest value / cost_usd^alpha among those that the rest of the budget pays for;
+    ties go to the cheaper model. The result depends on the order of the queries.
+
+    `alpha` >= 0 weighs the cost: 0 takes the best model while the money lasts. `reserve=False` is the paper to the letter: a
+    query for which nothing fits is left unanswered, and the bound is that of the problem with `allow_unanswered`.
+    `reserve=True` keeps the cost of the cheapest answer for every query still to come.
+
+    Returns an `Assignment` of status `feasible`, whose bound is the Lagrangian's. Raises `ProblemError` for an `alpha` that is
+    negative or not finite, and for a problem with a capacity or a minimum value, which the selector does not consider.
     """
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise ProblemError(f"alpha={alpha!r} must be finite and >= 0")
+    alpha, reserve = at_least("alpha", alpha, 0), switch("reserve", reserve)
     check_known(problem)
     started = time.perf_counter()
     choice = _select(problem, alpha, reserve)
@@ -46,11 +53,11 @@ def greedy_ratio(problem: Problem, alpha: float = 1.0, reserve: bool = True) -> 
         )
         choice = np.where(choice == UNANSWERED, problem.value.shape[1], choice)
     dual = search(judged, judged.cheapest)
-    return assignment(
+    return proved(
         judged,
         choice,
         bound=dual.bound,
-        price=dual.price,
+        multiplier=dual.multiplier,
         status="feasible",
         seconds=seconds,
         solver=f"greedy_ratio(alpha={alpha:g}, reserve={reserve})",
@@ -58,29 +65,29 @@ def greedy_ratio(problem: Problem, alpha: float = 1.0, reserve: bool = True) -> 
 
 
 def check_known(problem: Problem) -> None:
-    """Raise `ProblemError` for constraints that the selector knows nothing of."""
+    """Raise `ProblemError` for constraints that the selector does not consider."""
     for name in ("capacity", "minimum_value"):
         if getattr(problem, name) is not None:
             raise ProblemError(f"greedy_ratio knows no {name}: leave it out, or use lagrangian or exact")
 
 
 def _select(problem: Problem, alpha: float, reserve: bool) -> Int[np.ndarray, " queries"]:
-    """One query after the other, many at a time.
+    """The choices of one query after the other, computed for a block of queries at a time.
 
     What is left of the budget, less what is reserved, only ever falls. So a choice that is made for what is left at the start
-    of a block is the choice at its own turn as well if it still fits then: what was preferred to it and did not fit fits
-    even less. A block is taken up to the first query whose choice does not. Sums are rounded here; where that could
-    decide, the query is chosen alone, with exact sums.
+    of a block is also the choice at its own turn if it still fits then: a choice that was preferred to it and did not fit,
+    fits even less later. A block is taken up to the first query whose choice no longer fits. Sums are rounded here; where that
+    could decide, the query is chosen alone, with exact sums.
     """
     kept = problem.picked(problem.cheapest)[1] if reserve else np.zeros(len(problem))
-    doubt = 8 * np.finfo(np.float64).eps * len(problem) * problem.limit
+    rounding = 8 * np.finfo(np.float64).eps * len(problem) * problem.limit
     choice = np.empty(len(problem), np.int64)
     spent = exact_parts(kept)
     length = LONGEST
     for chunk, value, cost in problem.chunks():
         ratio = _ratio(problem, value, cost, alpha)
         usual = best_of(ratio, -cost)
-        # What a choice takes of what is left: its cost, or what it costs more than the answer that was reserved.
+        # What a choice takes of what is left: its cost, or what it costs above the answer that was reserved.
         need = np.broadcast_to(cost - kept[chunk, None] if reserve else cost, value.shape)
         if problem.available is not None:
             need = np.where(np.isneginf(value), np.inf, need)
@@ -88,15 +95,15 @@ def _select(problem: Problem, alpha: float, reserve: bool) -> Int[np.ndarray, " 
         start = 0
         while start < len(value):
             left = problem.limit - math.fsum(spent)
-            if not reserve and need[start:].min() > left + doubt:
+            if not reserve and need[start:].min() > left + rounding:
                 # Nothing fits any more.
                 choice[chunk.start + start : chunk.stop] = UNANSWERED
                 break
             block = slice(start, start + length)
-            picks = _picks(ratio[block], cost[block], need[block], usual[block], left, doubt)
+            picks = _picks(ratio[block], cost[block], need[block], usual[block], left, rounding)
             takes = np.where(picks < 0, 0.0, need[block][np.arange(len(picks)), picks])
             before = left - np.append(0.0, np.cumsum(takes)[:-1])
-            certain = (picks != IN_DOUBT) & ((takes <= before - doubt) | (takes == 0))
+            certain = (picks != IN_DOUBT) & ((takes <= before - rounding) | (takes == 0))
             taken = len(picks) if certain.all() else int(certain.argmin())
             if taken == 0:
                 freed = exact_parts(np.array([*spent, -kept[chunk.start + start]]))
@@ -121,7 +128,7 @@ def _ratio(
         # A free answer is worth any price if it is worth anything: value / 0 = inf, and 0 / 0 counts as 0.
         ratio = np.nan_to_num(ratio, nan=0.0, posinf=np.inf, neginf=np.finfo(np.float64).min)
     if problem.allow_unanswered:
-        # Nobody prefers no answer: it is what is left when nothing fits.
+        # No answer is never preferred: it is taken when nothing else fits.
         ratio[:, -1] = np.finfo(np.float64).min
     if problem.available is not None:
         ratio[np.isneginf(value)] = -np.inf
@@ -134,18 +141,18 @@ def _picks(
     need: Float[np.ndarray, "block choices"],
     usual: Int[np.ndarray, " block"],
     left: float,
-    doubt: float,
+    rounding: float,
 ) -> Int[np.ndarray, " block"]:
     """The best choice that fits into `left`; UNANSWERED where none does, IN_DOUBT where rounding might decide."""
     picks = usual.copy()
     row = np.arange(len(picks))
-    other = np.flatnonzero(need[row, usual] > left - doubt)
+    other = np.flatnonzero(need[row, usual] > left - rounding)
     if other.size:
         needs = need[other]
-        fits = (needs <= left - doubt) | (needs == 0)
+        fits = (needs <= left - rounding) | (needs == 0)
         found = best_of(np.where(fits, ratio[other], -np.inf), np.where(fits, -cost[other], -np.inf))
         found[~fits.any(axis=1)] = UNANSWERED
-        found[(~fits & (needs <= left + doubt)).any(axis=1)] = IN_DOUBT
+        found[(~fits & (needs <= left + rounding)).any(axis=1)] = IN_DOUBT
         picks[other] = found
     return picks
 

@@ -1,32 +1,22 @@
-"""What a growing set of models answers, in packed bits for right or wrong or in numbers; and the limits it must keep to."""
+"""What a growing set of models answers between them: in packed bits for right or wrong, else in numbers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt64
 
-from solvers.problem import BUDGET_TOLERANCE
-
+Quality = Bool[np.ndarray, "queries models"] | Int[np.ndarray, "queries models"] | Float[np.ndarray, "queries models"]
 CHUNK_BYTES = 2**23
+"""Memory for the bits that are counted at once."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a set must keep to: at most `budget` of `cost`, all of `required`, none of `banned`; a size is a budget of ones."""
-
-    cost: Float[np.ndarray, " models"]
-    budget: float
-    required: list[int]
-    banned: list[int]
-    cost_matters: bool
-
-    def allows(self, spent: float, cost: float) -> bool:
-        return math.fsum([spent, cost]) <= self.budget * (1 + BUDGET_TOLERANCE)
+def coverage_of(quality: Quality) -> Coverage:
+    """Bits where every quality is 0, 1 or NaN, else numbers; NaN (never run) counts as 0."""
+    right_or_wrong = quality.dtype == bool or bool(((quality == 0) | (quality == 1) | (quality != quality)).all())
+    return BitCoverage(quality) if right_or_wrong else GradedCoverage(quality)
 
 
 class Coverage(Protocol):
@@ -36,8 +26,14 @@ class Coverage(Protocol):
     models: int
     covered: float
 
-    def reset(self) -> None: ...
-    def take(self, model: int) -> None: ...
+    def reset(self) -> None:
+        """Start with the empty set."""
+        ...
+
+    def take(self, model: int) -> None:
+        """Add a model to the set."""
+        ...
+
     def gains(self, models: Int[np.ndarray, " some"]) -> Float[np.ndarray, " some"]:
         """What every one of them would add to `covered`."""
         ...
@@ -50,14 +46,14 @@ class Coverage(Protocol):
 class BitCoverage:
     """One bit per query and model; a gain is a count of bits."""
 
-    def __init__(self, quality: np.ndarray):
+    def __init__(self, quality: Quality):
         self.queries, self.models = quality.shape
         words = -(-self.queries // 64)
         packed = np.zeros((self.models, words * 8), np.uint8)
         for start in range(0, self.models, step := max(1, CHUNK_BYTES // self.queries)):
             bits = np.packbits(quality[:, start : start + step].T == 1, axis=1)
             packed[start : start + step, : bits.shape[1]] = bits
-        self.words = packed.view(np.uint64)
+        self.words: UInt64[np.ndarray, "models words"] = packed.view(np.uint64)
         self.reset()
 
     def reset(self) -> None:
@@ -87,7 +83,7 @@ class BitCoverage:
 class GradedCoverage:
     """Qualities model by model, so that a gain is one pass over neighbouring numbers."""
 
-    def __init__(self, quality: np.ndarray):
+    def __init__(self, quality: Quality):
         self.queries, self.models = quality.shape
         self.quality = np.nan_to_num(np.ascontiguousarray(quality.T, np.float64))
         self.reset()
