@@ -19,7 +19,7 @@ from solvers.core import core_of, easiest, most_loss, search_states, solve_integ
 from solvers.dual import PROVED, Dual, search, slack_rounding
 from solvers.filling import fill
 from solvers.grid import round_down
-from solvers.inputs import at_least, whole
+from solvers.inputs import at_least, no_type_check, whole
 from solvers.problem import Problem
 
 SMALL_CORE = 60
@@ -27,6 +27,7 @@ SMALL_CORE = 60
 MOST_WORKERS = 1_024
 
 
+@no_type_check
 def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0, workers: int = 0) -> Assignment:
     """The best assignment, with the proof that none is better.
 
@@ -88,7 +89,7 @@ class _Goal:
     started: float
 
     def reached(self, found: _Found) -> bool:
-        return found.bound - found.value <= max(self.rounding, self.relative_gap * abs(found.bound))
+        return bool(found.bound - found.value <= max(self.rounding, self.relative_gap * abs(found.bound)))
 
     def seconds_left(self) -> float:
         return self.max_seconds - (time.perf_counter() - self.started)

@@ -19,7 +19,7 @@ from solvers.assignment import Assignment, proved
 from solvers.choices import best_of
 from solvers.dual import dual_bound
 from solvers.errors import InfeasibleBudget, ProblemError
-from solvers.inputs import at_least, floats
+from solvers.inputs import at_least, floats, no_type_check
 from solvers.problem import BUDGET_TOLERANCE, Problem
 
 
@@ -48,6 +48,7 @@ class Frontier:
     def value_at(self, budget_usd: float) -> float: ...
     @overload
     def value_at(self, budget_usd: Float[np.ndarray, " budgets"]) -> Float[np.ndarray, " budgets"]: ...
+    @no_type_check
     def value_at(self, budget_usd: float | Float[np.ndarray, " budgets"]) -> float | Float[np.ndarray, " budgets"]:
         """The value of the linear relaxation at a budget in dollars, or at each of an array of budgets.
 
@@ -58,10 +59,12 @@ class Frontier:
         found = np.interp(budgets, self.cost_usd, self.value, left=np.nan)
         return float(found) if np.isscalar(budget_usd) else found
 
+    @no_type_check
     def multiplier_at(self, budget_usd: float) -> float:
         """Value that the next dollar buys at a budget in dollars. Raises `InfeasibleBudget` below the cheapest assignment."""
         return float(self.multiplier[self._point(at_least("budget_usd", budget_usd, 0, finite=False))])
 
+    @no_type_check
     def assignment(self, budget_usd: float) -> Assignment:
         """The assignment at the last point within a budget in dollars, with a proved bound for that budget.
 

@@ -19,7 +19,7 @@ from solvers.assignment import Assignment, proved
 from solvers.choices import best_of
 from solvers.dual import search
 from solvers.errors import ProblemError
-from solvers.inputs import at_least, switch
+from solvers.inputs import at_least, no_type_check, switch
 from solvers.problem import UNANSWERED, Problem
 from solvers.sums import exact_parts
 
@@ -28,6 +28,7 @@ SHORTEST, LONGEST = 64, 2**15
 """Queries that are tried at once: doubled where all went well, quartered where the budget changed a choice."""
 
 
+@no_type_check
 def greedy_ratio(problem: Problem, alpha: float = 1.0, reserve: bool = True) -> Assignment:
     """Routoo's published selector (arXiv:2401.13979, section 3.3), or with `reserve` one that answers every query.
 

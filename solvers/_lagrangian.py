@@ -18,7 +18,7 @@ from solvers.assignment import Assignment, proved
 from solvers.dual import PROVED, dual_bound, search
 from solvers.filling import fill
 from solvers.grid import round_down
-from solvers.inputs import at_least
+from solvers.inputs import at_least, no_type_check
 from solvers.problem import Problem
 
 
@@ -50,6 +50,7 @@ def lagrangian(problem: Problem) -> Assignment:
     )
 
 
+@no_type_check
 def at_price(
     value: Float[np.ndarray, "queries models"],
     cost_usd: Float[np.ndarray, "queries models"] | Float[np.ndarray, " models"],

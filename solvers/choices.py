@@ -89,7 +89,7 @@ class Choices(ABC):
 
     def fits(self, cost: float) -> bool:
         """Whether a sum of costs is within the limit."""
-        return cost <= self.limit
+        return bool(cost <= self.limit)
 
     def spare(self, choice: Int[np.ndarray, " queries"]) -> Int[np.ndarray, " choices"]:
         """How many more queries could take each choice."""

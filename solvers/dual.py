@@ -13,6 +13,7 @@ every query's own; with them it is a flow (`capacity`), and the tolls prove it.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +30,7 @@ SAMPLE = 20_000
 """Queries of the sample that a large problem's search starts from."""
 GUESS_WIDTH = 1.02
 """The sample's multiplier is off by about a hundredth; this factor leads to the other side of the limit."""
-ROUNDING = 4 * np.finfo(np.float64).eps
+ROUNDING = 4 * sys.float_info.epsilon
 PROVED = 1e-12
 """A gap, relative to the magnitude of the values, that rounding alone explains."""
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from solvers.errors import MOST_LETTERS, ProblemError, shown
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 NO_NUMBERS = (str, np.str_, bytes, np.bytes_, bool, np.bool_)
 """Types that Python converts to numbers, and that are none."""
+
+
+def no_type_check(function: Function) -> Function:
+    """Marks a public function that checks its own arguments and whose messages name them.
+
+    jaxtyping's import hook leaves functions with a decorator of this name alone, so that these checks come first in the tests
+    as well. `typing.no_type_check` would hide the annotations from static type checkers too.
+    """
+    return function
 
 
 def number(name: str, value: Any) -> float:
@@ -25,7 +35,7 @@ def number(name: str, value: Any) -> float:
     raise ProblemError(f"{name}={shown(value)} must be a number")
 
 
-def at_least(name: str, value: object, least: float, *, finite: bool = True, above: bool = False) -> float:
+def at_least(name: str, value: object, least: float | int, *, finite: bool = True, above: bool = False) -> float:
     """`value` as a float from `least` on, or `above` it. Raises `ProblemError`, also for NaN."""
     found = number(name, value)
     enough = found > least if above else found >= least

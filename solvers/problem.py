@@ -16,10 +16,10 @@ import math
 import sys
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 
 from solvers.capacity import share
 from solvers.choices import Choices, best_of
@@ -35,6 +35,7 @@ LARGEST = 1e200
 NO_LIMIT = sys.float_info.max / 4
 
 
+@runtime_checkable
 class Table(Protocol):
     """Numbers that are read a few rows at a time and are no array, such as a dataset in a file; float32 or float64."""
 
@@ -70,10 +71,13 @@ class Problem(Choices):
     available: Bool[np.ndarray, "queries models"] | None = field(default=None, kw_only=True)
     """Which models may answer which query, bool `(queries, models)`. Other cells of `value` and `cost_usd` are never read, so
     they may be NaN."""
-    capacity: Int[np.ndarray, " models"] | None = field(default=None, kw_only=True)
+    capacity: Integer[np.ndarray, " models"] | None = field(default=None, kw_only=True)
     """The largest number of queries per model, whole numbers `(models,)`."""
     allow_unanswered: bool = field(default=False, kw_only=True)
     """Adds the choice -1, with value 0 and cost 0, to every query."""
+
+    # Run-time type checks leave the constructor alone: it accepts lists, and its own messages name what is wrong.
+    __no_type_check__ = True
 
     cheapest: Int[np.ndarray, " queries"] = field(init=False, repr=False)
     """Of the standard form, `(queries,)`: the choices of least cost, for every query the most valuable one among equals."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Integer
 
 from solvers.errors import ProblemError, shown
-from solvers.inputs import array, at_least, problem_of, together, whole
+from solvers.inputs import array, at_least, no_type_check, problem_of, together, whole
 from solvers.problem import BUDGET_TOLERANCE
 from solvers.subset.coverage import coverage_of
 from solvers.subset.exact import best_cover
@@ -50,13 +50,14 @@ class Universe:
         return self.value_by_size[-1] if self.value_by_size else 0.0
 
 
+@no_type_check
 def build_universe(
-    quality: Bool[np.ndarray, "queries models"] | Int[np.ndarray, "queries models"] | Float[np.ndarray, "queries models"],
+    quality: Bool[np.ndarray, "queries models"] | Integer[np.ndarray, "queries models"] | Float[np.ndarray, "queries models"],
     size: int | None = None,
     method: str = "lazy",
     *,
     budget_usd: float | None = None,
-    cost_usd: Float[np.ndarray, " models"] | Int[np.ndarray, " models"] | None = None,
+    cost_usd: Float[np.ndarray, " models"] | Integer[np.ndarray, " models"] | None = None,
     required: Sequence[int] = (),
     banned: Sequence[int] = (),
     max_seconds: float = 60.0,
@@ -96,7 +97,7 @@ def build_universe(
         if coverage.value(best) > coverage.value(chosen):
             # The order of choice, and the value after each model, are greedy's within the set.
             others = sorted(set(range(models)) - set(best))
-            inside = Limits(np.ones(models), len(best), limits.required, others, cost_matters=False)
+            inside = Limits(np.ones(models), float(len(best)), limits.required, others, cost_matters=False)
             chosen = choose(coverage, inside, lazy=True).models
         bound = min(bound, best_bound)
     # No set is worth more than all models together.

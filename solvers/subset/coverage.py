@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Bool, Float, Int, Integer, UInt64
 
-Quality = Bool[np.ndarray, "queries models"] | Int[np.ndarray, "queries models"] | Float[np.ndarray, "queries models"]
+Quality = Bool[np.ndarray, "queries models"] | Integer[np.ndarray, "queries models"] | Float[np.ndarray, "queries models"]
 CHUNK_BYTES = 2**23
 """Memory for the bits that are counted at once."""
 
@@ -19,6 +19,7 @@ def coverage_of(quality: Quality) -> Coverage:
     return BitCoverage(quality) if right_or_wrong else GradedCoverage(quality)
 
 
+@runtime_checkable
 class Coverage(Protocol):
     """A set of models that starts empty and grows; `covered` is the sum over the queries of the best quality in it."""
 

@@ -24,4 +24,4 @@ class Limits:
 
     def allows(self, spent: float, cost: float) -> bool:
         """Whether a further `cost` is within the budget, tolerance included."""
-        return math.fsum([spent, cost]) <= self.budget * (1 + BUDGET_TOLERANCE)
+        return bool(math.fsum([spent, cost]) <= self.budget * (1 + BUDGET_TOLERANCE))
