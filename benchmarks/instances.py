@@ -1,4 +1,4 @@
-"""Made-up batches and pools of any size, the same for every run: good models are dear, and prompts differ in difficulty."""
+"""Made-up batches and pools of any size, the same for every run: good models are expensive, and prompts differ in difficulty."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS = 50_000
 def batch(
     queries: int, models: int, *, share: float = 0.3, cost_per_query: bool = False, seed: int = 0
 ) -> tuple[Float[np.ndarray, "queries models"], np.ndarray, float]:
-    """Value, cost in dollars, and a budget of `share` of the way from the cheapest to the dearest assignment."""
+    """Value, cost in dollars, and a budget of `share` of the way from the cheapest to the most expensive assignment."""
     generator = np.random.default_rng(seed)
     ability = np.linspace(-1.5, 1.5, models)
     price = 10 ** np.linspace(-5, -1.5, models) * generator.uniform(0.5, 2, models)

@@ -3,7 +3,7 @@
     uv run --group benchmarks python -m benchmarks.solvers [--small]
 
 5 minutes on 2 cores, `--small` half of one. Every figure is the median of several runs, comparisons run in one process.
-Seen, 30 percent of the way from the cheapest to the dearest assignment, one cost per model: `lagrangian` 1,000,000 x 56 in
+Seen, 30 percent of the way from the cheapest to the most expensive assignment, one cost per model: `lagrangian` 1,000,000 x 56 in
 1.1 s, gap 1.1e-10; `exact` proved 10,000 x 56 in 0.06 s, 100,000 x 11 in 5.1 s and 1,000,000 x 56 in 12 s; ten million queries
 from a file 15 s and 3.0 GB. With a capacity for every model `lagrangian` takes 14 s for 1,000,000 x 11, `exact` 8.9 s for
 10,000 x 56 with a cost per query. CP-SAT on the full model of 1,000 x 11 has not proved in 60 s what `exact` proves in
@@ -57,7 +57,7 @@ def main(config: Config) -> Result:
     for part in (
         assignments,
         with_capacities,
-        against_integer_programmes,
+        against_integer_programs,
         against_the_relaxation,
         against_a_loop,
         universes,
@@ -110,7 +110,7 @@ def with_capacities(config: Config) -> Result:
     return result
 
 
-def against_integer_programmes(config: Config) -> Result:
+def against_integer_programs(config: Config) -> Result:
     """CP-SAT and HiGHS on the full model of 1,000 x 11."""
     result: Result = {}
     posed = problem(1_000, 11)

@@ -69,7 +69,7 @@ class Row:
 
     batch: str
     reach: str
-    """`dearest` or `saturation`: where the range of budgets ends."""
+    """Where the range of budgets ends: `most expensive` assignment, or `saturation`, where more money adds nothing."""
     share: float
     method: str
     of_optimum: float
@@ -119,7 +119,7 @@ def compare(batch: Batch, config: Config) -> list[Row]:
     orders = [np.arange(count), *(generator.permutation(count) for _ in range(config.orders - 1))]
     cost = np.broadcast_to(batch.cost, batch.value.shape)
     posed = Problem(batch.value, cost, float(cost.max(axis=1).sum()))
-    ends = {"dearest": posed.budget_usd, "saturation": float(frontier(posed).cost_usd[-1])}
+    ends = {"most expensive": posed.budget_usd, "saturation": float(frontier(posed).cost_usd[-1])}
     rows = []
     for reach, end in ends.items():
         for share in SHARES:
@@ -161,7 +161,7 @@ def summary(rows: list[Row]) -> dict[str, float | str]:
     print(f"\n{'':<18} {'':<34} {'least share of the optimum':>27} {'at':>5} {'unanswered there':>17} {'spread by order':>16}")
     for batch in dict.fromkeys(row.batch for row in rows):
         for method in dict.fromkeys(row.method for row in rows):
-            mine = [row for row in rows if row.batch == batch and row.method == method and row.reach == "dearest"]
+            mine = [row for row in rows if row.batch == batch and row.method == method and row.reach == "most expensive"]
             worst = min(mine, key=lambda row: row.of_optimum)
             spread = max(row.highest - row.lowest for row in mine)
             print(
@@ -190,7 +190,7 @@ def _figure(path: Path, rows: list[Row]) -> None:
     # Batches alternate between predicted and true: one row of panels each.
     for axes, name in zip(grid.T.ravel(), names):
         for method in methods:
-            mine = [row for row in rows if row.batch == name and row.method == method and row.reach == "dearest"]
+            mine = [row for row in rows if row.batch == name and row.method == method and row.reach == "most expensive"]
             shares = [row.share for row in mine]
             (line,) = axes.plot(shares, [row.of_optimum for row in mine], styles[method], marker=".", label=method)
             axes.fill_between(
@@ -201,7 +201,7 @@ def _figure(path: Path, rows: list[Row]) -> None:
         axes.set_title(f"{name} quality")
         axes.grid(alpha=0.3)
     for axes in grid[-1]:
-        axes.set_xlabel("budget, share of the way from the cheapest\nto the dearest assignment")
+        axes.set_xlabel("budget, share of the way from the cheapest\nto the most expensive assignment")
     for axes in grid[:, 0]:
         axes.set_ylabel("value, share of the best\nassignment that answers all")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)

@@ -29,7 +29,7 @@ SHOWN = (1, 2, 3, 5, 10, 20, 56, 100)
 
 @dataclass(frozen=True)
 class Config:
-    """Sets chosen on training queries by lazy greedy, plain greedy and the integer programme, judged on others."""
+    """Sets chosen on training queries by lazy greedy, plain greedy and the integer program, judged on others."""
 
     output: Path = Path("runs/universe")
     """Folder for result.json, table.csv and the figure."""
@@ -40,7 +40,7 @@ class Config:
     largest: int = 100
     """Largest set out of a simulated pool."""
     max_seconds: float = 60.0
-    """Time limit of the integer programme, for each size."""
+    """Time limit of the integer program, for each size."""
     seed: int = 0
     """Of the simulated pools."""
 

@@ -12,7 +12,7 @@ def test_what_answers_everything_never_exceeds_the_optimum():
     value = generator.uniform(size=(60, 4))
     cost = np.array([0.1, 0.2, 0.5, 1.0])
     rows = compare(Batch("made up", value, cost, (value > 0.5).astype(float)), Config(orders=3))
-    assert {row.reach for row in rows} == {"dearest", "saturation"}
+    assert {row.reach for row in rows} == {"most expensive", "saturation"}
     for row in rows:
         assert row.lowest <= row.of_optimum <= row.highest
         assert 0 <= row.quality <= 1

@@ -188,7 +188,7 @@ def test_dollars_counted_in_another_power_of_two_do_not_change_the_best_value(pr
 
 @CAREFUL
 @given(problems(masks=False), st.data())
-def test_a_model_that_is_dearer_and_no_better_changes_nothing(problem: Problem, data: st.DataObject):
+def test_a_model_that_costs_more_and_is_no_better_changes_nothing(problem: Problem, data: st.DataObject):
     worse = data.draw(st.integers(0, problem.value.shape[1] - 1))
     less, more = data.draw(st.sampled_from([0.0, 0.1, 0.5])), data.draw(st.sampled_from([0.0, 0.1, 1.0]))
     value = np.column_stack([problem.value[:, worse] - less, problem.value])
@@ -228,7 +228,7 @@ def test_at_a_very_high_price_every_query_takes_the_cheapest_model():
 
 
 @pytest.mark.parametrize("price", [-1.0, math.nan, math.inf])
-def test_a_price_that_is_negative_or_no_number_is_refused(price: float):
+def test_a_price_that_is_negative_or_no_number_is_rejected(price: float):
     with pytest.raises(ProblemError, match="price="):
         at_price(np.ones((1, 1)), [1.0], price)
 
@@ -265,7 +265,7 @@ def test_with_money_for_everything_the_best_of_every_query_is_proved_at_once():
     assert (found.status, found.multiplier, found.gap) == ("optimal", 0.0, 0.0)
 
 
-def test_an_unknown_solver_is_refused_and_the_known_ones_are_named():
+def test_an_unknown_solver_is_rejected_and_the_known_ones_are_named():
     with pytest.raises(ProblemError, match=r"solver='magic' must be one of auto, greedy_ratio, lagrangian, exact"):
         solve(Problem([[1.0]], [[1.0]], 1.0), "magic")
 

@@ -74,7 +74,7 @@ def test_on_a_large_batch_the_gap_is_a_few_queries():
     assert found.relative_gap < 1e-4
 
 
-def test_the_capacity_that_a_refusal_names_would_do():
+def test_the_capacity_that_an_error_names_would_do():
     with pytest.raises(InfeasibleProblem, match=r"leaves 3 of 5 queries .* capacity=\[4, 1\] would do"):
         Problem(np.ones((5, 2)), [1.0, 2.0], capacity=[1, 1])
     Problem(np.ones((5, 2)), [1.0, 2.0], capacity=[4, 1])
@@ -134,8 +134,8 @@ def test_the_toll_is_what_one_more_place_is_worth():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_in_a_full_house_even_a_worse_and_dearer_model_can_be_right(seed: int):
-    """Against HiGHS on the whole programme: what one query would never choose may be what lets another one in."""
+def test_in_a_full_house_even_a_worse_and_more_expensive_model_can_be_right(seed: int):
+    """Against HiGHS on the whole program: what one query would never choose may be what lets another one in."""
     generator = np.random.default_rng(seed)
     queries, models, capacity = 30, 4, np.full(4, 8)
     value, cost = generator.uniform(size=(queries, models)), generator.uniform(size=(queries, models))

@@ -64,7 +64,7 @@ def test_with_a_minimum_value_cost_is_minimised(arguments: dict, data: st.DataOb
 
 @CAREFUL
 @given(drawn())
-def test_the_least_budget_and_the_most_value_are_what_refusals_name(arguments: dict):
+def test_the_least_budget_and_the_most_value_are_what_errors_name(arguments: dict):
     possible = assignments(arguments)
     if not possible:
         with pytest.raises(InfeasibleProblem):
@@ -72,10 +72,10 @@ def test_the_least_budget_and_the_most_value_are_what_refusals_name(arguments: d
         return
     least, most = min(cost for _, cost, _ in possible), max(value for value, _, _ in possible)
     if least > 0:
-        with pytest.raises(InfeasibleBudget) as refused:
+        with pytest.raises(InfeasibleBudget) as below:
             Problem(**arguments, budget_usd=least * (1 - 1e-9))
-        assert refused.value.least_budget_usd == pytest.approx(least, rel=1e-12)
-        assert exact(Problem(**arguments, budget_usd=refused.value.least_budget_usd)).cost_usd <= least * (1 + 1e-12)
+        assert below.value.least_budget_usd == pytest.approx(least, rel=1e-12)
+        assert exact(Problem(**arguments, budget_usd=below.value.least_budget_usd)).cost_usd <= least * (1 + 1e-12)
     with pytest.raises(InfeasibleValue) as above:
         Problem(**arguments, minimum_value=most + 1e-9)
     assert above.value.most_value == pytest.approx(most, rel=1e-12, abs=1e-300)
@@ -135,7 +135,7 @@ def test_a_budget_and_a_minimum_value_exclude_each_other():
         Problem(np.ones((2, 2)), [1.0, 2.0], minimum_value=math.nan)
 
 
-def test_what_knows_no_capacities_refuses_them_by_name():
+def test_what_knows_no_capacities_rejects_them_by_name():
     problem = Problem(np.ones((2, 2)), [1.0, 2.0], 4.0, capacity=[1, 1])
     with pytest.raises(ProblemError, match="greedy_ratio knows no capacity"):
         greedy_ratio(problem)

@@ -1,4 +1,4 @@
-"""Exact: its dynamic programme, its integer programme and its proofs, against other ways of finding the optimum."""
+"""Exact: its dynamic program, its integer program and its proofs, against other ways of finding the optimum."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def best_value(problem: Problem) -> float:
 
 
 @contextmanager
-def without_the_dynamic_programme() -> Iterator[None]:
+def without_the_dynamic_program() -> Iterator[None]:
     """The search of the core gives up at once, so that CP-SAT has to do the work."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("solvers._exact.search_states", lambda problem, dual, incumbent, **limits: StateSearch(incumbent, False))
@@ -85,7 +85,7 @@ def test_cp_sat_on_its_own_finds_and_proves_the_optimum(decimal: bool):
     @CAREFUL
     @given(problems(decimal=decimal))
     def holds(problem: Problem) -> None:
-        with without_the_dynamic_programme():
+        with without_the_dynamic_program():
             found = exact(problem, workers=1)
         optimum = best_value(problem)
         assert optimum - ROUNDING <= found.value <= optimum <= found.bound
@@ -96,10 +96,10 @@ def test_cp_sat_on_its_own_finds_and_proves_the_optimum(decimal: bool):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_cp_sat_and_the_dynamic_programme_agree_on_a_core_of_many_queries(seed: int):
+def test_cp_sat_and_the_dynamic_program_agree_on_a_core_of_many_queries(seed: int):
     """With 300 queries the first, small core is not the whole one."""
     problem = hard_batch(seed, queries=300)
-    with without_the_dynamic_programme():
+    with without_the_dynamic_program():
         by_integers = exact(problem, workers=1)
     by_states = exact(problem)
     assert by_integers.status == by_states.status == "optimal"
@@ -108,7 +108,7 @@ def test_cp_sat_and_the_dynamic_programme_agree_on_a_core_of_many_queries(seed: 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_an_independent_solver_finds_the_same_optimum(seed: int):
-    """HiGHS on the whole programme; whole numbers and half a unit to spare, so that its tolerances do not matter."""
+    """HiGHS on the whole program; whole numbers and half a unit to spare, so that its tolerances do not matter."""
     queries, models = 60, 5
     generator = np.random.default_rng(seed)
     skill = np.sort(generator.uniform(0.3, 0.9, models))
@@ -142,7 +142,7 @@ def test_out_of_time_it_returns_what_it_has_and_a_bound_that_holds():
     problem = hard_batch(0)
     optimum = exact(problem)
     assert optimum.status == "optimal"
-    with without_the_dynamic_programme():
+    with without_the_dynamic_program():
         found = exact(problem, max_seconds=1e-9)
     assert found.status == "feasible"
     assert found.value < optimum.value <= found.bound
@@ -152,10 +152,10 @@ def test_out_of_time_it_returns_what_it_has_and_a_bound_that_holds():
 
 
 @pytest.mark.parametrize("queries", [60, 300], ids=["whole core", "core in two parts"])
-def test_an_integer_programme_that_had_no_time_proves_nothing(queries: int):
+def test_an_integer_program_that_had_no_time_proves_nothing(queries: int):
     problem = hard_batch(0, queries=queries)
     optimum = exact(problem)
-    with without_the_dynamic_programme(), with_a_stopped_clock():
+    with without_the_dynamic_program(), with_a_stopped_clock():
         found = exact(problem, max_seconds=1e-9, workers=1)
     assert found.value < optimum.value <= found.bound
     assert found.status == "feasible"
@@ -190,7 +190,7 @@ def test_limits_that_make_no_sense_are_rejected_by_name(options: dict[str, objec
 
 
 def test_the_most_workers_that_are_accepted_are_accepted_by_cp_sat():
-    with without_the_dynamic_programme():
+    with without_the_dynamic_program():
         assert exact(hard_batch(0, queries=8), workers=8).status == "optimal"
 
 
@@ -231,8 +231,8 @@ def test_a_proof_holds_for_values_that_differ_in_the_twelfth_digit():
     """The bound is at least the best assignment, even where the difference is almost nothing."""
     e = 1e-12
     value = np.array([[0.5 + 3 * e, 0.0], [0.5, 0.0], [0.5 + 3 * e, 0.0], [0.5 + e, 0.0], [0.5 + 3 * e, 0.0]])
-    cheap, dear = 0.3 * 3, 0.7 * 3
-    problem = Problem(value, [[cost, 0.0] for cost in (cheap, dear, dear, cheap, cheap)], 3.899999999999999)
+    cheap, expensive = 0.3 * 3, 0.7 * 3
+    problem = Problem(value, [[cost, 0.0] for cost in (cheap, expensive, expensive, cheap, cheap)], 3.899999999999999)
     found = exact(problem)
     assert found.value <= best_value(problem) <= found.bound
 
@@ -240,7 +240,7 @@ def test_a_proof_holds_for_values_that_differ_in_the_twelfth_digit():
 def test_a_budget_a_hair_below_a_sum_of_decimal_prices_is_proved_as_well():
     """One dollar answers one of the queries; 1.999999998 dollars do not answer two."""
     problem = Problem([[0.0, 0.25], [0.0, 0.5]], [0.0, 1.0], 2.0 * (1 - 1e-9))
-    with without_the_dynamic_programme():
+    with without_the_dynamic_program():
         found = exact(problem, workers=1)
     assert found.value == best_value(problem) == 0.5
     assert found.status == "optimal"
@@ -264,7 +264,7 @@ def test_a_sum_that_rounds_to_just_above_the_budget_does_not_stop_the_proof(valu
 def test_cp_sat_alone_agrees_with_brute_force_on_a_thousand_batches():
     """OR-Tools 9.15 proves too little in one of some hundred such batches, unless one of its presolve steps is left out."""
     generator = np.random.default_rng(7)
-    with without_the_dynamic_programme():
+    with without_the_dynamic_program():
         for _ in range(1000):
             queries, models = generator.integers(2, 6), generator.integers(2, 5)
             value = np.round(generator.uniform(size=(queries, models)), 4)

@@ -85,7 +85,7 @@ def test_the_multiplier_says_what_the_next_dollar_buys():
     assert curve.value_at(np.array([0.0, 0.01, 9.0])).tolist() == [0.0, 0.5, 0.75]
 
 
-def test_a_budget_below_the_cheapest_is_refused_and_has_no_value():
+def test_a_budget_below_the_cheapest_is_rejected_and_has_no_value():
     curve = frontier(Problem(np.ones((10, 2)), [0.1, 0.3], 5.0))
     assert math.isnan(curve.value_at(0.9))
     for ask in (curve.multiplier_at, curve.assignment):

@@ -136,7 +136,7 @@ def test_with_graded_values_alpha_does_have_an_effect():
 
 
 @pytest.mark.parametrize("alpha", [-0.1, math.nan, math.inf, -math.inf])
-def test_an_alpha_that_is_negative_or_no_number_is_refused(alpha: float):
+def test_an_alpha_that_is_negative_or_no_number_is_rejected(alpha: float):
     with pytest.raises(ProblemError, match="alpha="):
         greedy_ratio(Problem([[1.0]], [[1.0]], 1.0), alpha=alpha)
 

@@ -1,4 +1,4 @@
-"""Problem and Assignment: what is refused and how it is said, exact sums, budgets to the last digit."""
+"""Problem and Assignment: what is rejected and with which message, exact sums, budgets to the last digit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def some_assignment(**changes: object) -> Assignment:
     return replace(found, **changes)
 
 
-def refusal(*arguments: object, **options: object) -> str:
+def rejection(*arguments: object, **options: object) -> str:
     with pytest.raises(ProblemError) as caught:
         Problem(*arguments, **options)
     return str(caught.value)
@@ -49,13 +49,13 @@ def refusal(*arguments: object, **options: object) -> str:
 def test_every_wrong_cell_is_reported_at_once():
     value = np.array([[np.nan, 1.0], [np.inf, 1.0]])
     cost = np.array([[1.0, -1.0], [np.nan, np.inf]])
-    message = refusal(value, cost, 10.0)
+    message = rejection(value, cost, 10.0)
     assert "value[0, 0]=nan must be finite (2 such cells)" in message
     assert "cost_usd[0, 1]=-1.0 must be finite and >= 0 dollars (3 such cells)" in message
 
 
 def test_wrong_shapes_and_a_wrong_budget_are_reported_together():
-    message = refusal(np.zeros((3, 2)), np.zeros(3), -1.0, available=np.ones((2, 3), bool))
+    message = rejection(np.zeros((3, 2)), np.zeros(3), -1.0, available=np.ones((2, 3), bool))
     assert "cost_usd has shape (3,), expected (3, 2) or (2,)" in message
     assert "available is bool of shape (2, 3), expected bool of (3, 2)" in message
     assert "budget_usd=-1.0 must be finite and >= 0 dollars" in message
@@ -63,27 +63,27 @@ def test_wrong_shapes_and_a_wrong_budget_are_reported_together():
 
 def test_a_wrong_cell_and_a_query_without_a_model_are_reported_together():
     available = np.array([[True, True], [False, False], [False, False]])
-    message = refusal(np.full((3, 2), np.nan), [1.0, 1.0], 10.0, available=available)
+    message = rejection(np.full((3, 2), np.nan), [1.0, 1.0], 10.0, available=available)
     assert "value[0, 0]=nan must be finite (2 such cells)" in message
     assert "no model is available for query 1 (2 such queries)" in message
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0,), (4,), (2, 2, 2)])
-def test_an_empty_batch_or_a_value_that_is_no_table_is_refused(shape: tuple[int, ...]):
-    assert f"value has shape {shape}, expected (queries, models)" in refusal(np.zeros(shape), np.zeros(shape), 1.0)
+def test_an_empty_batch_or_a_value_that_is_no_table_is_rejected(shape: tuple[int, ...]):
+    assert f"value has shape {shape}, expected (queries, models)" in rejection(np.zeros(shape), np.zeros(shape), 1.0)
 
 
-def test_a_mask_of_numbers_is_refused():
-    assert "available is int64" in refusal(np.ones((2, 2)), [0.0, 0.0], 1.0, available=np.ones((2, 2), np.int64))
+def test_a_mask_of_numbers_is_rejected():
+    assert "available is int64" in rejection(np.ones((2, 2)), [0.0, 0.0], 1.0, available=np.ones((2, 2), np.int64))
 
 
 @pytest.mark.parametrize("budget", [math.nan, math.inf, -math.inf, -1e-9])
 def test_a_budget_must_be_a_number_of_dollars(budget: float):
-    assert f"budget_usd={budget!r}" in refusal([[1.0]], [[0.0]], budget)
+    assert f"budget_usd={budget!r}" in rejection([[1.0]], [[0.0]], budget)
 
 
 def test_masked_cells_are_never_read():
-    """NaN stands where a model may not answer; the free and best model is not available either."""
+    """Cells where a model may not answer are NaN; the free and best model is not available either."""
     value = [[np.nan, 0.5, 0.7], [9.0, 0.25, np.nan]]
     cost = [[np.nan, 1.0, 2.0], [0.0, 1.0, np.inf]]
     available = np.array([[False, True, True], [False, True, False]])
@@ -122,7 +122,7 @@ def test_a_budget_one_representable_number_below_the_least_is_within_the_toleran
         assert lagrangian(Problem(np.ones_like(costs), costs, below)).cost_usd == math.fsum(cost)
 
 
-def test_a_budget_clearly_below_the_least_is_refused_and_the_least_is_named():
+def test_a_budget_clearly_below_the_least_is_rejected_and_the_least_is_named():
     with pytest.raises(InfeasibleBudget, match="below the cheapest assignment") as caught:
         Problem(np.ones((10, 2)), [0.1, 0.3], 1.0 - 1e-9)
     assert caught.value.budget_usd == 1.0 - 1e-9
@@ -140,7 +140,7 @@ COSTS = st.one_of(
 
 @CAREFUL
 @given(st.lists(st.lists(COSTS, min_size=2, max_size=2), min_size=1, max_size=8))
-def test_the_least_budget_that_a_refusal_names_is_accepted_when_passed_back(costs: list[list[float]]):
+def test_the_least_budget_that_an_error_names_is_accepted_when_passed_back(costs: list[list[float]]):
     cost = np.array(costs)
     least = math.fsum(cost.min(axis=1))
     value = np.ones_like(cost)
@@ -232,8 +232,8 @@ def test_a_bound_that_rounding_put_below_the_value_is_raised_to_it():
     assert left_out.choice.tolist() == [-1]
 
 
-def test_numbers_whose_sums_would_overflow_are_refused():
-    assert "value[0, 0]=1e+308 must be finite" in refusal([[1e308, 1.0]], [1.0, 2.0], 1.0)
+def test_numbers_whose_sums_would_overflow_are_rejected():
+    assert "value[0, 0]=1e+308 must be finite" in rejection([[1e308, 1.0]], [1.0, 2.0], 1.0)
 
 
 def test_a_query_that_no_model_may_answer_is_an_infeasible_problem():
@@ -249,5 +249,5 @@ def test_a_query_that_no_model_may_answer_is_an_infeasible_problem():
         ([[1.0, 2.0]], [None, 2.0], 1.0),
     ],
 )
-def test_what_is_no_number_is_refused(value: object, cost: object, budget: object):
-    assert "must be numbers" in refusal(value, cost, budget)
+def test_what_is_no_number_is_rejected(value: object, cost: object, budget: object):
+    assert "must be numbers" in rejection(value, cost, budget)

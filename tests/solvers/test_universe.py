@@ -184,13 +184,13 @@ def test_everything_that_is_wrong_is_said_at_once():
 
 
 @pytest.mark.parametrize("cell", [-0.1, math.inf, -math.inf])
-def test_a_quality_that_is_negative_or_infinite_is_refused(cell: float):
+def test_a_quality_that_is_negative_or_infinite_is_rejected(cell: float):
     with pytest.raises(ProblemError, match="quality must be >= 0 and finite"):
         build_universe(np.array([[0.5, cell]]), 1)
 
 
 @pytest.mark.parametrize("shape", [(0, 2), (2, 0)])
-def test_an_empty_pool_or_batch_is_refused(shape: tuple[int, int]):
+def test_an_empty_pool_or_batch_is_rejected(shape: tuple[int, int]):
     with pytest.raises(ProblemError, match="at least one of each"):
         build_universe(np.zeros(shape), 1)
 
@@ -261,7 +261,7 @@ def test_required_and_banned_models_hold_for_a_size_as_well(pool: tuple, more: i
         assert found.cost_usd == math.fsum(cost[found.models])
 
 
-def test_one_dear_model_is_better_than_many_that_are_cheap_for_what_they_do():
+def test_one_expensive_model_can_be_better_than_many_cheap_ones():
     """By gain per dollar the cheap model comes first, and then the good one is out of reach."""
     quality = np.array([[0.1, 1.0], [0.0, 1.0]])
     found = build_universe(quality, budget_usd=1.0, cost_usd=np.array([0.01, 1.0]))
@@ -282,7 +282,7 @@ def test_what_was_never_run_is_counted():
     assert build_universe(np.array([[np.nan, 0.2], [0.3, np.nan]]), 1).never_run == 2
 
 
-def test_limits_that_contradict_each_other_are_refused_together():
+def test_limits_that_contradict_each_other_are_rejected_together():
     with pytest.raises(ProblemError) as caught:
         build_universe(np.eye(3), 1, budget_usd=1.0, required=[0, 1], banned=[1, 7])
     for part in (
