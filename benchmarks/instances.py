@@ -1,4 +1,4 @@
-"""Made-up batches and pools of any size, the same for every run: good models are expensive, and prompts differ in difficulty."""
+"""Made-up batches and pools of any size, the same in every run: good models are expensive, prompts differ in difficulty."""
 
 from __future__ import annotations
 

@@ -2,13 +2,13 @@
 
     uv run --group benchmarks python -m benchmarks.solvers [--small]
 
-5 minutes on 2 cores, `--small` half of one. Every figure is the median of several runs, comparisons run in one process.
-Seen, 30 percent of the way from the cheapest to the most expensive assignment, one cost per model: `lagrangian` 1,000,000 x 56 in
-1.1 s, gap 1.1e-10; `exact` proved 10,000 x 56 in 0.06 s, 100,000 x 11 in 5.1 s and 1,000,000 x 56 in 12 s; ten million queries
-from a file 15 s and 3.0 GB. With a capacity for every model `lagrangian` takes 14 s for 1,000,000 x 11, `exact` 8.9 s for
-10,000 x 56 with a cost per query. CP-SAT on the full model of 1,000 x 11 has not proved in 60 s what `exact` proves in
-0.004 s, HiGHS takes 1.1 s. `greedy_ratio` is 11 times as fast as a plain loop over lists, `build_universe` 36 times as fast as
-apricot-select's lazy greedy.
+5 minutes on 2 cores, `--small` half a minute. Every figure is the median of several runs; comparisons run in one process.
+Measured 30 percent of the way from the cheapest to the most expensive assignment, one cost per model: `lagrangian`
+1,000,000 x 56 in 1.1 s, gap 1.1e-10; `exact` proved 10,000 x 56 in 0.06 s, 100,000 x 11 in 5.1 s and 1,000,000 x 56 in 12 s;
+ten million queries from a file took 15 s and 3.0 GB. With a capacity for every model `lagrangian` takes 14 s for
+1,000,000 x 11, `exact` 8.9 s for 10,000 x 56 with a cost per query. CP-SAT on the full model of 1,000 x 11 does not prove in
+60 s what `exact` proves in 0.004 s; HiGHS takes 1.1 s. `greedy_ratio` is 11 times as fast as a plain loop over lists,
+`build_universe` 36 times as fast as apricot-select's lazy greedy.
 """
 
 from __future__ import annotations
