@@ -25,6 +25,7 @@ from jaxroute.contest.rows import Contest, make_contest
 from jaxroute.data.table import text_key
 from jaxroute.evaluation import Gain, Interval, aiq_gain
 from jaxroute.evaluation.plots import COLOURS, save_figure
+from jaxroute.predictor.pricing import CostModel, table_pricing
 from jaxroute.routers.base import find_router
 from jaxroute.storage.files import write_json
 from solvers import lagrangian
@@ -152,7 +153,9 @@ def _power(config: Config) -> dict[str, float | str]:
 
 def _judged(contest: Contest, router: str, config: Config) -> Seen:
     """What `jaxroute evaluate` does with a router, but for the measures that have no verdict."""
-    quality = find_router(router).fit(contest.train).estimate(contest.test.queries).quality
+    # An answer is expected to cost its model's mean, which is all that these tables say of costs.
+    means = CostModel(table_pricing(contest.train, None))
+    quality = find_router(router).fit(contest.train, costs=means).estimate(contest.test.queries).quality
     curve = enter(contest, router, "", quality, lagrangian, budgets=config.budgets).curve
     low, high = contest.costs
     hull = aiq_gain(curve, contest.single_models, contest.weights, low=low, high=high)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
@@ -41,6 +41,8 @@ class Universe:
     """Cells of `quality` that are NaN, which counted as 0."""
     cost_usd: float | None = None
     """Of serving them all, where costs were given."""
+    bound_by_size: list[float] = field(default_factory=list)
+    """Proved, where a size was given: no set of at most 1, 2, ... models has a larger S, up to that size."""
 
     @property
     def value(self) -> float:
@@ -95,6 +97,7 @@ def build_universe(
         evaluations=evaluations,
         never_run=never_run,
         cost_usd=None if cost_usd is None else math.fsum(np.asarray(cost_usd, np.float64)[chosen]),
+        bound_by_size=[min(one, everything, bound) for one in found.bound_by_size],
     )
 
 
@@ -142,6 +145,8 @@ def _right_or_wrong(quality: np.ndarray) -> bool:
 class _Greedy:
     models: list[int]
     bound: float
+    bound_by_size: list[float]
+    """Of 1, 2, ... models; empty where a budget limits them."""
     evaluations: int
 
 
@@ -163,6 +168,7 @@ def _greedy(coverage: Coverage, limits: Limits, *, lazy: bool) -> _Greedy:
     single = _best_single(coverage, limits, gains, spent) if limits.cost_matters else None
     room = limits.budget - spent
     bound = coverage.covered + _most_gain(gains, limits, room)
+    by_size = _bounds(coverage, gains, limits)
     fresh = open_models.copy()
     while True:
         open_models &= np.array([limits.allows(spent, cost) for cost in limits.cost]) if limits.cost_matters else True
@@ -194,9 +200,20 @@ def _greedy(coverage: Coverage, limits: Limits, *, lazy: bool) -> _Greedy:
         fresh[:] = False
         # Old gains only overstate, so they bound as well as new ones, if less closely.
         bound = min(bound, coverage.covered + _most_gain(gains, limits, room))
+        by_size = np.minimum(by_size, _bounds(coverage, gains, limits))
     if single is not None and coverage.value([*limits.required, single]) > coverage.value(chosen):
         chosen = [*dict.fromkeys(limits.required), single]
-    return _Greedy(chosen, bound * (1 + 1e-12) / coverage.queries, evaluations)
+    scale = (1 + 1e-12) / coverage.queries
+    return _Greedy(chosen, bound * scale, (by_size * scale).tolist(), evaluations)
+
+
+def _bounds(coverage: Coverage, gains: Float[np.ndarray, " models"], limits: Limits) -> Float[np.ndarray, " sizes"]:
+    """No set of 1, 2, ... models, the required ones among them, covers more than what is covered and as many largest gains."""
+    if limits.cost_matters:
+        return np.empty(0)
+    most = np.append(0.0, np.cumsum(-np.sort(-gains)))
+    free = np.arange(1, int(limits.budget) + 1) - len(set(limits.required))
+    return coverage.covered + most[np.clip(free, 0, len(gains))]
 
 
 def _best_single(coverage: Coverage, limits: Limits, gains: Float[np.ndarray, " models"], spent: float) -> int | None:
