@@ -25,6 +25,7 @@ from jaxroute.contest.rows import Contest, make_contest
 from jaxroute.data.table import text_key
 from jaxroute.evaluation import Gain, Interval, aiq_gain
 from jaxroute.evaluation.plots import COLOURS, save_figure
+from jaxroute.predictor.pricing import CostModel, table_pricing
 from jaxroute.routers.base import find_router
 from jaxroute.storage.files import write_json
 from solvers import lagrangian
@@ -40,9 +41,10 @@ POOLS = {9: tuple(range(9)), 5: (0, 1, 5, 7, 8)}
 """Models of the planted pools, by their place in ACCURACY and PRICE."""
 DOMAINS = 17
 """As many as MMLU has sub-categories."""
-EASE, PROFILE = 0.9, 0.35
-"""Standard deviations, in logits, of a domain's ease for all models and of each model's own in a domain: with them the means
-per domain have the AIQ gain that the predictor has on MMLU, 2.4 points."""
+EASE, PROFILE, REST = 1.0, 0.3, 1.5
+"""Standard deviations, in logits: a domain's ease for all models, each model's own in a domain, and the ease of the single
+question, which no router knows. With them models agree about as often as on MMLU, and the means per domain have the AIQ gain
+that the predictor has there, 2.4 points."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ def _power(config: Config) -> dict[str, float | str]:
 
 def _judged(contest: Contest, router: str, config: Config) -> Seen:
     """What `jaxroute evaluate` does with a router, but for the measures that have no verdict."""
-    quality = find_router(router).fit(contest.train).estimate(contest.test.queries).quality
+    # An answer is expected to cost its model's mean, which is all that these tables say of costs.
+    means = CostModel(table_pricing(contest.train, None))
+    quality = find_router(router).fit(contest.train, costs=means).estimate(contest.test.queries).quality
     curve = enter(contest, router, "", quality, lagrangian, budgets=config.budgets).curve
     low, high = contest.costs
     hull = aiq_gain(curve, contest.single_models, contest.weights, low=low, high=high)
@@ -188,7 +192,10 @@ def _with_signal(config: Config, models: int, columns: tuple[int, ...]) -> Itera
     for table in range(config.planted):
         generator = np.random.default_rng([config.seed, 1, models, table])
         domain = generator.integers(0, DOMAINS, rows)
-        chance = 1 / (1 + np.exp(-(np.log(accuracy / (1 - accuracy)) + shift[domain])))
+        # Wide spreads pull shares towards a half: 1 / sqrt(1 + variance / 2.9) of the logit is left (MacKay 1992).
+        wider = np.sqrt(1 + (EASE**2 + PROFILE**2 + REST**2) / 2.9)
+        rest = REST * generator.normal(size=(rows, 1))
+        chance = 1 / (1 + np.exp(-(wider * np.log(accuracy / (1 - accuracy)) + shift[domain] + rest)))
         yield _contest(
             [f"question {row}" for row in range(rows)],
             (generator.uniform(size=(rows, models)) < chance).astype(float),

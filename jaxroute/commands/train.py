@@ -35,6 +35,9 @@ class Train:
     """Instead of --table: a published format, see `jaxroute sources`."""
     path: Path | None = None
     """Where the source's files lie."""
+    option: tuple[str, ...] = ()
+    """Options of the source's loader, name=value, such as decontaminate or binary of the published formats, or scale=10, clip
+    and repeats=mean of your own table."""
     prices: Path | None = None
     """JSON, {"model": {"input": 0.2, "output": 0.6}} in dollars per million tokens, or the lists of LiteLLM or RouterArena.
     Default: the source's own list; for a table without one, an answer is taken to cost its model's mean."""
@@ -87,8 +90,7 @@ def _train_router(config: Train) -> None:
 
 def _table(config: Train) -> RoutingTable:
     """A price list also stands in for dollars that one's own table lacks, and is checked against those that it has."""
-    options = {"prices": config.prices} if config.table and config.prices else {}
-    return chosen_table(config.table, config.source, config.path, **options)
+    return chosen_table(config.table, config.source, config.path, config.option, prices=config.prices if config.table else None)
 
 
 def _prices(config: Train, table: RoutingTable) -> PriceList | None:

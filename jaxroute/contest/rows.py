@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,11 @@ class ContestConfig:
     """Instead of --table: a published format, see `jaxroute sources`."""
     path: Path | None = None
     """Where the source's files lie."""
+    option: tuple[str, ...] = ()
+    """Options of the source's loader, name=value, such as decontaminate or binary of the published formats, or scale=10, clip
+    and repeats=mean of your own table."""
+    prices: Path | None = None
+    """A price list, as of `jaxroute train`: for dollars that your own table lacks, or in place of a source's own list."""
     test_table: Path | None = None
     """Outcomes to judge on, as --table. Default: a part of the same table."""
     test_path: Path | None = None
@@ -213,11 +218,12 @@ class Contest:
 def read_contest(config: ContestConfig) -> Contest:
     """Both parts, from files of their own or by a split that keeps the share of every domain."""
     models = config.models or None
-    whole = chosen_table(config.table, config.source, config.path).select(models=models)
+    chosen = partial(chosen_table, options=config.option, prices=config.prices)
+    whole = chosen(config.table, config.source, config.path).select(models=models)
     if not config.test_table and not config.test_path:
         test, train = whole.split(config.test_fraction, seed=config.seed)
     else:
-        other = chosen_table(config.test_table, None if config.test_table else config.source, config.test_path)
+        other = chosen(config.test_table, None if config.test_table else config.source, config.test_path)
         train, test = whole, other.select(models=models)
     return make_contest(train, test, resamples=config.resamples, at=config.at, seed=config.seed)
 

@@ -190,10 +190,11 @@ class RoutingTable:
         scale: float = 1.0,
         clip: bool = False,
         repeats: Literal["refuse", "mean"] = "refuse",
+        paid: bool = True,
         prices: PriceList | Path | str | None = None,
     ) -> RoutingTable:
         """Read what `save` wrote, or anyone's file in the same schema; options as in `TableOptions`. Raises `SourceError`."""
-        options = TableOptions(scale=scale, clip=clip, repeats=repeats, prices=prices)
+        options = TableOptions(scale=scale, clip=clip, repeats=repeats, paid=paid, prices=prices)
         columns = read_outcomes(Path(path), options)
         try:
             table = RoutingTable(**columns)

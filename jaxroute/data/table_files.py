@@ -140,7 +140,7 @@ def _check_columns(sheet: Sheet, parts: dict[str, list[str]], long: bool, option
     if not parts["quality"]:
         problems.add("no column ends in '|quality' and there is no column 'model': it names no model")
     prompt = next((name for name in PROMPTS if name in sheet.columns), PROMPTS[0])
-    paid = options.prices is None or any(name in sheet.columns for name in parts["cost_usd"])
+    paid = (options.paid and options.prices is None) or any(name in sheet.columns for name in parts["cost_usd"])
     columns_match(
         sheet,
         problems,
@@ -229,6 +229,8 @@ def _apply(options: TableOptions, sheet: Sheet, records: _Records, queries: _Que
         values["quality"] = values["quality"] / options.scale
     if prices is not None:
         notes += _fill_costs(values, prices, records.model)
+    if not options.paid:
+        values["cost_usd"] = np.nan_to_num(values.get("cost_usd", np.zeros(values["quality"].shape)))
     unpaid = np.isnan(values["cost_usd"]) & ~np.isnan(values["quality"])
     if unpaid.any():
         row, *column = np.argwhere(unpaid)[0]

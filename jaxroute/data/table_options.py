@@ -26,6 +26,8 @@ class TableOptions:
     repeats: Literal["refuse", "mean"] = "refuse"
     """Several outcomes of one model on one query: refused with their places, or averaged. Without a query_id, a query is its
     prompt; in a wide file without a query_id, repeated prompts are queries of their own, and are averaged with `mean` only."""
+    paid: bool = True
+    """Whether outcomes need dollars; without, missing ones count as 0: for what reads qualities only."""
     prices: PriceList | Path | str | None = None
     """A price list or its file: dollars from tokens for outcomes without cost_usd, and a check of those that have it."""
 

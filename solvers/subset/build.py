@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ class Universe:
     """Cells of `quality` that are NaN, which counted as 0."""
     cost_usd: float | None = None
     """Dollars for serving all of them, where costs were given."""
+    bound_by_size: list[float] = field(default_factory=list[float])
+    """Proved, where a size was given: no set of at most 1, 2, ... models has a larger S, up to that size."""
 
     @property
     def value(self) -> float:
@@ -110,6 +112,7 @@ def build_universe(
         evaluations=found.evaluations,
         never_run=int(np.isnan(quality).sum()) if quality.dtype.kind == "f" else 0,
         cost_usd=None if cost is None else math.fsum(cost.astype(np.float64)[chosen]),
+        bound_by_size=[min(one, everything, bound) for one in found.bound_by_size],
     )
 
 

@@ -29,6 +29,8 @@ class Choice:
 
     models: list[int]
     bound: float
+    bound_by_size: list[float]
+    """Of sets of at most 1, 2, ... models; empty where a budget limits them."""
     evaluations: int
 
 
@@ -49,6 +51,7 @@ def choose(coverage: Coverage, limits: Limits, *, lazy: bool) -> Choice:
     single = _best_single(coverage, limits, gains.gain, spent) if limits.cost_matters else None
     room = limits.budget - spent
     bound = coverage.covered + _most_gain(gains.gain, limits, room)
+    by_size = _most_by_size(coverage, gains.gain, limits)
     while True:
         if limits.cost_matters:
             open_models &= np.array([limits.allows(spent, cost) for cost in limits.cost.tolist()])
@@ -64,9 +67,11 @@ def choose(coverage: Coverage, limits: Limits, *, lazy: bool) -> Choice:
         gains.taken(best)
         # Old gains only overstate, so they bound as well as new ones, if less closely.
         bound = min(bound, coverage.covered + _most_gain(gains.gain, limits, room))
+        by_size = np.minimum(by_size, _most_by_size(coverage, gains.gain, limits))
     if single is not None and coverage.value([*limits.required, single]) > coverage.value(chosen):
         chosen = [*limits.required, single]
-    return Choice(chosen, bound * (1 + 1e-12) / coverage.queries, gains.evaluations)
+    scale = (1 + 1e-12) / coverage.queries
+    return Choice(chosen, bound * scale, [float(one) for one in by_size * scale], gains.evaluations)
 
 
 class _Gains:
@@ -115,6 +120,15 @@ def _best_single(coverage: Coverage, limits: Limits, gains: Float[np.ndarray, " 
     fits = np.array([limits.allows(spent, cost) for cost in limits.cost])
     best = int(np.where(fits, gains, -np.inf).argmax())
     return best if fits[best] and gains[best] > 0 else None
+
+
+def _most_by_size(coverage: Coverage, gains: Float[np.ndarray, " models"], limits: Limits) -> Float[np.ndarray, " sizes"]:
+    """No set of 1, 2, ... models, the required ones among them, covers more than what is covered and as many largest gains."""
+    if limits.cost_matters:
+        return np.empty(0)
+    most = np.append(0.0, np.cumsum(-np.sort(-gains)))
+    free = np.arange(1, int(limits.budget) + 1) - len(limits.required)
+    return coverage.covered + most[np.clip(free, 0, len(gains))]
 
 
 def _most_gain(gains: Float[np.ndarray, " models"], limits: Limits, room: float) -> float:

@@ -38,6 +38,31 @@ def test_models_come_in_the_order_of_choice_with_the_value_after_each(table: Pat
     assert chosen(table, "--size", "3", "--method", method)["value_by_size"] == pytest.approx([0.6, 0.8, 1.0])
 
 
+def test_every_size_has_a_bound_and_the_reason_to_stop_is_given(table: Path, capsys: pytest.CaptureFixture[str]):
+    found = chosen(table, "--size", "3")
+    assert found["bound_by_size"][0] == pytest.approx(0.6) and found["bound_by_size"][2] == pytest.approx(1.0)
+    assert all(bound >= value - 1e-12 for bound, value in zip(found["bound_by_size"], found["value_by_size"], strict=True))
+    assert found["stopped"] == "as many as size=3 allows"
+    assert (
+        "no other model that is allowed answers anything better"
+        in chosen(table, "--size", "2", "--banned", "first", "second")["stopped"]
+    )
+    costs = table.parent / "serving.json"
+    costs.write_text(json.dumps({"third": 1.0, "first": 10.0, "second": 2.0}))
+    assert "fits into budget_usd=3" in chosen(table, "--budget-usd", "3", "--serving-costs", str(costs))["stopped"]
+    assert "stopped after 2 models: no other model that adds anything" in capsys.readouterr().out
+
+
+def test_costs_that_it_does_not_read_may_be_missing(table: Path):
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    table.write_text("\n".join(",".join([row[0], *row[1::2]]) for row in rows))
+    assert chosen(table, "--size", "2")["models"] == ["first", "second"]
+    table.write_text(
+        "\n".join(",".join([row[0], *(str(10 * int(cell)) if cell.isdigit() else cell for cell in row[1::2])]) for row in rows)
+    )
+    assert chosen(table, "--size", "2", "--option", "scale=10")["value_by_size"] == [0.6, 0.8]
+
+
 def test_required_banned_and_a_budget(table: Path, capsys: pytest.CaptureFixture[str]):
     assert chosen(table, "--size", "2", "--required", "third")["models"] == ["third", "first"]
     assert chosen(table, "--size", "2", "--banned", "first")["models"] == ["second", "third"]

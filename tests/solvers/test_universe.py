@@ -295,3 +295,16 @@ def test_limits_that_contradict_each_other_are_rejected_together():
         assert part in str(caught.value)
     with pytest.raises(ProblemError, match="of the required models"):
         build_universe(np.eye(3), budget_usd=1.0, cost_usd=np.array([1.0, 2.0, 3.0]), required=[2])
+
+
+@pytest.mark.parametrize("method", ["lazy", "greedy", "exact"])
+@pytest.mark.parametrize("required", [[], [4]])
+def test_no_set_of_a_size_is_above_its_bound(method: str, required: list[int]):
+    quality = np.random.default_rng(3).uniform(size=(30, 6)) ** 4
+    found = build_universe(quality, 4, method, required=required)
+    assert len(found.bound_by_size) == 4
+    for size, bound in enumerate(found.bound_by_size, start=1):
+        sets = [chosen for chosen in itertools.combinations(range(6), size) if set(required) <= set(chosen)]
+        assert max(quality[:, list(chosen)].max(axis=1).mean() for chosen in sets) <= bound
+        assert bound <= quality.max(axis=1).mean()
+    assert build_universe(quality, budget_usd=2.0, cost_usd=np.ones(6)).bound_by_size == []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxroute.data.sources.options import loader_options
 from jaxroute.data.sources.paretobandit import load_paretobandit
 from jaxroute.data.sources.routellm import load_gsm8k, load_mmlu
 from jaxroute.data.sources.routerbench import load_routerbench
@@ -85,16 +86,27 @@ def load_source(name: str, path: Path | str | None = None, **options: Any) -> Ro
     return SOURCES[name].load(Path(path) if path is not None else None, **options)
 
 
-def chosen_table(table: Path | None, source: str | None, path: Path | None, **options: Any) -> RoutingTable:
-    """What a command's --table names, or its --source with --path; `options` go to the loader.
+def chosen_table(
+    table: Path | None,
+    source: str | None,
+    path: Path | None,
+    options: Sequence[str] = (),
+    *,
+    prices: Path | None = None,
+    paid: bool = True,
+) -> RoutingTable:
+    """What a command's --table names, or its --source with --path; `options` are `name=value` texts for the loader.
 
-    Raises `SourceError` where it is not one of the two.
+    With `paid` off one's own table needs no dollars, and missing ones count as 0.
+    Raises `SourceError` where it is not one of the two, and for an option that the loader does not know.
     """
     if (table is None) == (source is None):
         raise SourceError("give either --table FILE with your own outcomes, or --source NAME with --path")
     if table and path:
         raise SourceError(f"path={str(path)!r} goes with --source; --table names its file itself")
-    return load_source(source, path, **options) if source else load_source("table", table, **options)
+    name = source or "table"
+    known = loader_options(name, SOURCES[name].load, options, prices) if name in SOURCES else {}
+    return load_source(name, path if source else table, **known, **({} if paid or source else {"paid": False}))
 
 
 __all__ = ["SCHEMA", "SOURCES", "Source", "chosen_table", "load_source"]
