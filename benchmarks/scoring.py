@@ -33,6 +33,7 @@ from flax import nnx
 from jaxtyping import Float, Int
 
 from benchmarks.lora_step import lora_step
+from benchmarks.start import processor
 from jaxroute import Checkpoint, Predictor, load_source, save_checkpoint
 from jaxroute.encoders import Encoder, load_encoder
 from jaxroute.encoders.batching import ScoringConfig, encode
@@ -57,6 +58,8 @@ class Config:
     """8 prompts and one round; its figures say nothing."""
     encoder: str = "smollm2"
     """`smollm2`, a .gguf file, or a Hugging Face folder."""
+    other_encoders: tuple[str, ...] = ("minilm",)
+    """Measured beside it, also against torch; their figures begin with their name."""
     prompts: int = 256
     """How many; of MMLU where JAXROUTE_DATA names the published outcomes, else of the simulated pool."""
     padded_prompts: int = 32
@@ -74,7 +77,8 @@ def main(config: Config) -> Result:
     """Run them all; returns what is also written to result.json."""
     print(f"results go to {config.output}/")
     result: Result = {"small": str(config.small)}
-    for part in (second_start, prompts_per_second, lora):
+    result["processor"] = processor()
+    for part in (second_start, every_encoder, lora):
         found = part(config)
         result |= found
         for name, value in found.items():
@@ -83,12 +87,23 @@ def main(config: Config) -> Result:
     return result
 
 
-def prompts_per_second(config: Config) -> Result:
+def every_encoder(config: Config) -> Result:
+    """Prompts per second of each, and how many times as fast as the first the others are."""
+    result = prompts_per_second(config, config.encoder)
+    for name in config.other_encoders:
+        found = prompts_per_second(config, name)
+        result |= {f"{name}_{key}": value for key, value in found.items() if key != "prompts"}
+        speeds = float(found["ours_prompts_per_second"]), float(result["ours_prompts_per_second"])
+        result[f"{name}_vs_{config.encoder}"] = speeds[0] / speeds[1]
+    return result
+
+
+def prompts_per_second(config: Config, name: str) -> Result:
     """Ours, torch and padding to the longest, in turns."""
-    encoder = load_encoder(config.encoder)
-    prompts, name = _prompts(config)
-    lengths = encoder.count_tokens(prompts)
-    result: Result = {"prompts": name, "prompts_tokens": float(lengths.sum()), "prompts_longest": float(lengths.max())}
+    encoder = load_encoder(name)
+    prompts, source = _prompts(config)
+    lengths = np.minimum(encoder.count_tokens(prompts), encoder.config.context_length)
+    result: Result = {"prompts": source, "prompts_tokens": float(lengths.sum()), "prompts_longest": float(lengths.max())}
     sample = _spread(prompts, lengths, config.padded_prompts)
     contestants: dict[str, Callable[[], Any]] = {
         "ours": lambda: ours(encoder, prompts, config.scoring),
@@ -193,13 +208,17 @@ def second_start(config: Config) -> Result:
         head = Head(encoder.config.hidden_size * len(features.stated), len(models), 2)
         predictor = Predictor(encoder=encoder, features=features, head=head, models=models, levels=2)
         save_checkpoint(checkpoint, Checkpoint(predictor, Pricing(models=models, mean_cost_usd=[0.1, 1.0]), {}))
-        for _ in range(2):
-            arguments = [sys.executable, "-c", FIRST_ESTIMATE, str(checkpoint), repr(time.time())]
-            run = subprocess.run(arguments, capture_output=True, text=True, check=True)
+        printed = [_first_estimate(checkpoint) for _ in ("first", "second")][-1]
     names = ("imports", "checkpoint", "weights", "estimate")
-    seconds = dict(zip(names, map(float, run.stdout.split()), strict=True))
+    seconds = dict(zip(names, map(float, printed.split()), strict=True))
     parts = {f"second_start_{name}_seconds": value for name, value in seconds.items()}
     return {"second_start_seconds": sum(seconds.values())} | parts
+
+
+def _first_estimate(checkpoint: Path) -> str:
+    """What a process of its own prints: the seconds of each part."""
+    arguments = [sys.executable, "-c", FIRST_ESTIMATE, str(checkpoint), repr(time.time())]
+    return subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
 
 
 FIRST_ESTIMATE = """

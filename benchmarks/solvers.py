@@ -74,6 +74,7 @@ def main(config: Config) -> Result:
 def assignments(config: Config) -> Result:
     """Lagrangian, exact and frontier by themselves."""
     result: Result = {}
+    posed: Problem | None = None
     sizes = [("1e4x56", 10_000, 56), ("1e5x11", 100_000, 11), ("1e6x56", 1_000_000, 56)]
     for name, queries, models in sizes:
         for cost, per_query in (("", False), ("_cost_per_query", True)):
@@ -84,7 +85,9 @@ def assignments(config: Config) -> Result:
                 seconds, found = _median(lambda solver=solver, posed=posed: solver(posed), config)
                 key = f"{solver.__name__}_{name}{cost}"
                 result |= {f"{key}_seconds": seconds, f"{key}_relative_gap": found.relative_gap, f"{key}_status": found.status}
-    seconds, curve = _median(lambda: frontier(posed), config)
+    assert posed is not None  # The largest, with a cost per query.
+    largest = posed
+    seconds, curve = _median(lambda: frontier(largest), config)
     return result | {"frontier_1e6x56_cost_per_query_seconds": seconds, "frontier_1e6x56_cost_per_query_points": len(curve)}
 
 
@@ -182,6 +185,7 @@ def many_queries(config: Config) -> Result:
     with tempfile.TemporaryDirectory(dir=config.output.parent if config.output.parent.exists() else None) as folder:
         path = Path(folder) / "value.npy"
         stored = np.lib.format.open_memmap(path, "w+", np.float32, (queries, models))
+        rows, cost, budget = 0, np.empty(models), 0.0
         for start in range(0, queries, 500_000):
             rows = min(500_000, queries - start)
             stored[start : start + rows], cost, budget = batch(rows, models, seed=start)

@@ -114,6 +114,7 @@ def test_two_processes_do_not_write_to_one_folder(config: ScoreConfig) -> None:
     assert score_file(config).rows == 100
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_the_same_command_ends_as_an_unbroken_run(config: ScoreConfig, tmp_path: Path) -> None:
     score_file(config)
     killed = tmp_path / "killed"

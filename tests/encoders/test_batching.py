@@ -156,6 +156,7 @@ def test_cut_prompts_are_told_and_keep_the_right_end(tiny_encoder: Path, side: s
     assert (start_alike, end_alike) == ((False, True) if side == "left" else (True, False))
 
 
+@pytest.mark.slow
 def test_devices_share_the_work_and_agree(tiny_encoder: Path) -> None:
     """In a process that has four, since devices are counted once."""
     program = f"""

@@ -70,6 +70,7 @@ def describe(path: Path, facts: dict[str, Any], tensors: dict[str, Any]) -> dict
         for name in (*NEEDED.values(), *OPTIONAL)
         if name != "rope.scaling.type" and name in stated and type(stated[name]) not in (int, float)
     ]
+    fields: dict[str, Any] = {}
     if not problems:
         fields = {name: stated[there] for name, there in NEEDED.items()}
         heads = fields["num_attention_heads"]

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as orbax
-from orbax.checkpoint import checkpoint_managers
 
 from jaxroute.errors import CheckpointError
 from jaxroute.storage.files import LOCK, alone_in, replacing, write_json
@@ -27,6 +25,9 @@ class RunState:
 
     def __init__(self, folder: Path, described: Mapping[str, Any], *, keep: int):
         """`described` is what decides the run. Raises `CheckpointError` if `folder` holds another one."""
+        import orbax.checkpoint as orbax  # A second, which only runs of gradient training need.
+        from orbax.checkpoint import checkpoint_managers
+
         self.folder = folder
         check_same_run(folder, described)
         self.alone = ExitStack()
@@ -55,8 +56,10 @@ class RunState:
 
     def save(self, step: int, tree: Any, progress: Mapping[str, Any], held_out_loss: float | None) -> None:
         """Begin to write the state after `step` updates; returns once the arrays are copied."""
+        from orbax.checkpoint import args
+
         metrics = {"held_out_loss": held_out_loss, "step": step}
-        items = orbax.args.Composite(state=orbax.args.StandardSave(tree), progress=orbax.args.JsonSave(dict(progress)))
+        items = args.Composite(state=args.StandardSave(tree), progress=args.JsonSave(dict(progress)))
         self.manager.save(step, args=items, metrics=metrics)
 
     def latest(self) -> int | None:
@@ -64,7 +67,9 @@ class RunState:
 
     def restore(self, step: int, abstract: Any) -> tuple[Any, dict[str, Any]]:
         """The state after `step` updates, on the devices that `abstract` names, whatever devices wrote it."""
-        items = orbax.args.Composite(state=orbax.args.StandardRestore(abstract), progress=orbax.args.JsonRestore())
+        from orbax.checkpoint import args
+
+        items = args.Composite(state=args.StandardRestore(abstract), progress=args.JsonRestore())
         found = self.manager.restore(step, args=items)
         return found["state"], found["progress"]
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 # Weights of the tiny decoder are split as well; by default such small ones are copied.
 SETUP = """
@@ -17,6 +18,7 @@ import sys
 from pathlib import Path
 import jax
 import numpy as np
+import pytest
 from jaxroute import RoutingTable, TrainConfig, train
 from jaxroute.encoders.networks.lora import LoraConfig
 from jaxroute.encoders.features import FeatureConfig
@@ -93,6 +95,7 @@ def result(process: subprocess.Popen) -> object:
     return json.loads(next(line for line in output.splitlines() if line.startswith("result ")).removeprefix("result "))
 
 
+@pytest.mark.slow
 def test_meshes_agree_and_restore_each_others_checkpoints(tiny_encoder: Path, fresh_cache: Path, tmp_path: Path) -> None:
     found = result(start(MESHES, str(tiny_encoder), str(tmp_path), devices=4, cache=fresh_cache))
     assert isinstance(found, dict)
@@ -103,6 +106,7 @@ def test_meshes_agree_and_restore_each_others_checkpoints(tiny_encoder: Path, fr
         same_training(tmp_path / name, tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tiny_encoder: Path, fresh_cache: Path, tmp_path: Path) -> None:
     encoder = str(tiny_encoder)
     alone = result(start(PROCESSES, encoder, str(tmp_path / "alone"), "", "-1", "1", "1", devices=1, cache=fresh_cache))

@@ -148,6 +148,7 @@ def test_what_cannot_run_is_refused_before_any_work(tiny_encoder: Path, fresh_ca
     assert not list(fresh_cache.rglob("*.sqlite"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_parameters_of_an_unbroken_one(
     tiny_encoder: Path, fresh_cache: Path, tmp_path: Path
 ) -> None:
