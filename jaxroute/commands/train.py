@@ -9,9 +9,8 @@ from typing import Annotated
 import jax
 import tyro
 
-from jaxroute.data.prices import ROUTOO_TABLE_1, PriceList, load_prices, priced
-from jaxroute.data.sources import chosen_table
-from jaxroute.data.sources.simulated import simulated_prices
+from jaxroute.data.prices import PriceList, load_prices, priced
+from jaxroute.data.sources import chosen_table, own_prices
 from jaxroute.data.table import RoutingTable
 from jaxroute.errors import RouterError
 from jaxroute.predictor.checkpoint import is_estimator
@@ -95,14 +94,7 @@ def _table(config: Train) -> RoutingTable:
 
 def _prices(config: Train, table: RoutingTable) -> PriceList | None:
     """The list that was given, else the source's own; raises `TableError` naming the models that it has no price for."""
-    prices = load_prices(config.prices, table.models) if config.prices else _own_prices(config.source)
+    prices = load_prices(config.prices, table.models) if config.prices else own_prices(config.source)
     if prices is not None:
         priced(prices, table.models)
     return prices
-
-
-def _own_prices(source: str | None) -> PriceList | None:
-    """The list that a source's costs were made with, where there is one."""
-    if source == "simulated":
-        return simulated_prices()
-    return ROUTOO_TABLE_1 if source in ("routellm-mmlu", "routellm-gsm8k", "routerdc") else None

@@ -109,7 +109,7 @@ def _entries(
     contest: Contest, config: EvaluateConfig, kinds: Sequence[RouterKind], checkpoints: Mapping[Path, Estimator]
 ) -> Iterator[Entry]:
     # Learnt once and only where an estimate is missing: what answers cost is the same for every router that is no predictor.
-    costs = cache(lambda: learn_costs(contest.train))
+    costs = cache(lambda: learn_costs(contest.train, contest.prices))
     for kind in kinds:
         if kind.hindsight:
             started = time.perf_counter()
@@ -138,11 +138,12 @@ def _by_solver(contest: Contest, config: EvaluateConfig, name: str, caption: str
 def _estimated(contest: Contest, output: Path, kind: RouterKind, costs: Callable[[], CostModel]) -> Mapping:
     """Estimates of the test rows, seconds, and a note; from disk where the same router, rows and code were there before."""
     source = Path(str(kind.module.__file__)).read_text(encoding="utf-8")
-    described = [kind.spec, str(kind.config), kind.encoder_identity(), contest.digest, source, _code()]
+    described = [kind.spec, str(kind.config), kind.encoder_identity(), contest.digest, source, _code(), str(contest.prices)]
     path = output / "estimates" / f"{text_digest(json.dumps(described))[:24]}.npz"
     if not path.exists():
         started = time.perf_counter()
-        trained = kind.fit(contest.train, costs=costs() if kind.spec.split(":")[0] != PREDICTOR else None)
+        own = kind.spec.split(":")[0] == PREDICTOR
+        trained = kind.fit(contest.train, prices=contest.prices, costs=None if own else costs())
         between = time.perf_counter()
         found = trained.estimate(contest.test.queries)
         seconds = (between - started, time.perf_counter() - between)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxroute.data.prices import FLAT_COST_NOTE
-from jaxroute.data.sources import chosen_table
+from jaxroute.data.prices import FLAT_COST_NOTE, PriceList, load_prices
+from jaxroute.data.sources import chosen_table, own_prices
 from jaxroute.data.table import RoutingTable, text_key
 from jaxroute.errors import TableError
 from jaxroute.evaluation import (
@@ -103,6 +103,8 @@ class Contest:
     at: float = 0.5
     """Where single numbers are read, as a share of the way from the cheapest to the most expensive single model."""
     seed: int = 0
+    prices: PriceList | None = None
+    """What answers are expected to cost per token, where routers do not learn dollars as a whole."""
 
     @cached_property
     def questions(self) -> Int[np.ndarray, " queries"]:
@@ -225,7 +227,12 @@ def read_contest(config: ContestConfig) -> Contest:
     else:
         other = chosen(config.test_table, None if config.test_table else config.source, config.test_path)
         train, test = whole, other.select(models=models)
-    return make_contest(train, test, resamples=config.resamples, at=config.at, seed=config.seed)
+    contest = make_contest(train, test, resamples=config.resamples, at=config.at, seed=config.seed)
+    if contest.flat:
+        # There a query costs a model's mean price, however long it is.
+        return contest
+    prices = load_prices(config.prices, train.models) if config.prices else own_prices(config.source)
+    return replace(contest, prices=prices)
 
 
 def make_contest(train: RoutingTable, test: RoutingTable, *, resamples: int = 1000, at: float = 0.5, seed: int = 0) -> Contest:

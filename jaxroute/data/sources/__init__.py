@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxroute.data.prices import ROUTOO_TABLE_1, PriceList
 from jaxroute.data.sources.options import loader_options
 from jaxroute.data.sources.paretobandit import load_paretobandit
 from jaxroute.data.sources.routellm import load_gsm8k, load_mmlu
 from jaxroute.data.sources.routerbench import load_routerbench
 from jaxroute.data.sources.routerdc import load_routerdc
-from jaxroute.data.sources.simulated import load_simulated
+from jaxroute.data.sources.simulated import load_simulated, simulated_prices
 from jaxroute.data.table import RoutingTable
 from jaxroute.data.table_files import SCHEMA
 from jaxroute.errors import SourceError
@@ -109,4 +110,11 @@ def chosen_table(
     return load_source(name, path if source else table, **known, **({} if paid or source else {"paid": False}))
 
 
-__all__ = ["SCHEMA", "SOURCES", "Source", "chosen_table", "load_source"]
+def own_prices(source: str | None) -> PriceList | None:
+    """The price list that a source's costs were made with, where there is one."""
+    if source == "simulated":
+        return simulated_prices()
+    return ROUTOO_TABLE_1 if source in ("routellm-mmlu", "routellm-gsm8k", "routerdc") else None
+
+
+__all__ = ["SCHEMA", "SOURCES", "Source", "chosen_table", "load_source", "own_prices"]
