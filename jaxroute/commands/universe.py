@@ -11,7 +11,7 @@ import tyro
 
 from jaxroute.data.estimate_files import read_model_costs
 from jaxroute.data.sources import chosen_table
-from jaxroute.errors import TableError
+from jaxroute.errors import TableError, listed
 from jaxroute.storage.files import check_file, write_json
 from solvers import Universe, build_universe
 
@@ -86,5 +86,5 @@ def main(config: Annotated[UniverseConfig, tyro.conf.arg(name="")]) -> Universe:
 
 def _columns(field: str, names: Sequence[str], models: list[str]) -> list[int]:
     if unknown := [name for name in names if name not in models]:
-        raise TableError(f"{field}: unknown models {', '.join(unknown)}; the table has {', '.join(models)}")
+        raise TableError(f"{field}: unknown models {listed(unknown)}; the table has {listed(models)}")
     return [models.index(name) for name in names]
