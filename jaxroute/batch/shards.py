@@ -27,7 +27,7 @@ from jaxroute.data.estimate_files import COST
 from jaxroute.data.estimates import Estimates, Estimator
 from jaxroute.data.prompts import PromptFile, PromptRow, check_prompt_file
 from jaxroute.encoders.batching import ScoringConfig
-from jaxroute.errors import OutputError, PromptError
+from jaxroute.errors import OutputError, PromptError, listed
 from jaxroute.predictor.checkpoint import description_of
 from jaxroute.predictor.predictor import Predictor
 from jaxroute.routers.base import load
@@ -160,7 +160,7 @@ def _estimator(config: ScoreConfig) -> Estimator:
 def _check_columns(models: list[str], prompts: PromptFile) -> None:
     taken = sorted({"row", "cut", prompts.id_field} & set(models) - {None})
     if taken:
-        raise OutputError(f"models named {', '.join(taken)} cannot be columns beside row, id and cut: rename them")
+        raise OutputError(f"models named {listed(taken)} cannot be columns beside row, id and cut: rename them")
 
 
 def _manifest(config: ScoreConfig, estimator: Estimator, prompts: PromptFile) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pandas as pd
 import tyro
 
 from jaxroute.data.estimate_files import QUERY_ID, Given, read_given
+from jaxroute.errors import listed
 from jaxroute.routing.request import read_capacity
 from jaxroute.storage.files import check_folder, replacing
 from solvers import Assignment, Problem, ProblemError, check_solver, solve
@@ -129,7 +130,7 @@ def _problems(config: AssignConfig, given: Given) -> list[Problem]:
     """One per budget or minimum value; what cannot work is refused here."""
     counts = read_capacity(config.capacity)
     if unknown := [model for model in counts if model not in given.models]:
-        raise ProblemError(f"capacity of unknown models: {', '.join(unknown)}; known are {', '.join(given.models)}")
+        raise ProblemError(f"capacity of unknown models: {listed(unknown)}; known are {listed(given.models)}")
     first = Problem(
         given.estimates,
         given.cost_usd,

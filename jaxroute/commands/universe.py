@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from jaxroute.data.estimate_files import read_model_costs
 from jaxroute.data.sources import chosen_table
-from jaxroute.errors import TableError
+from jaxroute.errors import TableError, listed
 from jaxroute.storage.files import check_file, write_json
 from solvers import Universe, build_universe
 
@@ -105,5 +105,5 @@ def _why_stopped(config: UniverseConfig, found: Universe, allowed: Float[np.ndar
 
 def _columns(field: str, names: Sequence[str], models: list[str]) -> list[int]:
     if unknown := [name for name in names if name not in models]:
-        raise TableError(f"{field}: unknown models {', '.join(unknown)}; the table has {', '.join(models)}")
+        raise TableError(f"{field}: unknown models {listed(unknown)}; the table has {listed(models)}")
     return [models.index(name) for name in names]

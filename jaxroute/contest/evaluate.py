@@ -17,7 +17,7 @@ from jaxroute.contest.results import Evaluation, write_results
 from jaxroute.contest.rows import Contest
 from jaxroute.data.estimates import Estimator
 from jaxroute.data.table import RoutingTable
-from jaxroute.errors import RouterError, TableError
+from jaxroute.errors import RouterError, TableError, listed
 from jaxroute.evaluation import BUDGETS, SHUFFLES
 from jaxroute.predictor.predictor import Predictor
 from jaxroute.predictor.pricing import CostModel
@@ -171,7 +171,7 @@ def _load(folder: Path, wanted: Sequence[str]) -> Estimator:
     found = load(folder)
     missing = [model for model in wanted if model not in found.models]
     if missing:
-        raise TableError(f"checkpoint={str(folder)!r} knows {', '.join(found.models)}, but not {', '.join(missing)}")
+        raise TableError(f"checkpoint={str(folder)!r} knows {listed(found.models)}, but not {listed(missing)}")
     return found
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from jaxroute.data.prices import FLAT_COST_NOTE, PriceList, load_prices
 from jaxroute.data.sources import chosen_table, own_prices
 from jaxroute.data.table import RoutingTable, text_key
-from jaxroute.errors import TableError
+from jaxroute.errors import TableError, listed
 from jaxroute.evaluation import (
     MMLU_SUBCATEGORIES,
     SHUFFLES,
@@ -242,7 +242,7 @@ def make_contest(train: RoutingTable, test: RoutingTable, *, resamples: int = 10
     """
     if set(test.models) != set(train.models):
         odd = sorted(set(test.models) ^ set(train.models))
-        raise TableError(f"the test part must have the models of the training part; {', '.join(odd)} is in one only")
+        raise TableError(f"the test part must have the models of the training part; {listed(odd)} is in one only")
     known = {text_key(prompt) for prompt in train.prompts}
     new = np.array([text_key(prompt) not in known for prompt in test.prompts], bool)
     complete, incomplete = test.select(new, models=train.models).complete()
@@ -275,6 +275,6 @@ def _check(train: RoutingTable, test: RoutingTable) -> None:
             "or a test part of their own"
         )
     elif never := train.never_run:
-        problems.append(f"{', '.join(never)} was never run in the training rows; drop the model or add its outcomes")
+        problems.append(f"{listed(never)} was never run in the training rows; drop the model or add its outcomes")
     if problems:
         raise TableError(f"{train.name}: " + "; ".join(problems))

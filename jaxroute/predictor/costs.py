@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tqdm.auto import tqdm
 
-from jaxroute.errors import TableError
+from jaxroute.errors import TableError, listed
 
 NEVER = math.inf
 """The penalty that leaves nothing of the features."""
@@ -132,7 +132,7 @@ class CostReport:
         what = "length" if self.amount == "tokens" else "cost"
         return (
             f"{what} of an answer, predicted from the prompt, with the share of its held-out variance: "
-            f"{', '.join(learned) or 'no model'}{'' if len(learned) == len(self.choices) else '; else its mean'}"
+            f"{listed(learned) or 'no model'}{'' if len(learned) == len(self.choices) else '; else its mean'}"
         )
 
 

@@ -14,7 +14,7 @@ from jaxroute.data.prices import Price, PriceList, price_entries, priced, token_
 from jaxroute.data.table import RoutingTable
 from jaxroute.encoders import Encoder
 from jaxroute.encoders.features import FeatureConfig, Reader, prompt_features
-from jaxroute.errors import TableError
+from jaxroute.errors import TableError, listed
 from jaxroute.predictor.costs import ARRAYS, CostHead
 
 DEFAULT_OUTPUT_TOKENS = 256.0
@@ -96,7 +96,7 @@ class Pricing:
         """The same for some of the models, in the given order."""
         unknown = [model for model in models if model not in self.models]
         if unknown:
-            raise TableError(f"unknown model {', '.join(unknown)}; known are {', '.join(self.models)}")
+            raise TableError(f"unknown model {listed(unknown)}; known are {listed(self.models)}")
         columns = [self.models.index(model) for model in models]
         return Pricing(
             models=models,
@@ -122,7 +122,7 @@ class Pricing:
         """For which models the head speaks."""
         assert self.head is not None
         means = [model for model, learned in zip(self.models, self.head.learned, strict=True) if not learned]
-        return f"the mean for {', '.join(means)}" if means else "for every model"
+        return f"the mean for {listed(means)}" if means else "for every model"
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from jaxroute.data.prices import PriceList
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders import check_prompts, load_encoder
 from jaxroute.encoders.features import Reader, prompt_features
-from jaxroute.errors import CheckpointError, RouterError, TableError
+from jaxroute.errors import CheckpointError, RouterError, TableError, listed
 from jaxroute.evaluation import Curve
 from jaxroute.predictor.checkpoint import DESCRIPTION, load_predictor
 from jaxroute.predictor.pricing import CostModel
@@ -255,7 +255,7 @@ class TrainedRouter:
 def check_run(train: RoutingTable) -> None:
     """Raises `RouterError` naming the models that were never run."""
     if never := train.never_run:
-        raise RouterError(f"{train.name}: {', '.join(never)} was never run; drop the model or add its outcomes")
+        raise RouterError(f"{train.name}: {listed(never)} was never run; drop the model or add its outcomes")
 
 
 def _module(name: str) -> ModuleType:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxroute.data.table import RoutingTable
-from jaxroute.errors import RouterError
+from jaxroute.errors import RouterError, listed
 from jaxroute.evaluation import BUDGETS, Curve
 
 
@@ -59,7 +59,7 @@ def judge_cost_usd(train: RoutingTable, judge: str, judge_usd: float) -> float:
     if not judge:
         return judge_usd
     if judge not in train.models:
-        raise RouterError(f"judge={judge!r} is none of the models {', '.join(train.models)}")
+        raise RouterError(f"judge={judge!r} is none of the models {listed(train.models)}")
     return judge_usd + float(train.mean_cost_usd()[train.models.index(judge)])
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders import load_encoder
-from jaxroute.errors import RouterError
+from jaxroute.errors import RouterError, listed
 from jaxroute.routers.learning.classifier import FineTuning, class_logits, fine_tune
 
 
@@ -44,7 +44,7 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
     both = ~np.isnan(train.quality).any(axis=1)
     if len(train.models) != 2 or not both.any():
         raise RouterError(
-            f"{train.name} has the models {', '.join(train.models)}: this router is for two that were run on the same queries; "
+            f"{train.name} has the models {listed(train.models)}: this router is for two that were run on the same queries; "
             "select a pair"
         )
     strong = int(np.nanmean(train.quality[:, 1]) > np.nanmean(train.quality[:, 0]))

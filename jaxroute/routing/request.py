@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from tyro.constructors import PrimitiveConstructorSpec
 
 from jaxroute.data.prices import PriceList, load_prices, priced
-from jaxroute.errors import TableError
+from jaxroute.errors import TableError, listed
 
 
 def read_capacity(listed: Sequence[str]) -> dict[str, int]:
@@ -106,5 +106,5 @@ class RouteRequest:
         if not self.capacity:
             return None
         if unknown := [f"{model}={count}" for model, count in self.capacity.items() if model not in models]:
-            raise TableError(f"capacity of unknown models: {', '.join(unknown)}; known are {', '.join(models)}")
+            raise TableError(f"capacity of unknown models: {listed(unknown)}; known are {listed(models)}")
         return np.array([self.capacity.get(model, queries) for model in models])

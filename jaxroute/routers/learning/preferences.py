@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxroute.data.table import RoutingTable
-from jaxroute.errors import TableError
+from jaxroute.errors import TableError, listed
 
 QUALITY = {"first": (1.0, 0.0), "second": (0.0, 1.0), "tie": (0.5, 0.5)}
 
@@ -101,5 +101,5 @@ def strong_score(
     """How much better the strong model is expected to answer: what a threshold is compared with."""
     for name, model in (("weak", weak), ("strong", strong)):
         if model not in models:
-            raise TableError(f"{name}={model!r} is none of the models {', '.join(models)}")
+            raise TableError(f"{name}={model!r} is none of the models {listed(models)}")
     return estimates[:, models.index(strong)] - estimates[:, models.index(weak)]
