@@ -71,10 +71,11 @@ def repeated(names: Sequence[str]) -> list[str]:
 def _csv(path: Path) -> Iterator[Row]:
     # The module refuses long cells by a limit for the whole process; prompts and answers can be long.
     limit = csv.field_size_limit(LARGEST_CELL)
+    begins = 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
-            header, begins = None, 1
+            header = None
             for cells in reader:
                 line, begins = begins, reader.line_num + 1
                 if not cells:
