@@ -11,6 +11,7 @@ percent, +3.1 (2.5 to 3.8); APGR of Mixtral / GPT-4 0.681; without GPT-4 AIQ +0.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,32 +22,33 @@ from jaxtyping import Float
 
 from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
 from experiments.reporting import named
-from jaxroute import Checkpoint, JaxrouteError, RoutingTable, TrainConfig, save_checkpoint
+from jaxroute import JaxrouteError, RoutingTable, TrainConfig
+from jaxroute.contest.judging import enter, judge
+from jaxroute.contest.results import Evaluation, printed
+from jaxroute.contest.rows import Contest, make_contest
 from jaxroute.data.prices import ROUTOO_TABLE_1
 from jaxroute.encoders import load_encoder
 from jaxroute.encoders.features import FeatureConfig, prompt_features_of_all
 from jaxroute.evaluation import (
+    BUDGETS,
+    SHUFFLES,
     Curve,
-    Interval,
     Outcome,
-    aiq,
-    aiq_gain,
     apgr,
     apgr_measure,
     bootstrap_weights,
-    cost_quality_curve,
-    curve_measure,
     deployable_curve,
     hull_quality,
-    least_cost,
     log_loss,
     macro_mean,
     outcome,
     paired_interval,
-    shuffled_gains,
     single_models,
 )
+from jaxroute.evaluation.areas import heights
+from jaxroute.evaluation.outcomes import assign
 from jaxroute.evaluation.plots import cost_quality_figure
+from jaxroute.evaluation.verdicts import gain_of
 from jaxroute.predictor.checkpoint import is_estimator
 from jaxroute.predictor.fitting import TrainingReport, train_head
 from jaxroute.predictor.heads import Head
@@ -54,9 +56,11 @@ from jaxroute.predictor.predictor import Predictor, head_estimates
 from jaxroute.predictor.pricing import table_pricing
 from jaxroute.routers.base import find_router
 from jaxroute.storage.files import check_folder, write_json
-from solvers import PROVED, Problem, exact, greedy_ratio, lagrangian
+from solvers import PROVED, Assignment, Problem, exact, greedy_ratio, lagrangian
 
 UNIT = "dollars per million tokens"
+SHOWN = ("router", "difference head", "prompt length", "random", "oracle")
+"""In the figures."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,8 @@ class Config:
     """The paper's recipe: last token of the last layer, difference head."""
     resamples: int = 1000
     """Bootstrap resamples of the test questions."""
-    shuffles: int = 20
-    """Shuffles of the estimates across queries, for the null beside AIQ."""
+    shuffles: int = SHUFFLES
+    """Of the choices across questions, for the p-values."""
     seed: int = 0
     """Of bootstrap, shuffles and the random router."""
 
@@ -127,7 +131,7 @@ def main(config: Config) -> dict[str, float | str]:
             key: Trained(one.head, one.report, one.estimates[:, columns], one.argmax[:, columns])
             for key, one in trained.items()
         }
-        result |= evaluate_pool(name, pool.test.select(models=models), pool.train.select(models=models), part, weights, config)
+        result |= evaluate_pool(name, pool.train.select(models=models), pool.test.select(models=models), part, config)
     result |= pair(pool.test, router, weights)
     result |= price_chosen_out_of_fold(pool.test, router)
     write_json(config.output / "result.json", result)
@@ -150,94 +154,84 @@ def train_all(train: RoutingTable, test: RoutingTable, recipes: dict[str, TrainC
 
 
 def evaluate_pool(
-    name: str,
-    test: RoutingTable,
-    train: RoutingTable,
-    trained: dict[str, Trained],
-    weights: Float[np.ndarray, "resamples queries"],
-    config: Config,
+    name: str, train: RoutingTable, test: RoutingTable, trained: dict[str, Trained], config: Config
 ) -> dict[str, float | str]:
-    """Routoo's Table 1 for one pool, every number beside its difference from the zero router."""
-    singles = single_models(test)
-    cost = singles.means()[0]
-    low, high = cost.min(), cost.max()
-    router = trained["router"].estimates
-    curves = {
-        "router": cost_quality_curve(test, router, progress=f"{name} pool, router"),
-        "difference head": cost_quality_curve(test, trained["difference head"].estimates, progress="difference head"),
-        "paper's recipe, exact prices": cost_quality_curve(test, trained["paper"].estimates, progress="paper's features"),
-        "paper's recipe, argmax and greedy": cost_quality_curve(
-            test, trained["paper"].argmax, solver=partial(greedy_ratio, reserve=False), progress="paper's recipe"
-        ),
-        "prompt length": cost_quality_curve(
-            test, find_router("prompt_length").fit(train).estimate(test.queries).quality, progress="prompt length"
-        ),
-        "random": cost_quality_curve(
-            test, find_router(f"random:seed={config.seed}").fit(train).estimate(test.queries).quality, progress="random"
-        ),
-        "oracle": cost_quality_curve(test, test.quality, progress="oracle"),
-    }
-    area = partial(aiq, low=low, high=high)
-
-    def gain(curve: Curve, base: Curve = singles) -> Interval:
-        return aiq_gain(curve, base, weights, low=low, high=high)
-
+    """Routoo's Table 1 for one pool: every way of routing in one contest, then the router at single costs."""
+    contest = make_contest(train, test, resamples=config.resamples, seed=config.seed)
     print(f"\n{name} pool: {len(test.models)} models, {len(test):,} questions")
-    print(f"{'':<46} {'accuracy':>8} {'57-mean':>8} {'usd/M':>7}  difference from the zero router, points")
-    for column, model in enumerate(test.models):
-        quality = test.quality[:, column]
-        print(f"{model:<46} {100 * quality.mean():>8.1f} {100 * macro_mean(quality, test.domains):>8.1f} {cost[column]:>7.2f}")
+    entries = [
+        enter(contest, label, "", quality, solver, budgets=BUDGETS)
+        for label, quality, solver in _ways(train, test, trained, config)
+    ]
+    evaluation = Evaluation(contest, [judge(contest, one, shuffles=config.shuffles) for one in entries])
+    print(printed(evaluation))
     result: dict[str, float | str] = {}
-    for label, key, budget in budgets(test):
-        assigned = lagrangian(Problem(router, cost, budget * len(test)))
-        real = outcome(test, assigned)
-        found = Curve(real.quality[None], real.cost_usd[None])
-        difference = paired_interval(
-            curve_measure(lambda c, q, c0, q0: float(q[0] - hull_quality(c0, q0, c[0])), [found, singles]),
-            weights,
-        )
-        print(
-            f"{'router ' + label:<46} {100 * real.mean_quality:>8.1f} {100 * macro_mean(real.quality, test.domains):>8.1f} "
-            f"{real.mean_cost_usd:>7.2f}  {difference}"
-        )
-        result |= named(f"{name}_gain_at_{key}", difference)
-        result[f"{name}_accuracy_at_{key}"] = real.mean_quality
-        compare_solvers(router, cost, budget * len(test))
-    for model, key in ((MIXTRAL, "mixtral"), (GPT4, "gpt4")):
-        if model in test.models:
-            result |= _least_cost_row(name, key, model, test, curves["router"], singles, weights)
-
-    print(f"{'AIQ over the shared range of costs':<46} {'AIQ':>8} {'':>8} {'':>7}  difference from the zero router, points")
-    result[f"{name}_aiq_zero_router"] = area(*singles.means())
-    print(f"{'zero router':<46} {100 * area(*singles.means()):>8.1f}")
-    for label, curve in curves.items():
-        difference = gain(curve)
-        print(f"{label:<46} {100 * area(*curve.means()):>8.1f} {'':>8} {'':>7}  {difference}")
-        key = "" if label == "router" else "_" + label.replace("'s", "").replace(",", "").replace(" ", "_")
-        result[f"{name}_aiq{key}"] = area(*curve.means())
-        result |= named(f"{name}_aiq_gain{key}", difference)
-    for label in ("paper's recipe, exact prices", "paper's recipe, argmax and greedy"):
-        over = gain(curves["router"], curves[label])
-        print(f"{'router over the ' + label:<46} {'':>8} {'':>8} {'':>7}  {over}")
-        result |= named(f"{name}_aiq_gain_over_{label.replace(chr(39) + 's', '').replace(',', '').replace(' ', '_')}", over)
-    result[f"{name}_aiq_code_convention"] = area(*curves["router"].means(), convention="code")
-
-    null = shuffled_gains(test, curves["router"], low=low, high=high, seed=config.seed, shuffles=config.shuffles)
-    print(
-        f"{'router, estimates shuffled across queries':<46} {'':>25}  {100 * null.mean():+.1f} mean, "
-        f"{100 * np.quantile(null, 0.95):+.1f} 95th percentile of {len(null)} shuffles"
-    )
-    result[f"{name}_aiq_gain_shuffled"] = float(null.mean())
-    result[f"{name}_aiq_gain_shuffled_95"] = float(np.quantile(null, 0.95))
-    shown = {label: curves[label] for label in ("router", "difference head", "prompt length", "random", "oracle")}
+    for one in evaluation.judged:
+        key = "" if one.name == "router" else f"_{_key(one.name)}"
+        result |= {f"{name}_aiq{key}": one.hull.aiq} | named(f"{name}_aiq_gain{key}", one.hull.gain)
+        result |= named(f"{name}_gain{key}", one.gain) | {f"{name}_verdict{key}": one.gain.verdict}
+        if one.gain.p_value is not None:
+            result[f"{name}_p_value{key}"] = one.gain.p_value
+        if (over := evaluation.against_first(one)) is not None:
+            result |= named(f"{name}_gain_over{key}", over)
+    router = evaluation.judged[0]
+    result[f"{name}_aiq_zero_router"] = router.hull.aiq - router.hull.gain.value
+    if router.hull.shuffled is not None:
+        result[f"{name}_aiq_gain_shuffled"], result[f"{name}_aiq_gain_shuffled_95"] = router.hull.shuffled
+    result |= at_single_costs(name, contest, router.entry.curve, trained["router"].estimates, config)
     cost_quality_figure(
         config.output / f"{name}.png",
         test,
-        shown,
+        {one.name: one.entry.curve for one in evaluation.judged if one.name in SHOWN},
         title=f"MMLU, {name} pool: {len(test):,} unseen questions",
         unit=UNIT,
     )
     return result
+
+
+def at_single_costs(
+    name: str, contest: Contest, curve: Curve, estimates: Float[np.ndarray, "queries models"], config: Config
+) -> dict[str, float | str]:
+    """Every single model, and the router at Table 1's costs: accuracy per question and as the mean of the subjects."""
+    test, cost = contest.test, contest.expected_cost_usd
+    print(f"\n{'':<46} {'accuracy':>8} {'57-mean':>8} {'usd/M':>7}  over the zero router at that cost, points")
+    for column, model in enumerate(test.models):
+        quality = test.quality[:, column]
+        print(f"{model:<46} {100 * quality.mean():>8.1f} {100 * macro_mean(quality, test.domains):>8.1f} {cost[column]:>7.2f}")
+    shuffled, result = contest.shuffled(curve, config.shuffles), {}
+    for label, key, budget in budgets(test):
+        real = outcome(test, assign(estimates, cost, budget * len(test)))
+        gain = gain_of(partial(heights, at=budget), curve, contest.zero_router, contest.weights, shuffled)
+        print(
+            f"{'router ' + label:<46} {100 * real.mean_quality:>8.1f} {100 * macro_mean(real.quality, test.domains):>8.1f} "
+            f"{real.mean_cost_usd:>7.2f}  {gain}"
+        )
+        result |= named(f"{name}_gain_at_{key}", gain) | {f"{name}_accuracy_at_{key}": real.mean_quality}
+        compare_solvers(estimates, cost, budget * len(test))
+    return result
+
+
+def _ways(
+    train: RoutingTable, test: RoutingTable, trained: dict[str, Trained], config: Config
+) -> list[tuple[str, Float[np.ndarray, "queries models"], Callable[[Problem], Assignment]]]:
+    """Name, estimated quality and selector: ours, steps from the paper's recipe, and what reads little or nothing."""
+
+    def simple(spec: str) -> Float[np.ndarray, "queries models"]:
+        return find_router(spec).fit(train).estimate(test.queries).quality
+
+    return [
+        ("router", trained["router"].estimates, lagrangian),
+        ("difference head", trained["difference head"].estimates, lagrangian),
+        ("paper's recipe, exact prices", trained["paper"].estimates, lagrangian),
+        ("paper's recipe, argmax and greedy", trained["paper"].argmax, partial(greedy_ratio, reserve=False)),
+        ("prompt length", simple("prompt_length"), lagrangian),
+        ("random", simple(f"random:seed={config.seed}"), lagrangian),
+        ("oracle", test.quality, lagrangian),
+    ]
+
+
+def _key(label: str) -> str:
+    return label.replace("'s", "").replace(",", "").replace(" ", "_")
 
 
 def budgets(test: RoutingTable) -> list[tuple[str, str, float]]:
@@ -305,39 +299,16 @@ def price_chosen_out_of_fold(test: RoutingTable, router: Trained) -> dict[str, f
     return result
 
 
-def _least_cost_row(
-    name: str, key: str, model: str, test: RoutingTable, router: Curve, singles: Curve, weights: np.ndarray
-) -> dict[str, float | str]:
-    column = test.models.index(model)
-
-    def saving(c, q, c0, q0):
-        return least_cost(c, q, q0[column]) - least_cost(c0, q0, q0[column])
-
-    reached = least_cost(*router.means(), singles.means()[1][column])
-    label = f"router, least cost that matches {model.split('/')[-1][:12]}"
-    if not np.isfinite(reached):
-        print(f"{label:<46} {100 * singles.means()[1][column]:>8.1f} {'':>8} {'never':>7}")
-        return {f"{name}_least_cost_{key}": "never"}
-    interval = paired_interval(curve_measure(saving, [router, singles]), weights)
-    zero = least_cost(*singles.means(), singles.means()[1][column])
-    print(
-        f"{label:<46} {100 * singles.means()[1][column]:>8.1f} {'':>8} {reached:>7.2f}  "
-        f"{interval.value:+.2f} usd/M ({interval.low:+.2f} to {interval.high:+.2f})"
-    )
-    return {f"{name}_least_cost_{key}": reached, f"{name}_least_cost_{key}_saving": zero - reached}
-
-
 def _save(config: Config, train: RoutingTable, router: Trained) -> None:
-    predictor = Predictor(
+    Predictor(
         encoder=load_encoder(config.train.encoder),
-        features=config.train.features,
+        features=config.train.features.of(load_encoder(config.train.encoder)),
         head=router.head,
         models=train.models,
         levels=config.train.levels,
-    )
-    about = {"trained_on": train.name, "held_out_log_loss": router.report.held_out_loss}
-    pricing = table_pricing(train, ROUTOO_TABLE_1)
-    save_checkpoint(config.output / "checkpoint", Checkpoint(predictor=predictor, pricing=pricing, about=about))
+        pricing=table_pricing(train, ROUTOO_TABLE_1),
+        about={"trained_on": train.name, "held_out_log_loss": router.report.held_out_loss},
+    ).save(config.output / "checkpoint")
 
 
 if __name__ == "__main__":

@@ -84,12 +84,12 @@ def main(config: Annotated[AssignConfig, tyro.conf.arg(name="")]) -> list[Assign
         _comparison(found, name, limits, given.models).to_csv(partial, index=False)
     suffix = ".parquet" if config.estimates.is_dir() else config.estimates.suffix
     suffix = suffix if suffix != ".jsonl" else ".csv"
-    write_assignments(config.output / f"assignment{suffix}", found, name, limits, given)
+    _write_assignments(config.output / f"assignment{suffix}", found, name, limits, given)
     print(f"written to {config.output}/: comparison.csv, assignment{suffix}")
     return found
 
 
-def write_assignments(path: Path, found: Sequence[Assignment], name: str, limits: Sequence[float], given: Given) -> None:
+def _write_assignments(path: Path, found: Sequence[Assignment], name: str, limits: Sequence[float], given: Given) -> None:
     """All of them in one file: long, a row per run and query; in an .npz `choice` (runs, queries), -1 = unanswered."""
     with replacing(path) as partial:
         if path.suffix == ".npz":

@@ -23,6 +23,9 @@ PROMISED = (
     "mixed_aiq_gain_high",
     "mixed_aiq_gain_shuffled",
     "mixed_gain_at_half_cost",
+    "mixed_gain",
+    "mixed_gain_low",
+    "mixed_p_value",
     "open_aiq_gain",
     "pair_apgr",
 )
@@ -56,7 +59,7 @@ def test_a_small_run_writes_everything_it_promises(
         encoder=str(tiny_encoder), features=FeatureConfig(layers=(2,)), head="interaction", folds=2, penalties=(3.0, 0.3)
     )
     last = dataclasses.replace(recipe, features=FeatureConfig(layers=(2,), pooling="last"), head="difference")
-    config = experiment.Config(output=tmp_path / "run", train=recipe, paper=last, resamples=40, shuffles=2)
+    config = experiment.Config(output=tmp_path / "run", train=recipe, paper=last, resamples=40, shuffles=20)
     result = experiment.main(config)
     stored = json.loads((tmp_path / "run" / "result.json").read_text())
     assert stored == result
