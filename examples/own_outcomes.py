@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 import jaxroute
-from jaxroute.encoders.features import FeatureConfig
 
 
 def main(folder: Path) -> dict[str, float]:
@@ -23,7 +22,7 @@ def main(folder: Path) -> dict[str, float]:
     table = jaxroute.RoutingTable.load(outcomes)
     train, new = table.split(0.8, seed=0)
     # minilm reads prompts faster than the default encoder, smollm2.
-    config = jaxroute.TrainConfig(encoder="minilm", features=FeatureConfig(layers=(3, 5)))
+    config = jaxroute.TrainConfig(encoder="minilm")
     predictor, reports = jaxroute.train_estimator(train, config)
     print(*reports, sep="\n")
     predictor.save(folder / "checkpoint")

@@ -2,7 +2,7 @@
 
     uv run python examples/stream.py
 
-The same as `jaxroute score` and then `jaxroute assign`. A second start of an interrupted run resumes after its last whole shard.
+The same as `jaxroute score` and then `jaxroute assign`. An interrupted run that is started again resumes after its last shard.
 """
 
 from __future__ import annotations
