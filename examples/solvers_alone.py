@@ -1,6 +1,8 @@
 """The solvers without language models: estimates and costs in, an assignment and its proof out.
 
     uv run python examples/solvers_alone.py
+
+The numbers are made up: 2,000 queries, three models, one cost per model.
 """
 
 from __future__ import annotations
