@@ -18,6 +18,7 @@ import importlib
 import importlib.util
 import json
 import pkgutil
+import sys
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -262,9 +263,12 @@ def _module(name: str) -> ModuleType:
     if name.endswith(".py"):
         if not Path(name).is_file():
             raise RouterError(f"router={name!r}: there is no such file")
-        described = importlib.util.spec_from_file_location(Path(name).stem, name)
+        # Its own prefix, so that a file called random.py hides no other module.
+        described = importlib.util.spec_from_file_location(f"own_router_{Path(name).stem}", name)
         assert described is not None and described.loader is not None
         module = importlib.util.module_from_spec(described)
+        # A dataclass whose annotations are texts looks its module up by name.
+        sys.modules[described.name] = module
         described.loader.exec_module(module)
         return module
     if name not in _known():

@@ -38,7 +38,7 @@ def write_bundle(
             name + BFLOAT16 * (array.dtype == ml_dtypes.bfloat16): array.view(np.uint16)
             if array.dtype == ml_dtypes.bfloat16
             else array
-            for name, array in ((name, np.ascontiguousarray(array)) for name, array in arrays.items())
+            for name, array in ((name, np.asarray(array, order="C")) for name, array in arrays.items())
         }
         np.savez(partial / ARRAYS, **stored)  # pyright: ignore[reportArgumentType]
         digest = _digest(description, partial / ARRAYS)
