@@ -54,7 +54,7 @@ PriceList = Mapping[str, Price]
 def token_cost_usd(
     prices: PriceList,
     models: Iterable[str],
-    input_tokens: Float[np.ndarray, "queries models"] | Float[np.ndarray, "queries 1"],
+    input_tokens: Float[np.ndarray, "queries #models"],
     output_tokens: Float[np.ndarray, "queries models"] | Float[np.ndarray, " models"],
 ) -> Float[np.ndarray, "queries models"]:
     """(input tokens x input price + output tokens x output price) / 10^6, in dollars per query."""

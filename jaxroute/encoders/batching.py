@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from tqdm.auto import tqdm
 
 from jaxroute.encoders import EncoderNetwork
@@ -96,9 +96,7 @@ class BatchEncoder:
 
 
 @partial(jax.jit, static_argnames=("graph", "taps", "mesh"))
-def _run(
-    graph: nnx.GraphDef, state: nnx.State, packed, taps, mesh: Mesh | None
-) -> Float[np.ndarray, "devices rows taps hidden"]:
+def _run(graph: nnx.GraphDef, state: nnx.State, packed, taps, mesh: Mesh | None) -> Float[Array, "devices rows taps hidden"]:
     """One batch per device; nothing is exchanged between them."""
 
     def one(state, packed):

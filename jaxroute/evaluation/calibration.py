@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxroute.errors import TableError
 
@@ -37,7 +37,7 @@ class Reliability:
     """Mean estimate in the bin."""
     quality: Float[np.ndarray, " bins"]
     """Mean true quality in the bin; equal to the estimate where calibration is perfect."""
-    cells: Float[np.ndarray, " bins"]
+    cells: Int[np.ndarray, " bins"]
     """How many cells lie in it."""
 
     @property
