@@ -72,10 +72,9 @@ def test_an_assignment_keeps_its_expected_budget_and_says_what_it_really_cost(ru
     for one in evaluation.judged:
         if one.at is None:
             continue
-        choice = one.at.choice.choice
-        expected = contest.expected_cost_usd[choice].mean()
-        assert expected <= contest.cost_at * (1 + 1e-9)
-        realised = contest.test.cost_usd[np.arange(len(contest.test)), choice]
+        cells = np.arange(len(contest.test)), one.at.choice.choice
+        assert one.entry.estimated.expected_cost_usd[cells].mean() <= contest.cost_at * (1 + 1e-9)
+        realised = contest.test.cost_usd[cells]
         assert one.at.account.total_cost_usd == pytest.approx(realised.sum())
         assert one.at.overrun.value == pytest.approx(realised.mean() / contest.cost_at - 1)
         assert sum(one.at.account.queries.values()) == len(contest.test)
@@ -101,7 +100,7 @@ def test_a_router_that_knows_what_answers_cost_is_judged_with_that(simulated):
     """The same estimates with every query's own costs spend less for the same quality; they are measured with the true ones."""
     test, train = simulated.split(0.4, seed=0)
     contest = make_contest(train, test, resamples=50)
-    quality = find_router("domain_mean").fit(contest.train).estimate(contest.test.queries)
+    quality = find_router("domain_mean").fit(contest.train).estimate(contest.test.queries).quality
     blind = enter(contest, "blind", "", quality, lagrangian, budgets=21)
     knowing = enter(contest, "knowing", "", quality, lagrangian, budgets=21, expected_cost_usd=contest.test.cost_usd)
     assert blind.estimated is not None and knowing.estimated is not None
