@@ -29,7 +29,8 @@ th, td { padding: .25rem .4rem; text-align: right; border-bottom: 1px solid #ddd
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 thead th { border-bottom: 2px solid #888; vertical-align: bottom; white-space: normal; min-width: 4.5rem; }
 th:first-child, td:first-child { min-width: 7rem; max-width: 15rem; white-space: normal; overflow-wrap: break-word; }
-tr.first td { font-weight: 600; } td.tie { color: #555; }
+tr.first td { font-weight: 600; } .gain { color: #0072b2; font-weight: 600; } .loss { color: #c04000; font-weight: 600; }
+.tie { color: #555; }
 @media (max-width: 700px) { body { padding: .7rem; } svg.wide { display: none; } svg.narrow { display: block; }
   td:first-child, th:first-child { max-width: 9rem; } }
 @media print { svg.wide { display: block; } svg.narrow { display: none; } }
@@ -133,8 +134,8 @@ def _calibration(judged: Sequence[Judged]) -> str:
 
 
 def _table(contest: Contest, judged: Sequence[Judged], over: Sequence[Interval | None]) -> str:
-    heads = ["router", "encoder", "quality", "over the zero router", "p", "verdict", f"{judged[0].name} over it"]
-    heads += ["fixed price: over the zero router", "p", "verdict"]
+    heads = ["router", "encoder", "quality", "over the zero router", "verdict", f"{judged[0].name} over it"]
+    heads += ["fixed price: over the zero router", "verdict"]
     heads += ["log-loss", "Brier", "calibration error"]
     rows = []
     for one, interval in zip(judged, over, strict=True):
@@ -179,7 +180,7 @@ def _hull_table(contest: Contest, judged: Sequence[Judged]) -> str:
 
 def _at(contest: Contest, judged: Sequence[Judged]) -> str:
     shown = [(one, one.at) for one in judged if one.at is not None]
-    heads = ["router", "quality", "curve over the zero router", "p", "verdict", "total cost, dollars"]
+    heads = ["router", "quality", "curve over the zero router", "verdict", "total cost, dollars"]
     heads += ["realised over budget, percent"]
     known = [at.account.columns() for _, at in shown]
     extra = [name for name in ("throughput", "negative_log_likelihood") if any(name in columns for columns in known)]
@@ -246,8 +247,11 @@ def _section(title: str, text: str, heads: Sequence[str], rows: Sequence[Sequenc
 
 
 def _gain_cells(gain: Gain | None) -> list[str]:
-    """Interval, p-value, verdict."""
-    return ["", "", ""] if gain is None else [gain.in_points, p_words(gain), gain.verdict]
+    """Interval, verdict with its p-value."""
+    if gain is None:
+        return ["", ""]
+    verdict = f"<span class={gain.verdict}>{gain.verdict}</span>, p {p_words(gain)}" if gain.verdict else ""
+    return [gain.in_points, verdict]
 
 
 def _share(interval: Interval) -> str:

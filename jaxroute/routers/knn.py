@@ -31,12 +31,21 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
-    asked, quality = embed(queries.prompts, config.encoder), state["quality"]
+    return near(state["embeddings"], state["quality"], embed(queries.prompts, config.encoder), config.neighbours)
+
+
+def near(
+    known: Float[np.ndarray, "prompts features"],
+    quality: Float[np.ndarray, "prompts models"],
+    asked: Float[np.ndarray, "queries features"],
+    neighbours: int,
+) -> Float[np.ndarray, "queries models"]:
+    """Every model's mean over the nearest known prompts that it was run on."""
     observed = ~np.isnan(quality)
-    values = np.empty((len(queries), quality.shape[1]))
+    values = np.empty((len(asked), quality.shape[1]))
     for run in np.unique(observed, axis=1).T:
         columns = np.flatnonzero((observed == run[:, None]).all(axis=0))
-        nearest = _nearest(state["embeddings"][run], asked, config.neighbours)
+        nearest = _nearest(known[run], asked, neighbours)
         values[:, columns] = quality[run][:, columns][nearest].mean(axis=1)
     return values
 

@@ -17,7 +17,7 @@ from jaxroute.contest.results import printed
 from jaxroute.contest.rows import ContestConfig, make_contest, read_contest
 from jaxroute.data.sources import load_source
 from jaxroute.data.table import RoutingTable
-from jaxroute.errors import RouterError, TableError
+from jaxroute.errors import RouterError, SourceError, TableError
 from jaxroute.evaluation import aiq_gain, area_gain, single_models, zero_router
 from jaxroute.routers.base import find_router
 from solvers import lagrangian
@@ -72,10 +72,9 @@ def test_an_assignment_keeps_its_expected_budget_and_says_what_it_really_cost(ru
     for one in evaluation.judged:
         if one.at is None:
             continue
-        choice = one.at.choice.choice
-        expected = contest.expected_cost_usd[choice].mean()
-        assert expected <= contest.cost_at * (1 + 1e-9)
-        realised = contest.test.cost_usd[np.arange(len(contest.test)), choice]
+        cells = np.arange(len(contest.test)), one.at.choice.choice
+        assert one.entry.estimated.expected_cost_usd[cells].mean() <= contest.cost_at * (1 + 1e-9)
+        realised = contest.test.cost_usd[cells]
         assert one.at.account.total_cost_usd == pytest.approx(realised.sum())
         assert one.at.overrun.value == pytest.approx(realised.mean() / contest.cost_at - 1)
         assert sum(one.at.account.queries.values()) == len(contest.test)
@@ -101,7 +100,7 @@ def test_a_router_that_knows_what_answers_cost_is_judged_with_that(simulated):
     """The same estimates with every query's own costs spend less for the same quality; they are measured with the true ones."""
     test, train = simulated.split(0.4, seed=0)
     contest = make_contest(train, test, resamples=50)
-    quality = find_router("domain_mean").fit(contest.train).estimate(contest.test.queries)
+    quality = find_router("domain_mean").fit(contest.train).estimate(contest.test.queries).quality
     blind = enter(contest, "blind", "", quality, lagrangian, budgets=21)
     knowing = enter(contest, "knowing", "", quality, lagrangian, budgets=21, expected_cost_usd=contest.test.cost_usd)
     assert blind.estimated is not None and knowing.estimated is not None
@@ -222,6 +221,22 @@ def test_rows_that_stand_in_training_or_lack_a_model_are_not_judged(simulated):
     contest = make_contest(train, both)
     assert len(contest.test) == 19 and train.prompts[0] not in contest.test.prompts
     assert any("1 test queries dropped whose text" in note for note in contest.notes)
+
+
+def test_loader_options_and_a_price_list_are_passed_on(tmp_path):
+    assert len(read_contest(ContestConfig(source="simulated", option=("queries=60",))).test) < 30
+    lines = ["prompt,a|quality,b|quality,a|input_tokens,b|input_tokens,a|output_tokens,b|output_tokens"]
+    lines += [f"question {row},{row % 2 * 10},10,100,100,50,50" for row in range(20)]
+    (tmp_path / "outcomes.csv").write_text("\n".join(lines))
+    (tmp_path / "prices.json").write_text(
+        json.dumps({model: {"input": 1.0, "output": 2.0 * at} for at, model in ((1, "a"), (3, "b"))})
+    )
+    config = ContestConfig(table=tmp_path / "outcomes.csv", option=("scale=10",), prices=tmp_path / "prices.json")
+    contest = read_contest(config)
+    assert contest.expected_cost_usd == pytest.approx([2e-4, 4e-4])
+    assert contest.test.quality.max() == 1.0
+    with pytest.raises(SourceError, match="option='size=3': the source 'table' knows"):
+        read_contest(replace(config, option=("size=3",)))
 
 
 def test_options_with_commas_belong_to_their_router():
