@@ -40,6 +40,14 @@ class RouterError(JaxrouteError):
     """A router that is unknown, has other options, or gives what is not estimates."""
 
 
+class JaxrouteWarning(UserWarning):
+    """Something that a user should know of, and that stops nothing."""
+
+
+class FewOutcomes(JaxrouteWarning):
+    """Models with so few outcomes that the pool of the others says more about them."""
+
+
 def listed(names: Iterable[object], most: int = MOST_LISTED) -> str:
     """`a, b, c and 4,866 more`: at most `most` names, each of bounded length, and the number of the others."""
     names = list(names)

@@ -32,16 +32,23 @@ class TrainConfig:
     seed: int = 0
     """Decides the folds; the fits themselves are convex."""
     penalties: tuple[float, ...] = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
-    """Ridge penalties to try, from strong to weak; a path stops early when the held-out loss has risen twice."""
-    clear: float = 2.0
-    """A model's correction is kept if it lowers its held-out log-loss by this many standard errors."""
+    """Ridge penalties of what all models share to try, from strong to weak; the path ends when the held-out loss has risen
+    twice."""
+    corrections: tuple[float, ...] = (0.15, 0.2, 0.3, 0.45, 0.6, 0.9, 1.25)
+    """How far a model's correction may move a logit, to try: standard deviations of its prior, whatever the number of
+    outcomes. No correction is always tried."""
+    clear: float = 0.0
+    """A model's correction is kept if it lowers its held-out log-loss by more than this many standard errors."""
+    domains: bool = True
+    """Whether each model gets an effect for every domain of the table, where they lower the held-out log-loss."""
     tune: TuneConfig = field(default_factory=TuneConfig)
     """Training of the encoder itself, after the head's fit."""
     costs: CostConfig = field(default_factory=CostConfig)
     """What is learnt of the lengths, or the costs, of answers."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "penalties", tuple(self.penalties))
+        for name in ("penalties", "corrections"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         problems = []
         if self.head not in HEADS:
             problems.append(f"head={self.head!r} must be one of {', '.join(HEADS)}")
@@ -51,6 +58,8 @@ class TrainConfig:
             problems.append(f"folds={self.folds} must be at least 2")
         if not self.penalties or not all(0 < penalty < math.inf for penalty in self.penalties):
             problems.append(f"penalties={self.penalties} must be at least one number, all positive and finite")
+        if not all(0 < spread < math.inf for spread in self.corrections):
+            problems.append(f"corrections={self.corrections} must be positive and finite")
         if self.seed < 0:
             problems.append(f"seed={self.seed} must be at least 0")
         if not self.clear >= 0:

@@ -1,30 +1,39 @@
-"""Fitting the head to features: convex, every strength chosen on held-out queries."""
+"""Fitting the head to features: convex problems, every strength chosen on held-out queries.
+
+    logits_jm = h_j W + h_j C_m + b_m
+
+The ridge penalty of W is chosen first, without C. Then every C_m has the prior Normal(0, spread^2) on what it moves a
+logit: all models' at once at each spread, and each model keeps the spread of its least held-out loss, or none. W, C and b
+are fitted together. (A correction on top of a fitted W, with held-out logits as its offset, learns again what W lacked by
+being held out: even a harmless one then looks harmful, and few are kept.) The levels b_m lean on each other as `shrinkage.py`
+says, so that a rarely run model is estimated like the others.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
-from jaxroute.data.table import RoutingTable, stratified_order
+from jaxroute.data.table import RoutingTable, stratified_order, text_key
 from jaxroute.errors import TableError
 from jaxroute.predictor.config import TrainConfig
-from jaxroute.predictor.heads import (
-    AnyArray,
-    Head,
-    Linear,
-    cross_entropy,
-    expected_level,
-    fit_linear,
-    level_targets,
-    rotation,
-    zero_fit,
-)
+from jaxroute.predictor.heads import Head, expected_level, level_targets
+from jaxroute.predictor.regression import Linear, Penalties, cell_losses, fit_linear, rotation
+from jaxroute.predictor.shrinkage import pool_levels, warn_of_few
+
+TIE = 1e-6
+"""Held-out losses that differ by less, in nats, are equal, and the strongest penalty among them is taken: rounding, which
+differs by processor, must not choose."""
+CONSTANT = 1e-5
+"""A feature that varies by less than this share of its mean is constant but for float32's rounding."""
 
 
 def train_head(
@@ -37,26 +46,26 @@ def train_head(
     """Fit the head on features that are at hand.
 
     `auxiliary` holds further outcomes of the same queries, in [0, 1] or NaN, say graded answers beside right or wrong ones:
-    they help to find what the models share, and are neither judged nor estimated.
+    they help to find what the models share, and are neither judged nor estimated. Warns (`FewOutcomes`) of models that were
+    rarely run.
     """
     check_trainable(table, config)
+    warn_of_few(table.models, table.quality)
     data = _Data.prepare(features, table, config, auxiliary)
-    penalty, losses, held_out = _choose_shared(data, config)
-    shared = _fit(data, [penalty], data.observed[None], np.zeros_like(data.target)[None])
-    data, held_out = data.judged(), held_out[:, : len(table.models)]
-    shared = Linear(shared.weight, shared.intercept[:, : len(table.models)])
-    corrections = Linear(
-        jnp.zeros((data.models, data.hidden.shape[1], config.levels)), jnp.zeros((data.models, 1, config.levels))
-    )
-    chosen = dict.fromkeys(table.models, np.inf)
-    if config.head == "interaction":
-        corrections, chosen, held_out = _fit_corrections(data, held_out, table.models, config)
-    head = _assemble(data, Linear(shared.weight[0], shared.intercept[0]), corrections)
-    nnx.update(head, nnx.State({"low": nnx.Variable(features.min(axis=0)), "high": nnx.Variable(features.max(axis=0))}))
+    penalty, losses, fitted = _choose_shared(data, config)
+    spreads = dict.fromkeys(table.models, 0.0)
+    if config.head == "interaction" and config.corrections:
+        spreads = dict(zip(table.models, _choose_corrections(data, penalty, fitted, config)))
+    penalties = data.penalties(penalty, list(spreads.values()))
+    if any(spreads.values()):
+        fitted = data.fit_folds(penalties, fitted)
+    held_out = data.held_out(fitted)
+    head = _assemble(data, data.fit(penalties), features)
     report = TrainingReport(
         difference_losses=losses,
         difference_penalty=penalty,
-        correction_penalties=chosen,
+        corrections=spreads,
+        correction_penalties=dict(zip(table.models, penalties.own * data.models / len(table.models))),
         held_out_loss=data.loss(held_out),
         held_out_estimates=np.asarray(expected_level(held_out)),
     )
@@ -70,8 +79,10 @@ class TrainingReport:
     difference_losses: dict[float, float]
     """Held-out loss of the difference head by penalty."""
     difference_penalty: float
+    corrections: dict[str, float]
+    """Per model, how far its correction may move a logit; 0 = no correction."""
     correction_penalties: dict[str, float]
-    """Per model; infinity = no correction."""
+    """The same as a ridge penalty, per mean number of outcomes of a model; infinity = no correction."""
     held_out_loss: float
     """Of the head as trained, each query predicted by a fit that did not see it."""
     held_out_estimates: Float[np.ndarray, "queries models"]
@@ -80,18 +91,26 @@ class TrainingReport:
 
     def __str__(self) -> str:
         path = "  ".join(f"{penalty:g}: {loss:.4f}" for penalty, loss in self.difference_losses.items())
-        freed = [f"{model} ({penalty:g})" for model, penalty in self.correction_penalties.items() if np.isfinite(penalty)]
+        freed = [f"{model} ({spread:g})" for model, spread in self.corrections.items() if spread]
         cut = f"{self.cut} prompts were longer than the encoder reads and were cut\n" if self.cut else ""
         return (
             f"{cut}held-out log-loss of the difference head by penalty  {path}\n"
-            f"chosen penalty {self.difference_penalty:g}; models with a correction of their own: "
-            f"{', '.join(freed) or 'none'}\nheld-out log-loss {self.held_out_loss:.4f}"
+            f"chosen penalty {self.difference_penalty:g}; models with a correction of their own, and how far it may move a "
+            f"logit: {', '.join(freed) or 'none'}\nheld-out log-loss {self.held_out_loss:.4f}"
         )
 
 
 def check_trainable(table: RoutingTable, config: TrainConfig) -> None:
+    """Raise `TableError` for a table from which nothing can be learnt, before any prompt is encoded."""
     if len(table) < 2 * config.folds:
         raise TableError(f"{table.name} has {len(table)} queries; training with {config.folds} folds needs {2 * config.folds}")
+    # As `fold_numbers` has it: equal prompts are held out together.
+    distinct = len({text_key(prompt) for prompt in table.prompts})
+    if distinct < config.folds:
+        raise TableError(
+            f"{table.name} has {distinct} distinct prompt{'s' if distinct > 1 else ''} in {len(table)} rows; training with "
+            f"{config.folds} folds needs {config.folds}"
+        )
     never = [model for column, model in enumerate(table.models) if np.isnan(table.quality[:, column]).all()]
     if never:
         raise TableError(f"{table.name}: {', '.join(never)} was never run; drop the model or add its outcomes")
@@ -115,8 +134,10 @@ class _Data:
     fold: Int[np.ndarray, " queries"]
     kept: Float[np.ndarray, "folds queries"]
     """1 where a fold trains on a query, 0 where it is held out."""
-    judged_models: int
+    judged: int
     """How many of the models count in the loss, from the first; auxiliary ones follow."""
+    level_precision: float
+    """1 / variance of the models' levels around each other, in logits."""
 
     @property
     def models(self) -> int:
@@ -130,157 +151,137 @@ class _Data:
                 f"for each of the {len(table)} queries of {table.name}, from 0 to 1"
             )
         quality = table.quality if auxiliary is None else np.concatenate([table.quality, auxiliary], axis=1)
-        mean, scale = features.mean(axis=0), features.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
-        fold = fold_numbers(table, config.folds, seed=config.seed)
-        hidden = ((features - mean) / scale).astype(np.float32)
+        hidden, mean, scale = _standardised(features)
         basis, curvature = rotation(hidden)
+        fold = fold_numbers(table, config.folds, seed=config.seed)
+        levels = pool_levels(table.quality)
         return _Data(
             hidden=hidden @ basis,
             basis=basis,
             curvature=curvature,
             mean=mean,
             scale=scale,
-            target=level_targets(quality, config.levels),
-            observed=(~np.isnan(quality)).astype(np.float32),
+            target=level_targets(quality, config.levels).astype(np.float64),
+            observed=(~np.isnan(quality)).astype(np.float64),
             fold=fold,
-            kept=(fold != np.arange(config.folds)[:, None]).astype(np.float32),
-            judged_models=len(table.models),
+            kept=(fold != np.arange(config.folds)[:, None]).astype(np.float64),
+            judged=len(table.models),
+            # A logit moves by 1 / (p (1 - p)) where a chance moves by 1.
+            level_precision=(np.clip(levels.mean * (1 - levels.mean), 0.05, None) / levels.spread) ** 2,
         )
 
-    def judged(self) -> _Data:
-        """Without the auxiliary outcomes."""
-        return replace(self, target=self.target[:, : self.judged_models], observed=self.observed[:, : self.judged_models])
+    def penalties(self, shared: float, spreads: Sequence[float]) -> Penalties:
+        """Relative to the mean over all observed cells.
 
-    def held_out(self, by_fold: Float[AnyArray, "folds queries ..."]) -> Float[np.ndarray, "queries ..."]:
-        """Each query's row from the fold that did not see it."""
-        return np.asarray(by_fold)[self.fold, np.arange(len(self.fold))]
+        A prior of precision P on the difference between two logits is a ridge of 2 P on the sum over the cells, since the
+        weights of the two levels are opposite.
+        """
+        cells = self.observed.sum()
+        own = np.full(self.models, np.inf)
+        for column, spread in enumerate(spreads):
+            if spread:
+                own[column] = 2 * len(self.curvature) / spread**2 / cells
+        return Penalties(shared, own, 2 * self.level_precision / cells)
+
+    def fit(self, penalties: Penalties) -> Linear:
+        """On all queries."""
+        found = fit_linear(self.hidden, self.target, self.observed[None], penalties, self.curvature)
+        return Linear(*(part[0] for part in found))
+
+    def fit_folds(self, penalties: Penalties, start: Linear | None) -> Linear:
+        """One fit for each fold, without the queries that it holds out."""
+        observed = self.kept[:, :, None] * self.observed
+        return fit_linear(self.hidden, self.target, observed, penalties, self.curvature, start=start)
+
+    def held_out(self, fitted: Linear) -> Float[np.ndarray, "queries models levels"]:
+        """Each query's logits by the fit that did not see it."""
+        return fitted.logits(self.hidden)[self.fold, np.arange(len(self.fold)), : self.judged]
+
+    def losses(self, logits: Float[np.ndarray, "queries models levels"]) -> Float[np.ndarray, "queries models"]:
+        return cell_losses(logits, self.target[:, : self.judged], self.observed[:, : self.judged])
 
     def loss(self, logits: Float[np.ndarray, "queries models levels"]) -> float:
-        target, observed = self.target[:, : self.judged_models], self.observed[:, : self.judged_models]
-        return float(np.sum(cross_entropy(logits[:, : self.judged_models], target, observed)) / observed.sum())
+        return float(self.losses(logits).sum() / self.observed[:, : self.judged].sum())
 
 
-def _fit(data: _Data, penalties: Sequence[float], observed, offset, start: Linear | None = None) -> Linear:
-    fits = len(observed)
-    start = start or zero_fit(fits, data.hidden.shape[1], data.models, data.target.shape[2])
-    target = np.broadcast_to(data.target, (fits, *data.target.shape))
-    penalty = jnp.asarray(np.broadcast_to(penalties, fits), jnp.float32)
-    return fit_linear(start, data.hidden, target, observed, offset, penalty, data.curvature)
+def _standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of mean 0 and mean square 1; their mean and scale, as float32, which is what the head holds."""
+    wide = features.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise TableError(f"features of {np.count_nonzero(~np.isfinite(wide).all(axis=1))} queries are not finite")
+    mean, scale = wide.mean(axis=0), wide.std(axis=0)
+    scale = np.where(scale > CONSTANT * np.abs(mean), scale, 1.0)
+    mean, scale = mean.astype(np.float32), scale.astype(np.float32)
+    return (wide - mean) / scale, mean, scale
 
 
-def _choose_shared(data: _Data, config: TrainConfig) -> tuple[float, dict[float, float], np.ndarray]:
+def _choose_shared(data: _Data, config: TrainConfig) -> tuple[float, dict[float, float], Linear]:
     """Walk the penalties from strong to weak, all folds at once, each fit started from the one before."""
     losses: dict[float, float] = {}
-    logits: dict[float, np.ndarray] = {}
-    observed = data.kept[:, :, None] * data.observed
-    offset = np.zeros((config.folds, *data.target.shape), np.float32)
+    fits: dict[float, Linear] = {}
     fitted = None
     with tqdm(sorted(config.penalties, reverse=True), desc="training the head", unit=" penalties", delay=1) as bar:
         for penalty in bar:
-            fitted = _fit(data, [penalty], observed, offset, fitted)
-            logits[penalty] = data.held_out(fitted.logits(data.hidden))
-            losses[penalty] = data.loss(logits[penalty])
+            fits[penalty] = fitted = data.fit_folds(data.penalties(penalty, []), fitted)
+            losses[penalty] = data.loss(data.held_out(fitted))
             bar.set_postfix_str(f"held-out log-loss {losses[penalty]:.4f}")
-            recent = list(losses.values())[-3:]
-            if len(recent) == 3 and recent[0] < recent[1] < recent[2]:
+            if _has_risen_twice(list(losses.values())):
                 break
-    best = min(losses, key=losses.__getitem__)
-    return best, losses, logits[best]
+    best = next(penalty for penalty, loss in losses.items() if loss <= min(losses.values()) + TIE)
+    return best, losses, fits[best]
 
 
-def _fit_corrections(
-    data: _Data, held_out: np.ndarray, models: list[str], config: TrainConfig
-) -> tuple[Linear, dict[str, float], np.ndarray]:
-    """Per model, a ridge-penalised correction on top of the difference head's held-out logits.
-
-    The held-out logits are the offset, since the fitted ones know the answers. A model's penalty is the one with the
-    least held-out loss, and infinity (no correction) unless that loss is lower by `config.clear` standard errors.
-    """
-    levels = config.levels
-    target = data.target.swapaxes(0, 1)[:, :, None]  # (models, queries, 1, levels): one fit per model
-    observed = data.observed.T[:, :, None]
-    offset = held_out.swapaxes(0, 1)[:, :, None]
-    before = np.asarray(cross_entropy(held_out, data.target, data.observed)).T  # (models, queries)
-    folds, count = config.folds, data.models
-
-    def repeated(array):
-        return np.repeat(array, folds, axis=0)
-
-    kept = np.tile(data.kept, (count, 1))[:, :, None]
-    after: dict[float, np.ndarray] = {}
-    logits: dict[float, np.ndarray] = {}
-    fitted = zero_fit(count * folds, data.hidden.shape[1], 1, levels)
-    with tqdm(sorted(config.penalties, reverse=True), desc="training corrections", unit=" penalties", delay=1) as bar:
-        for penalty in bar:
-            penalties = jnp.full(count * folds, penalty, jnp.float32)
-            fitted = fit_linear(
-                fitted,
-                data.hidden,
-                repeated(target),
-                repeated(observed) * kept,
-                repeated(offset),
-                penalties,
-                data.curvature,
-            )
-            by_fold = np.asarray(fitted.logits(data.hidden))[:, :, 0].reshape(count, folds, -1, levels)
-            correction = np.stack([data.held_out(one) for one in by_fold], axis=1)
-            logits[penalty] = held_out + correction
-            after[penalty] = np.asarray(cross_entropy(logits[penalty], data.target, data.observed)).T
-            means = [loss.sum() / data.observed.sum() for loss in after.values()]
-            bar.set_postfix_str(f"held-out log-loss {means[-1]:.4f}")
-            if len(means) >= 3 and means[-3] < means[-2] < means[-1]:
+def _choose_corrections(data: _Data, penalty: float, fitted: Linear, config: TrainConfig) -> list[float]:
+    """Each model's spread: the nearest of those with its least held-out loss, or 0 where that gain is not clear."""
+    before = data.losses(data.held_out(fitted))
+    gains: dict[float, np.ndarray] = {}
+    with tqdm(sorted(config.corrections), desc="training corrections", unit=" spreads", delay=1) as bar:
+        for spread in bar:
+            fitted = data.fit_folds(data.penalties(penalty, [spread] * data.judged), fitted)
+            gains[spread] = before - data.losses(data.held_out(fitted))
+            bar.set_postfix_str(f"gain in held-out log-loss {gains[spread].sum() / data.observed.sum():.4f}")
+            if _has_risen_twice([-gain.sum(axis=0).max() for gain in gains.values()]):
                 break
-
-    chosen: dict[str, float] = {}
-    for column, model in enumerate(models):
-        best = min(after, key=lambda penalty: after[penalty][column].sum())
-        gain = (before - after[best])[column][data.observed[:, column] > 0]
-        clear = len(gain) > 1 and gain.mean() > config.clear * gain.std(ddof=1) / np.sqrt(len(gain))
-        chosen[model] = best if clear else np.inf
-        if np.isfinite(chosen[model]):
-            held_out = held_out.copy()
-            held_out[:, column] = logits[best][:, column]
-    freed = np.array([np.isfinite(chosen[model]) for model in models])
-    penalties = np.array([chosen[model] if np.isfinite(chosen[model]) else 1.0 for model in models], np.float32)
-    final = fit_linear(
-        zero_fit(count, data.hidden.shape[1], 1, levels),
-        data.hidden,
-        target,
-        observed,
-        offset,
-        jnp.asarray(penalties),
-        data.curvature,
-    )
-    keep = jnp.asarray(freed, jnp.float32)[:, None, None]
-    return Linear(final.weight * keep, final.intercept * keep), chosen, held_out
+    return [
+        _best_spread({spread: gain[run > 0, column] for spread, gain in gains.items()}, config.clear)
+        for column, run in enumerate(data.observed[:, : data.judged].T)
+    ]
 
 
-def _assemble(data: _Data, shared: Linear, corrections: Linear) -> Head:
+def _best_spread(gains: dict[float, np.ndarray], clear: float) -> float:
+    """The smallest spread with the largest mean gain over a model's outcomes; 0 unless that is `clear` standard errors."""
+    most = max(gain.mean() for gain in gains.values())
+    best = next(spread for spread, gain in gains.items() if gain.mean() >= most - TIE)
+    gain = gains[best]
+    error = gain.std(ddof=1) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
+    return best if most > TIE and most > clear * error else 0.0
+
+
+def _has_risen_twice(losses: list[float]) -> bool:
+    return len(losses) >= 3 and losses[-3] < losses[-2] < losses[-1]
+
+
+def _assemble(data: _Data, fitted: Linear, features: np.ndarray) -> Head:
     """The fitted numbers in the published form: intercepts become embeddings, -W e_m = intercept, of least norm."""
-    features, levels = shared.weight.shape
-    head = Head(features, data.models, levels)
-    weight = np.asarray(data.basis @ shared.weight, np.float64)
-    intercept = np.asarray(shared.intercept, np.float64)
+    width, levels = fitted.weight.shape
+    head = Head(width, data.judged, levels)
+    weight, intercept = data.basis @ fitted.weight, fitted.intercept[: data.judged]
     # A constant over the levels changes no softmax, and W, penalised, has none; so the intercepts lie in its range.
-    intercept = intercept - intercept.mean(axis=1, keepdims=True)
     bias = intercept.mean(axis=0)
-    # Softmax weights have one direction fewer than levels; what float32 leaves in it is rounding, not to be divided by.
+    # Softmax weights have one direction fewer than levels; what rounding leaves in it is not to be divided by.
     embedding = -(intercept - bias) @ np.linalg.pinv(weight, rcond=1e-5)
     # What no embedding can say is rounding, or everything where the features say nothing and W is 0.
     unsaid = intercept - bias + embedding @ weight
-    nnx.update(
-        head,
-        nnx.State(
-            {
-                "mean": nnx.Variable(jnp.asarray(data.mean)),
-                "scale": nnx.Variable(jnp.asarray(data.scale)),
-                "weight": nnx.Param(jnp.asarray(weight, jnp.float32)),
-                "model_embedding": nnx.Param(jnp.asarray(embedding, jnp.float32)),
-                "bias": nnx.Param(jnp.asarray(bias, jnp.float32)),
-                "correction": nnx.Param(jnp.asarray(data.basis @ corrections.weight)),
-                "correction_bias": nnx.Param(corrections.intercept[:, 0] + jnp.asarray(unsaid, jnp.float32)),
-            }
-        ),
-    )
+    found = {
+        "mean": nnx.Variable(data.mean),
+        "scale": nnx.Variable(data.scale),
+        "low": nnx.Variable(features.min(axis=0)),
+        "high": nnx.Variable(features.max(axis=0)),
+        "weight": nnx.Param(weight),
+        "model_embedding": nnx.Param(embedding),
+        "bias": nnx.Param(bias),
+        "correction": nnx.Param(data.basis @ fitted.own[: data.judged]),
+        "correction_bias": nnx.Param(unsaid),
+    }
+    nnx.update(head, nnx.State(jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), found)))
     return head

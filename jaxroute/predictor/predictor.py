@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxroute.data.estimates import Estimates, as_queries, renamed
 from jaxroute.data.prices import PriceList
@@ -110,9 +110,13 @@ class Predictor:
 
 
 def head_estimates(
-    head: Head, features: Float[np.ndarray, "queries features"], *, kind: str = "expected"
+    head: Head,
+    features: Float[np.ndarray, "queries features"],
+    *,
+    domain: Int[np.ndarray, " queries"] | None = None,
+    kind: str = "expected",
 ) -> Float[np.ndarray, "queries models"]:
-    """The head's estimates in float64, for features that are at hand.
+    """The head's estimates in float64, for features that are at hand; `domain` as `Head` takes it.
 
     The head sees a number of rows that is a power of two, since each number compiles once.
     """
@@ -120,9 +124,13 @@ def head_estimates(
         raise ValueError(f"kind={kind!r} must be one of {', '.join(KINDS)}")
     filled = np.zeros((1 << (len(features) - 1).bit_length(), features.shape[1]), np.float32)
     filled[: len(features)] = features
-    return np.asarray(KINDS[kind](_logits(*nnx.split(head), filled)), np.float64)[: len(features)]
+    known = np.full(len(filled), -1)
+    known[: len(features)] = -1 if domain is None else domain
+    return np.asarray(KINDS[kind](_logits(*nnx.split(head), filled, known)), np.float64)[: len(features)]
 
 
 @partial(jax.jit, static_argnames="graph")
-def _logits(graph: nnx.GraphDef, state: nnx.State, features: Float[AnyArray, "queries features"]):
-    return nnx.merge(graph, state)(features)
+def _logits(
+    graph: nnx.GraphDef, state: nnx.State, features: Float[AnyArray, "queries features"], domain: Int[AnyArray, " queries"]
+):
+    return nnx.merge(graph, state)(features, domain)
