@@ -49,6 +49,7 @@ FIELDS: dict[str, type] = {
     "features": dict,
     "pricing": object,
     "about": dict,
+    "domains": list,
 }
 ROUTER = "predictor"
 DTYPES = ("float32", "bfloat16", "float16")
@@ -97,6 +98,7 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         "features": asdict(predictor.features),
         "pricing": None if predictor.pricing is None else described_pricing(predictor.pricing),
         "about": dict(predictor.about),
+        "domains": predictor.domains,
     }
     arrays = _named("head", nnx.to_pure_dict(nnx.state(predictor.head)))
     if predictor.pricing is not None:
@@ -123,11 +125,12 @@ def load_predictor(folder: Path, *, encoder: str | None = None) -> Predictor:
     features = FeatureConfig(**described["features"])
     found = known_encoder(folder, described["encoder"], encoder)
     width = found.config.hidden_size * len(features.stated)
-    head = Head(width, len(described["models"]), described["levels"])
+    domains = described.get("domains", [])
+    head = Head(width, len(described["models"]), described["levels"], len(domains))
     wanted = nnx.to_pure_dict(nnx.state(head))
     stored = _nested("head", arrays)
     if jax.tree.map(jnp.shape, stored) != jax.tree.map(jnp.shape, wanted):
-        raise CheckpointError(f"checkpoint={str(folder)!r}: {ARRAYS} does not fit the models, levels and features")
+        raise CheckpointError(f"checkpoint={str(folder)!r}: {ARRAYS} does not fit the models, levels, features and domains")
     nnx.update(head, jax.tree.map(jnp.asarray, stored))
     if (trained := described["encoder"]["trained"]) is not None:
         found = replace(found, trained=_trained(folder, trained, arrays, found.config.up_to(max(features.stated))))
@@ -141,6 +144,7 @@ def load_predictor(folder: Path, *, encoder: str | None = None) -> Predictor:
         pricing=None if pricing is None else restored_pricing(described["models"], pricing, arrays),
         kind=described["kind"],
         about=described["about"],
+        domains=domains,
     )
 
 
@@ -217,9 +221,12 @@ def misshapen_models(models: list[Any]) -> list[str]:
 def _misshapen(described: dict[str, Any]) -> list[str]:
     if described.get("format", FORMAT) != FORMAT:
         return [f"its format is {described['format']}, this version reads 1, 2 and {FORMAT}"]
-    if problems := misfits(described, FIELDS):
+    # The first predictors of this format knew no domains.
+    if problems := misfits({"domains": [], **described}, FIELDS):
         return problems
     problems = misshapen_models(described["models"])
+    if not all(isinstance(name, str) for name in described.get("domains", [])):
+        problems.append(f"domains={str(described['domains'])[:80]} must be names")
     if described["levels"] < 2:
         problems.append(f"levels={described['levels']} must be at least 2")
     if described["kind"] not in KINDS:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from jaxroute.data.table import RoutingTable, stratified_order, text_key
 from jaxroute.errors import TableError
 from jaxroute.predictor.config import TrainConfig
+from jaxroute.predictor.domain_effects import DomainFit, domain_names, domain_numbers
 from jaxroute.predictor.heads import Head, expected_level, level_targets
 from jaxroute.predictor.regression import Linear, Penalties, cell_losses, fit_linear, rotation
 from jaxroute.predictor.shrinkage import pool_levels, warn_of_few
@@ -32,6 +33,8 @@ from jaxroute.predictor.shrinkage import pool_levels, warn_of_few
 TIE = 1e-6
 """Held-out losses that differ by less, in nats, are equal, and the strongest penalty among them is taken: rounding, which
 differs by processor, must not choose."""
+SPREADS = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""How far a domain's effect may move a logit, to try."""
 CONSTANT = 1e-5
 """A feature that varies by less than this share of its mean is constant but for float32's rounding."""
 
@@ -59,8 +62,9 @@ def train_head(
     penalties = data.penalties(penalty, list(spreads.values()))
     if any(spreads.values()):
         fitted = data.fit_folds(penalties, fitted)
-    held_out = data.held_out(fitted)
-    head = _assemble(data, data.fit(penalties), features)
+    found = data.fit(penalties)
+    domains, spread, effects, held_out = _fit_domains(data, table, found, fitted, config)
+    head = _assemble(data, found, effects, features)
     report = TrainingReport(
         difference_losses=losses,
         difference_penalty=penalty,
@@ -68,6 +72,8 @@ def train_head(
         correction_penalties=dict(zip(table.models, penalties.own * data.models / len(table.models))),
         held_out_loss=data.loss(held_out),
         held_out_estimates=np.asarray(expected_level(held_out)),
+        domains=domains,
+        domain_spread=spread,
     )
     return head, report
 
@@ -86,17 +92,22 @@ class TrainingReport:
     held_out_loss: float
     """Of the head as trained, each query predicted by a fit that did not see it."""
     held_out_estimates: Float[np.ndarray, "queries models"]
+    domains: list[str] = field(default_factory=list)
+    """The domains that have effects, in the head's order; none where they do not lower the held-out loss."""
+    domain_spread: float = 0.0
+    """How far a domain's effect may move a logit."""
     cut: int = 0
     """Prompts that were longer than the encoder reads."""
 
     def __str__(self) -> str:
         path = "  ".join(f"{penalty:g}: {loss:.4f}" for penalty, loss in self.difference_losses.items())
         freed = [f"{model} ({spread:g})" for model, spread in self.corrections.items() if spread]
+        domains = f"; effects of {len(self.domains)} domains ({self.domain_spread:g})" if self.domains else ""
         cut = f"{self.cut} prompts were longer than the encoder reads and were cut\n" if self.cut else ""
         return (
             f"{cut}held-out log-loss of the difference head by penalty  {path}\n"
             f"chosen penalty {self.difference_penalty:g}; models with a correction of their own, and how far it may move a "
-            f"logit: {', '.join(freed) or 'none'}\nheld-out log-loss {self.held_out_loss:.4f}"
+            f"logit: {', '.join(freed) or 'none'}{domains}\nheld-out log-loss {self.held_out_loss:.4f}"
         )
 
 
@@ -261,10 +272,29 @@ def _has_risen_twice(losses: list[float]) -> bool:
     return len(losses) >= 3 and losses[-3] < losses[-2] < losses[-1]
 
 
-def _assemble(data: _Data, fitted: Linear, features: np.ndarray) -> Head:
+def _fit_domains(
+    data: _Data, table: RoutingTable, found: Linear, fitted: Linear, config: TrainConfig
+) -> tuple[list[str], float, Float[np.ndarray, "domains models levels"], Float[np.ndarray, "queries models levels"]]:
+    """Names, spread and effects of the table's domains, and held-out logits with them; none where they do not help."""
+    names = domain_names(table.domains) if config.domains else []
+    none = np.zeros((0, data.judged, config.levels))
+    if not names:
+        return [], 0.0, none, data.held_out(fitted)
+    fit = DomainFit(
+        domain_numbers(table.domains, names), len(names), data.target[:, : data.judged], data.observed[:, : data.judged]
+    )
+    logits = fitted.logits(data.hidden)[:, :, : data.judged]
+    spread, held_out = fit.held_out(logits, data.fold, SPREADS, tie=TIE)
+    if not spread:
+        return [], 0.0, none, held_out
+    final = found.logits(data.hidden)[None, :, : data.judged]
+    return names, spread, fit.effects(final, np.ones((1, len(table))), spread)[0], held_out
+
+
+def _assemble(data: _Data, fitted: Linear, effects: Float[np.ndarray, "domains models levels"], features: np.ndarray) -> Head:
     """The fitted numbers in the published form: intercepts become embeddings, -W e_m = intercept, of least norm."""
     width, levels = fitted.weight.shape
-    head = Head(width, data.judged, levels)
+    head = Head(width, data.judged, levels, len(effects))
     weight, intercept = data.basis @ fitted.weight, fitted.intercept[: data.judged]
     # A constant over the levels changes no softmax, and W, penalised, has none; so the intercepts lie in its range.
     bias = intercept.mean(axis=0)
@@ -283,5 +313,7 @@ def _assemble(data: _Data, fitted: Linear, features: np.ndarray) -> Head:
         "correction": nnx.Param(data.basis @ fitted.own[: data.judged]),
         "correction_bias": nnx.Param(unsaid),
     }
+    if len(effects):
+        found["domain_effect"] = nnx.Param(effects)
     nnx.update(head, nnx.State(jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), found)))
     return head

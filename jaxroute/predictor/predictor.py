@@ -19,6 +19,7 @@ from jaxroute.data.table import Queries
 from jaxroute.encoders import Encoder, check_prompts
 from jaxroute.encoders.features import FeatureConfig, Reader, prompt_features
 from jaxroute.errors import TableError
+from jaxroute.predictor.domain_effects import domain_numbers
 from jaxroute.predictor.heads import AnyArray, Head, argmax_level, expected_level
 from jaxroute.predictor.pricing import CostModel, Pricing
 
@@ -44,6 +45,8 @@ class Predictor:
     """Where it comes from: the table, the number of queries, the held-out log-loss, the configuration."""
     read: Reader = prompt_features
     """How prompts become features; by default with a cache on disk."""
+    domains: list[str] = field(default_factory=list)
+    """The domains that the head has effects for; a query of any other is estimated without."""
 
     @property
     def name(self) -> str:
@@ -73,7 +76,8 @@ class Predictor:
         check_prompts(queries.prompts)
         features = self.read(self.encoder, queries.prompts, self.features)
         cost, assumption = self._costs(queries.prompts, features.values)
-        quality = head_estimates(self.head, features.values, kind=self.kind)
+        domain = domain_numbers(queries.domains, self.domains)
+        quality = head_estimates(self.head, features.values, domain=domain, kind=self.kind)
         return Estimates(self.models, quality, cost, assumption, features.cut, features.values)
 
     def expected_cost_usd(self, queries: Queries | Sequence[str]) -> tuple[Float[np.ndarray, "queries models"], str]:

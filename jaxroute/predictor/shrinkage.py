@@ -11,7 +11,7 @@ or wrong, is estimated near the pool.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from jaxroute.errors import FewOutcomes
 
 LEAST_SPREAD = 0.1
 """Models that look alike by a handful of outcomes, or two that are alike, may still differ by that much."""
+MOST_NAMED = 8
 LARGEST_VARIANCE = 0.25
 """Of an outcome in [0, 1]."""
 
@@ -60,22 +61,32 @@ def pool_levels(quality: Float[np.ndarray, "queries models"]) -> PoolLevels:
     return PoolLevels(count, float((weight * means).sum() / weight.sum()), float(np.sqrt(spread)), float(np.sqrt(noise)))
 
 
-def shrunk_means(quality: Float[np.ndarray, "queries models"]) -> Float[np.ndarray, " models"]:
-    """Each model's mean quality, shrunk to the pool's."""
+def relative_reliability(quality: Float[np.ndarray, "queries models"]) -> Float[np.ndarray, " models"]:
+    """The models' reliability as a share of the best-known one's: 1 for all where all were run equally often, so that a
+    published method keeps its numbers on a complete table."""
     reliability = pool_levels(quality).reliability
+    return reliability / reliability.max()
+
+
+def shrunk_means(quality: Float[np.ndarray, "queries models"]) -> Float[np.ndarray, " models"]:
+    """Each model's mean quality, shrunk to the pool's by its relative reliability."""
     count = np.maximum((~np.isnan(quality)).sum(axis=0), 1)
-    return towards_pool((np.nansum(quality, axis=0) / count)[None], reliability)[0]
+    return towards_pool((np.nansum(quality, axis=0) / count)[None], relative_reliability(quality))[0]
 
 
 def towards_pool(
     values: Float[np.ndarray, "queries models"], reliability: Float[np.ndarray, " models"]
 ) -> Float[np.ndarray, "queries models"]:
-    """Estimates of models of which little is known, shrunk to what the pool of all models gives for the same query.
-
-    Where all models are equally well known, all differences between models shrink alike: every assignment remains.
-    """
+    """Estimates of models of which little is known, shrunk to what the pool of all models gives for the same query."""
     pool = values @ (reliability / reliability.sum())
     return pool[:, None] + reliability * (values - pool[:, None])
+
+
+def leaning(
+    values: Float[np.ndarray, "queries models"], state: Mapping[str, np.ndarray]
+) -> Float[np.ndarray, "queries models"]:
+    """`towards_pool` by the `reliability` in a router's state; routers saved by earlier versions have none."""
+    return towards_pool(values, state["reliability"]) if "reliability" in state else values
 
 
 def warn_of_few(models: Sequence[str], quality: Float[np.ndarray, "queries models"]) -> None:
@@ -88,6 +99,3 @@ def warn_of_few(models: Sequence[str], quality: Float[np.ndarray, "queries model
         warnings.warn(
             f"few outcomes: {named}{more}; the estimates of these models lean on those of the others", FewOutcomes, stacklevel=2
         )
-
-
-MOST_NAMED = 8

@@ -45,6 +45,8 @@ def train(
     if config.tune.mesh.coordinator is not None and state is None:
         raise TableError("state=None: several processes need a folder that all of them can write to")
     connect(config.tune.mesh)
+    # Gradients train what all queries have; a query's domain is known for some only.
+    config = replace(config, domains=False)
 
     def fit(part: RoutingTable, features: Float[np.ndarray, "queries features"] | None) -> FittedHead:
         head, report = _fit_frozen(part, encoder, config) if features is None else train_head(features, part, config)
@@ -164,4 +166,5 @@ def _predictor(
     about = {"trained_on": table.name, "queries": len(table), "held_out_log_loss": report.held_out_loss}
     about["training"] = described(config)
     pricing = table_pricing(table, None)
-    return Predictor(encoder, config.features, head, table.models, config.levels, pricing, about=about)
+    domains = report.domains if isinstance(report, TrainingReport) else []
+    return Predictor(encoder, config.features, head, table.models, config.levels, pricing, about=about, domains=domains)

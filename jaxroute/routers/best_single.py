@@ -1,5 +1,7 @@
 """The best single model: each model's mean quality in training, the same for every query.
 
+The means of rarely run models are shrunk to the pool's.
+
 Without a budget every query goes to the best model; within one, the queries are divided between two models at random, as
 the zero router does, but with what training says instead of hindsight.
 """
@@ -13,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxroute.data.table import Queries, RoutingTable
+from jaxroute.predictor.shrinkage import shrunk_means
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Config:
 
 
 def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
-    return {"mean": np.nanmean(train.quality, axis=0)}
+    return {"mean": shrunk_means(train.quality)}
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:

@@ -6,7 +6,7 @@
 with s the cosine between q and the battle's prompt; a tie is half a win for each. Battles come from outcomes
 (`jaxroute.routers.learning.preferences`), and only their weighted counts are needed: one matrix product for all prompts, then
 Newton's method on models, not on battles. The estimate is a model's chance to win, mean over the others; of two models that of
-the strong one is the paper's score.
+the strong one is the paper's score. A model that was rarely run leans on the others: one won battle is no proof.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders.embedding import embed
+from jaxroute.predictor.shrinkage import leaning, relative_reliability
 from jaxroute.routers.learning.preferences import sigmoid, win_rates, wins
 
 CHUNK = 512
@@ -44,7 +45,12 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
     if config.tiers:
         overall = strengths(wins(train.quality).sum(axis=0)[None], config.ridge)[0]
         tier = least_variance_tiers(overall, config.tiers)
-    return {"embeddings": embed(train.prompts, config.encoder), "quality": train.quality, "tier": tier}
+    return {
+        "embeddings": embed(train.prompts, config.encoder),
+        "quality": train.quality,
+        "tier": tier,
+        "reliability": relative_reliability(train.quality),
+    }
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
@@ -59,7 +65,7 @@ def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) 
         most = cosine.max(axis=1, keepdims=True)
         weight = config.gamma ** (1 + cosine / np.where(most > 0, most, 1.0))
         found.append(strengths((weight @ won).reshape(len(cosine), *[member.shape[1]] * 2), config.ridge))
-    return win_rates(np.concatenate(found)[:, tier])
+    return leaning(win_rates(np.concatenate(found)[:, tier]), state)
 
 
 def strengths(won: Float[np.ndarray, "fits models models"], ridge: float) -> Float[np.ndarray, "fits models"]:

@@ -2,7 +2,7 @@
 
     estimate = (sum of the domain's qualities + strength * mean) / (number of them + strength)
 
-A domain that was not in training gets the mean over all.
+A domain that was not in training gets the mean over all; a model that was rarely run leans on the others in the domain.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxroute.data.table import Queries, RoutingTable
+from jaxroute.predictor.shrinkage import leaning, relative_reliability
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,15 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
     count = np.array([(~np.isnan(train.quality[row])).sum(axis=0) for row in rows])
     weight = count + config.strength
     shrunk = (total + config.strength * mean) / np.maximum(weight, 1e-12)
-    return {"domains": names, "estimates": np.where(weight > 0, shrunk, mean), "mean": mean}
+    return {
+        "domains": names,
+        "estimates": np.where(weight > 0, shrunk, mean),
+        "mean": mean,
+        "reliability": relative_reliability(train.quality),
+    }
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
     row = {name: number for number, name in enumerate(state["domains"].tolist())}
-    return np.array([state["estimates"][row[one]] if one in row else state["mean"] for one in queries.domains])
+    values = np.array([state["estimates"][row[one]] if one in row else state["mean"] for one in queries.domains])
+    return leaning(values, state)

@@ -1,7 +1,8 @@
 """Nearest neighbours: a model's mean quality on the most similar training prompts (RouterBench, arXiv:2403.12031, section 5).
 
 Similarity is the cosine of sentence embeddings; the paper compares 5, 10 and 40 neighbours. `knn:neighbours=1` is TensorOpera's
-1NN (arXiv:2408.12320). A model's neighbours are the nearest prompts that it was run on.
+1NN (arXiv:2408.12320). A model's neighbours are the nearest prompts that it was run on; a model that was rarely run leans
+on the others' estimates.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from jaxtyping import Float
 
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders.embedding import embed
+from jaxroute.predictor.shrinkage import leaning, relative_reliability
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,11 @@ class Config:
 
 
 def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
-    return {"embeddings": embed(train.prompts, config.encoder), "quality": train.quality}
+    return {
+        "embeddings": embed(train.prompts, config.encoder),
+        "quality": train.quality,
+        "reliability": relative_reliability(train.quality),
+    }
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
@@ -47,7 +53,7 @@ def near(
         columns = np.flatnonzero((observed == run[:, None]).all(axis=0))
         nearest = _nearest(known[run], asked, neighbours)
         values[:, columns] = quality[run][:, columns][nearest].mean(axis=1)
-    return values
+    return leaning(values, state)
 
 
 def _nearest(known: np.ndarray, asked: np.ndarray, neighbours: int) -> np.ndarray:

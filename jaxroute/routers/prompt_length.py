@@ -2,7 +2,7 @@
 
     estimate = mean + (mean - least mean) * (rank - 1/2)
 
-with each model's mean quality in training, and as rank the share of training prompts that are shorter (half of those that
+with each model's mean quality in training, shrunk to the pool's where it was rarely run, and as rank the share of training prompts that are shorter (half of those that
 are as long; straight lines in between): where a budget allows, the longest prompts are upgraded first.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxroute.data.table import Queries, RoutingTable
+from jaxroute.predictor.shrinkage import shrunk_means
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Config:
 def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
     lengths, count = np.unique(_lengths(train.prompts), return_counts=True)
     shorter = (np.cumsum(count) - count / 2) / len(train)
-    return {"mean": np.nanmean(train.quality, axis=0), "lengths": lengths, "shorter": shorter}
+    return {"mean": shrunk_means(train.quality), "lengths": lengths, "shorter": shorter}
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:

@@ -2,7 +2,7 @@
 
     estimate = mean + (mean - least mean) * (rank - 1/2)
 
-with each model's mean quality in training and a random rank in [0, 1) per query; RouteLLM's random router (arXiv:2406.18665)
+with each model's mean quality in training, shrunk to the pool's where it was rarely run, and a random rank in [0, 1) per query; RouteLLM's random router (arXiv:2406.18665)
 for any number of models. `random:seed=1` is another trial.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxroute.data.table import Queries, RoutingTable
+from jaxroute.predictor.shrinkage import shrunk_means
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Config:
 
 
 def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
-    return {"mean": np.nanmean(train.quality, axis=0)}
+    return {"mean": shrunk_means(train.quality)}
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:

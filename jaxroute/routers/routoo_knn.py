@@ -3,7 +3,7 @@
 Questions with the answers that models gave are embedded together; the similarity to the five nearest pairs is the estimate,
 which the selector then weighs against the cost. As read here, the pairs of a model are those that it answered right, and
 its estimate is the mean cosine of its five nearest to the prompt. Where a table has no answers the question stands alone,
-and `note` says so.
+and `note` says so. A model that was rarely run leans on the others' estimates.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders.embedding import embed
+from jaxroute.predictor.shrinkage import leaning, relative_reliability
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
         "model": models,
         "models": np.array(len(train.models)),
         "answers": np.array(answers is not None),
+        "reliability": relative_reliability(train.quality),
     }
 
 
@@ -52,7 +54,7 @@ def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) 
         cosine = asked @ state["embeddings"][state["model"] == model].T
         nearest = np.sort(cosine, axis=1)[:, -config.neighbours :]
         values[:, model] = nearest.mean(axis=1)
-    return values
+    return leaning(values, state)
 
 
 def note(state: Mapping[str, np.ndarray], config: Config) -> str:

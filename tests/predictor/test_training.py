@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxroute import RoutingTable, TableError, TrainConfig
+from jaxroute.errors import FewOutcomes
 from jaxroute.evaluation import log_loss
-from jaxroute.predictor.fitting import fold_numbers, train_head
+from jaxroute.predictor.domain_effects import domain_numbers
+from jaxroute.predictor.fitting import check_trainable, fold_numbers, train_head
 from jaxroute.predictor.heads import argmax_level, cross_entropy, expected_level, level_targets
 from jaxroute.predictor.predictor import head_estimates
-from jaxroute.predictor.shrinkage import shrunk_means
+from jaxroute.predictor.shrinkage import pool_levels, towards_pool
 
 
 def simulated(queries: int = 400, *, seed: int = 0, special: float = 0.0, levels: int = 2) -> tuple[np.ndarray, RoutingTable]:
@@ -28,6 +30,11 @@ def simulated(queries: int = 400, *, seed: int = 0, special: float = 0.0, levels
         prompts=[f"query {row}" for row in range(queries)], models=["a", "b", "c"], quality=quality, cost_usd=np.ones(3)
     )
     return features, table
+
+
+def shrunk(table: RoutingTable) -> np.ndarray:
+    """The models' levels as a head without features has them."""
+    return towards_pool(table.quality.mean(axis=0)[None], pool_levels(table.quality).reliability)[0]
 
 
 @given(st.integers(2, 6), st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -58,7 +65,7 @@ def test_the_published_form_gives_the_fitted_logits() -> None:
     logits = np.log(estimates / (1 - estimates))
     gaps = logits - logits[:, :1]
     np.testing.assert_allclose(gaps, np.broadcast_to(gaps[0], gaps.shape), atol=1e-3)
-    np.testing.assert_allclose(estimates.mean(axis=0), shrunk_means(table.quality), atol=5e-3)
+    np.testing.assert_allclose(estimates.mean(axis=0), shrunk(table), atol=5e-3)
 
 
 def test_the_difference_head_orders_models_alike_on_every_query() -> None:
@@ -99,7 +106,7 @@ def test_noise_teaches_little_more_than_the_base_rate() -> None:
 def test_features_that_say_nothing_leave_the_base_rates() -> None:
     features, table = simulated()
     head, _ = train_head(np.ones_like(features), table, TrainConfig(head="difference", penalties=(1.0,)))
-    expected = np.broadcast_to(shrunk_means(table.quality), table.quality.shape)
+    expected = np.broadcast_to(shrunk(table), table.quality.shape)
     np.testing.assert_allclose(head_estimates(head, np.ones_like(features)), expected, atol=2e-3)
 
 
@@ -251,3 +258,61 @@ def test_auxiliary_outcomes_of_other_queries_or_another_scale_are_refused() -> N
     for wrong in (np.ones((199, 2)), np.full((200, 1), 7.0)):
         with pytest.raises(TableError, match="auxiliary"):
             train_head(features, table, TrainConfig(), auxiliary=wrong)
+
+
+def by_domain(queries: int = 600, *, seed: int = 0, known: bool = True) -> tuple[np.ndarray, RoutingTable]:
+    """Three models on features that say nothing of the domain; the last one is good at law and bad at art."""
+    features, table = simulated(queries, seed=seed)
+    generator = np.random.default_rng(seed + 50)
+    domains = generator.choice(["art", "law", "zoo"], queries)
+    quality = table.quality.copy()
+    quality[domains == "law", 2], quality[domains == "art", 2] = 1.0, 0.0
+    labels = domains.tolist() if known else [""] * queries
+    return features, RoutingTable(table.prompts, table.models, quality, np.ones(3), domains=labels)
+
+
+def test_a_domain_that_says_something_lowers_the_loss_and_an_unknown_one_costs_nothing() -> None:
+    features, table = by_domain()
+    unseen, test = by_domain(seed=1)
+    head, report = train_head(features, table, TrainConfig())
+    without, _ = train_head(features, table, TrainConfig(domains=False))
+    assert report.domains == ["art", "law", "zoo"]
+    domain = domain_numbers(test.domains, report.domains)
+    blind = head_estimates(without, unseen)
+    assert log_loss(test.quality, head_estimates(head, unseen, domain=domain)) < log_loss(test.quality, blind) - 0.1
+    unknown = domain_numbers(["never seen"] * len(test), report.domains)
+    np.testing.assert_array_equal(head_estimates(head, unseen, domain=unknown), blind)
+    np.testing.assert_array_equal(head_estimates(head, unseen), blind)
+
+
+def test_domains_that_say_nothing_have_no_effects() -> None:
+    features, table = simulated(special=2.0)
+    drawn = np.random.default_rng(1).choice(["art", "law", "zoo"], len(table)).tolist()
+    labelled = RoutingTable(table.prompts, table.models, table.quality, np.ones(3), domains=drawn)
+    _, report = train_head(features, labelled, TrainConfig())
+    assert report.domain_spread <= 0.1
+    one = RoutingTable(table.prompts, table.models, table.quality, np.ones(3), domains=["law"] * len(table))
+    assert train_head(features, one, TrainConfig())[1].domains == []
+
+
+def test_one_outcome_says_little_and_is_warned_of() -> None:
+    """Right or wrong, the model is estimated like the others; the others keep their estimates."""
+    features, table = simulated(300)
+    for outcome in (0.0, 1.0):
+        quality = np.column_stack([table.quality, np.full(300, np.nan)])
+        quality[7, 3] = outcome
+        part = RoutingTable(table.prompts, [*table.models, "new"], quality, np.ones(4))
+        with pytest.warns(FewOutcomes, match=r"new \(1\)"):
+            head, _ = train_head(features, part, TrainConfig())
+        estimates = head_estimates(head, features)
+        low, high = estimates[:, :3].min(axis=1), estimates[:, :3].max(axis=1)
+        assert (estimates[:, 3] > low - 0.05).all() and (estimates[:, 3] < high + 0.05).all()
+        plain, alone = (train_head(features, one, TrainConfig(head="difference"))[0] for one in (part, table))
+        np.testing.assert_allclose(head_estimates(plain, features)[:, :3], head_estimates(alone, features), atol=0.01)
+
+
+def test_one_prompt_many_times_is_no_training_table() -> None:
+    features, table = simulated(12)
+    same = RoutingTable(["What is 2 + 2?"] * 12, table.models, table.quality, np.ones(3))
+    with pytest.raises(TableError, match="1 distinct prompt in 12 rows; training with 5 folds needs 5"):
+        check_trainable(same, TrainConfig())
