@@ -15,7 +15,6 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,10 @@ from jaxroute.errors import TableError, listed
 
 NEVER = math.inf
 """The penalty that leaves nothing of the features."""
+TIE = 1e-6
+"""Held-out losses that differ by less are equal: rounding, which differs by processor, must not choose."""
+CONSTANT = 1e-5
+"""An input that varies by less than this share of its mean is constant but for float32's rounding."""
 
 
 @dataclass(frozen=True)
@@ -152,29 +155,15 @@ def fit_cost_head(
     """
     _check(features, prompt_tokens, amount, models, fold, unit)
     data = _Data.prepare(features, prompt_tokens, amount, fold, unit)
-    shared = _Shared.fit(data, config)
-    candidates = list(_candidates(data, shared, config))
-    count = len(models)
-    weight, intercept = np.zeros((len(data.mean), count)), np.zeros(count)
-    choices, explained = {}, {}
-    for column, model in enumerate(models):
-        rows = np.flatnonzero(data.known[:, column])
-        if not len(rows):
+    for model, known in zip(models, data.known.T, strict=True):
+        if not known.any():
             raise TableError(f"{model} has no known {unit} of any answer; drop the model or add them")
-        seen, groups = data.raised[rows, column], data.fold[rows]
-        plain = np.zeros(len(rows))
-        best, estimate, words = None, plain, "mean"
-        if _enough(groups):
-            losses = [_losses(seen, one.held_out[rows, column], groups) for one in candidates]
-            least = min(range(len(candidates)), key=lambda index: losses[index].mean())
-            gain = _losses(seen, plain, groups) - losses[least]
-            if gain.mean() > config.clear * gain.std(ddof=1) / math.sqrt(len(gain)):
-                best = candidates[least]
-                estimate, words = best.held_out[rows, column], best.words
-                weight[:, column], intercept[column] = best.weight[:, column], best.intercept[column]
-        intercept[column] += math.log(_smearing(seen, estimate))
-        choices[model] = words
-        explained[model] = 0.0 if best is None else _explained(seen, estimate, groups)
+    candidates = list(_candidates(data, _Shared.fit(data, config), config))
+    chosen = [_choose(data, candidates, column, config) for column in range(len(models))]
+    choices = dict(zip(models, (one.words for one in chosen)))
+    explained = dict(zip(models, (one.explained for one in chosen)))
+    weight = np.stack([one.weight for one in chosen], axis=1)
+    intercept = np.array([one.intercept for one in chosen])
     head = CostHead(
         mean=data.mean,
         scale=data.scale,
@@ -231,7 +220,7 @@ class _Data:
     def prepare(features: np.ndarray, prompt_tokens: np.ndarray, amount: np.ndarray, fold: np.ndarray, unit: str) -> _Data:
         inputs = _inputs(features, prompt_tokens)
         mean, scale = inputs.mean(axis=0), inputs.std(axis=0)
-        scale = np.where(scale > 1e-9 * (1.0 + np.abs(mean)), scale, 1.0)
+        scale = np.where(scale > CONSTANT * np.abs(mean), scale, 1.0)
         known = np.isfinite(amount)
         means = np.where(known, amount, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         # Dollars have no natural 1 to add: a thousandth of the mean lets an answer be free and moves no other.
@@ -265,7 +254,7 @@ class _Shared:
         times = data.known.sum(axis=1)
         centre = np.where(data.known, data.target, 0.0).sum(axis=0) / np.maximum(data.known.sum(axis=0), 1)
         target = np.where(data.known, data.target - centre, 0.0).sum(axis=1) / np.maximum(times, 1)
-        penalties = (*sorted(config.penalties, reverse=True), NEVER)
+        penalties = (NEVER, *sorted(config.penalties, reverse=True))
         features, free, root = data.inputs[:, :-1], data.length, np.sqrt(times)[:, None]
         held_out = np.zeros((len(penalties), len(target)))
         fits = []
@@ -274,7 +263,7 @@ class _Shared:
             fits = list(ridge((root * features)[use], (root * free)[use], (root * target[:, None])[use], penalties))
             for index, (weight, loading) in enumerate(fits):
                 held_out[index, left_out] = (features[left_out] @ weight + free[left_out] @ loading)[:, 0]
-        best = int(np.argmin(((held_out - target) ** 2) @ times))
+        best = _first_of_least(((held_out - target) ** 2) @ times / times.sum())
         weight, loading = fits[best]
         return _Shared(held_out[best], np.append(weight[:, 0], loading[1, 0]), float(loading[0, 0]))
 
@@ -290,41 +279,105 @@ class _Candidate:
 
 
 def _candidates(data: _Data, shared: _Shared, config: CostConfig) -> Iterator[_Candidate]:
-    """Each model's ridge regression at every penalty, with and without the shared estimate as one more free input."""
+    """Each model's ridge regression at every penalty, with and without the shared estimate as one more free input, from
+    simple to rich."""
     penalties = (NEVER, *sorted(config.penalties, reverse=True))
-    queries, count = data.known.shape
-    shape = (len(penalties), data.inputs.shape[1], count)
-    # Models with the same gaps share an eigendecomposition.
-    patterns, group = np.unique(data.known, axis=1, return_inverse=True)
-    parts = list(product((False, True), range(patterns.shape[1])))
-    found: dict[bool, tuple[np.ndarray, ...]] = {}
-    for joint, number in tqdm(parts, desc="learning costs", unit=" fits", delay=2):
-        held_out, weight, intercept = found.setdefault(
-            joint, (np.zeros((len(penalties), queries, count)), np.zeros(shape), np.zeros((len(penalties), count)))
-        )
-        columns = np.flatnonzero(np.ravel(group) == number)
-        free = np.column_stack([data.length, shared.held_out]) if joint else data.length
-        features = data.inputs[:, :-1]
-        for trained, left_out in data.trainings():
-            use = trained & patterns[:, number]
-            if not use.any():
-                continue
-            fits = ridge(features[use], free[use], data.target[np.ix_(use, columns)], penalties)
-            for index, (own, loading) in enumerate(fits):
-                # Of the last training, on everything, no estimate is held out and the numbers stay.
-                held_out[index][np.ix_(left_out, columns)] = features[left_out] @ own + free[left_out] @ loading
-                total = np.vstack([own, loading[1]])
-                constant = loading[0]
-                if joint:
-                    total = total + shared.weight[:, None] * loading[2]
-                    constant = constant + shared.intercept * loading[2]
-                weight[index][:, columns], intercept[index, columns] = total, constant
     lowest = np.where(data.known, data.target, np.inf).min(axis=0)
     highest = np.where(data.known, data.target, -np.inf).max(axis=0)
-    for joint, (held_out, weight, intercept) in found.items():
+    for joint in (False, True):
+        found = _Regressions.fit(data, shared if joint else None, penalties)
         for index, penalty in enumerate(penalties):
             words = ["length", *(["shared"] if joint else []), *([f"features ({penalty:g})"] if penalty < NEVER else [])]
-            yield _Candidate(" + ".join(words), np.clip(held_out[index], lowest, highest), weight[index], intercept[index])
+            held_out = np.clip(found.held_out[index], lowest, highest)
+            yield _Candidate(" + ".join(words), held_out, found.weight[index], found.intercept[index])
+
+
+@dataclass(frozen=True, eq=False)
+class _Regressions:
+    """Every model's ridge regression at every penalty."""
+
+    held_out: Float[np.ndarray, "penalties queries models"]
+    weight: Float[np.ndarray, "penalties inputs models"]
+    intercept: Float[np.ndarray, "penalties models"]
+
+    @staticmethod
+    def fit(data: _Data, shared: _Shared | None, penalties: Sequence[float]) -> _Regressions:
+        """On the length and the features; where given, the shared estimate is one more free input."""
+        queries, models = data.known.shape
+        found = _Regressions(
+            np.zeros((len(penalties), queries, models)),
+            np.zeros((len(penalties), data.inputs.shape[1], models)),
+            np.zeros((len(penalties), models)),
+        )
+        # Models that were run on the same queries share an eigendecomposition.
+        patterns, group = np.unique(data.known, axis=1, return_inverse=True)
+        for number, run in enumerate(tqdm(patterns.T, desc="learning costs", unit=" fits", delay=2)):
+            columns = np.flatnonzero(np.ravel(group) == number)
+            for trained, left_out in data.trainings():
+                if (trained & run).any():
+                    found.add(data, shared, penalties, trained & run, left_out, columns)
+        return found
+
+    def add(
+        self,
+        data: _Data,
+        shared: _Shared | None,
+        penalties: Sequence[float],
+        trained: Bool[np.ndarray, " queries"],
+        left_out: Bool[np.ndarray, " queries"],
+        columns: Int[np.ndarray, " columns"],
+    ) -> None:
+        """Fit some models to some queries; what this says of the ones left out is kept, and its numbers until the next fit.
+
+        Of the last training, on everything, no estimate is held out and the numbers stay.
+        """
+        features = data.inputs[:, :-1]
+        free = data.length if shared is None else np.column_stack([data.length, shared.held_out])
+        fits = ridge(features[trained], free[trained], data.target[np.ix_(trained, columns)], penalties)
+        for index, (own, loading) in enumerate(fits):
+            self.held_out[index][np.ix_(left_out, columns)] = features[left_out] @ own + free[left_out] @ loading
+            weight, intercept = np.vstack([own, loading[1]]), loading[0]
+            if shared is not None:
+                weight = weight + shared.weight[:, None] * loading[2]
+                intercept = intercept + shared.intercept * loading[2]
+            self.weight[index][:, columns], self.intercept[index, columns] = weight, intercept
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """How one model's amounts are estimated."""
+
+    words: str
+    weight: Float[np.ndarray, " inputs"]
+    intercept: float
+    explained: float
+
+
+def _choose(data: _Data, candidates: Sequence[_Candidate], column: int, config: CostConfig) -> _Choice:
+    """The candidate of least held-out loss where it clearly beats the model's mean, else the mean."""
+    rows = np.flatnonzero(data.known[:, column])
+    seen, groups = data.raised[rows, column], data.fold[rows]
+    plain = np.zeros(len(rows))
+    if not _is_constant(seen) and _enough(groups):
+        losses = [_losses(seen, one.held_out[rows, column], groups) for one in candidates]
+        least = _first_of_least(np.array([one.mean() for one in losses]))
+        gain = _losses(seen, plain, groups) - losses[least]
+        if gain.mean() > TIE and gain.mean() > config.clear * gain.std(ddof=1) / math.sqrt(len(gain)):
+            best = candidates[least]
+            estimate = best.held_out[rows, column]
+            intercept = float(best.intercept[column]) + math.log(_smearing(seen, estimate))
+            return _Choice(best.words, best.weight[:, column], intercept, _explained(seen, estimate, groups))
+    return _Choice("mean", np.zeros(len(data.mean)), math.log(_smearing(seen, plain)), 0.0)
+
+
+def _is_constant(seen: Float[np.ndarray, " rows"]) -> bool:
+    """Whether nothing is to be explained, but for rounding."""
+    return float(np.ptp(seen)) <= 1e-9 * float(np.abs(seen).max())
+
+
+def _first_of_least(losses: Float[np.ndarray, " candidates"]) -> int:
+    """The first, that is the simplest, of the candidates with the least loss; rounding must not choose among equals."""
+    return int(np.flatnonzero(losses <= losses.min() + TIE)[0])
 
 
 def _enough(groups: Int[np.ndarray, " rows"]) -> bool:

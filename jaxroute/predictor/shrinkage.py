@@ -97,5 +97,5 @@ def warn_of_few(models: Sequence[str], quality: Float[np.ndarray, "queries model
         named = ", ".join(f"{models[column]} ({levels.count[column]})" for column in few[:MOST_NAMED])
         more = f" and {len(few) - MOST_NAMED} more" if len(few) > MOST_NAMED else ""
         warnings.warn(
-            f"few outcomes: {named}{more}; the estimates of these models lean on those of the others", FewOutcomes, stacklevel=2
+            f"few outcomes: {named}{more}; the estimates of these models lean on those of the others", FewOutcomes, stacklevel=3
         )

@@ -40,6 +40,7 @@ from jaxroute.errors import CheckpointError, RouterError, TableError, listed
 from jaxroute.evaluation import Curve
 from jaxroute.predictor.checkpoint import DESCRIPTION, load_predictor
 from jaxroute.predictor.pricing import CostModel
+from jaxroute.predictor.shrinkage import warn_of_few
 from jaxroute.predictor.training import learn_costs
 from jaxroute.routers.saved_routers import is_older_router, read_router, write_router
 from jaxroute.storage.bundles import read_description
@@ -137,6 +138,7 @@ class RouterKind:
         check_run(train)
         if hasattr(self.module, "estimator"):
             return self.module.estimator(train, self.config, prices)
+        warn_of_few(train.models, train.quality)
         state = dict(self.module.fit(train, self.config))
         if (identity := self.encoder_identity()) is not None:
             state[ENCODER] = np.array(identity)

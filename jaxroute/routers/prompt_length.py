@@ -2,8 +2,9 @@
 
     estimate = mean + (mean - least mean) * (rank - 1/2)
 
-with each model's mean quality in training, shrunk to the pool's where it was rarely run, and as rank the share of training prompts that are shorter (half of those that
-are as long; straight lines in between): where a budget allows, the longest prompts are upgraded first.
+with each model's mean quality in training, shrunk to the pool's where it was rarely run, and as rank the share of training
+prompts that are shorter (half of those that are as long; straight lines in between): where a budget allows, the longest
+prompts are upgraded first.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     estimate = mean + (mean - least mean) * (rank - 1/2)
 
-with each model's mean quality in training, shrunk to the pool's where it was rarely run, and a random rank in [0, 1) per query; RouteLLM's random router (arXiv:2406.18665)
+with each model's mean quality in training, shrunk to the pool's where it was rarely run, and a random rank in [0, 1) per
+query; RouteLLM's random router (arXiv:2406.18665)
 for any number of models. `random:seed=1` is another trial.
 """
 

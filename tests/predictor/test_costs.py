@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,30 @@ def test_a_free_input_is_not_penalised():
     for weight, loading in ridge(features, free, target, (1e6, 1.0, NEVER)):
         np.testing.assert_allclose(weight, 0, atol=1e-12)
         np.testing.assert_allclose(loading, [[2.0], [-3.0]], atol=1e-9)
+
+
+@pytest.mark.parametrize("unit", ["tokens", "dollars"])
+def test_constant_amounts_are_their_mean_quietly(unit: str):
+    """One price per answer leaves nothing to explain; nothing is divided by zero, and no share is printed."""
+    features, tokens, amount = law(60)
+    amount[:, 0], amount[:, 1] = 0.0, 0.1 + 1e-17 * np.arange(60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        head, report = fit(features, tokens, amount, unit=unit)
+        expected = head.expected(features, tokens)
+    assert report.choices["terse"] == report.choices["plain"] == "mean"
+    assert report.explained["terse"] == report.explained["plain"] == 0.0 and "inf" not in str(report)
+    np.testing.assert_allclose(expected[:, :2], amount[:, :2], rtol=1e-12)
+
+
+def test_features_that_differ_in_the_last_bit_give_the_same_amounts():
+    """As from another processor; also where a feature is constant but for rounding."""
+    features, tokens, amount = law(300)
+    features = np.column_stack([features, np.full(300, 0.1)]).astype(np.float32)
+    other = np.nextafter(features, np.random.default_rng(0).choice([-np.inf, np.inf], features.shape).astype(np.float32))
+    (head, report), (again, repeated) = (fit(one, tokens, amount) for one in (features, other))
+    assert report.choices == repeated.choices and head.learned.any()
+    np.testing.assert_allclose(again.expected(other, tokens), head.expected(features, tokens), rtol=1e-5)
 
 
 # --- the dollar scale ---

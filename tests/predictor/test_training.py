@@ -312,7 +312,7 @@ def test_one_outcome_says_little_and_is_warned_of() -> None:
 
 
 def test_one_prompt_many_times_is_no_training_table() -> None:
-    features, table = simulated(12)
+    _, table = simulated(12)
     same = RoutingTable(["What is 2 + 2?"] * 12, table.models, table.quality, np.ones(3))
     with pytest.raises(TableError, match="1 distinct prompt in 12 rows; training with 5 folds needs 5"):
         check_trainable(same, TrainConfig())
