@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tqdm.auto import tqdm
 
+from jaxroute.data.shrinkage import shrunk_means
 from jaxroute.data.table import RoutingTable
 from jaxroute.errors import TableError
 from jaxroute.evaluation.hulls import hull
@@ -199,6 +200,6 @@ def zero_router(train: RoutingTable, test: RoutingTable) -> Curve:
     would be those that luck favoured there, an opponent that nobody can deploy: where models are equally good it beats a router
     that knows nothing by 1 to 4 points (300 and 100 rows).
     """
-    cost, quality = train.mean_cost_usd(), np.nanmean(train.quality, axis=0)
+    cost, quality = train.mean_cost_usd(), shrunk_means(train.quality)
     corners = zip(*hull(cost, quality), strict=True)
     return single_models(test, [int(np.flatnonzero((cost == x) & (quality == y))[0]) for x, y in corners])

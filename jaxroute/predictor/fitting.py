@@ -22,13 +22,13 @@ from flax import nnx
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
+from jaxroute.data.shrinkage import pool_levels, warn_of_few
 from jaxroute.data.table import RoutingTable, stratified_order, text_key
 from jaxroute.errors import TableError
 from jaxroute.predictor.config import TrainConfig
 from jaxroute.predictor.domain_effects import DomainFit, domain_names, domain_numbers
 from jaxroute.predictor.heads import Head, expected_level, level_targets
 from jaxroute.predictor.regression import Linear, Penalties, cell_losses, fit_linear, rotation
-from jaxroute.predictor.shrinkage import pool_levels, warn_of_few
 
 TIE = 1e-6
 """Held-out losses that differ by less, in nats, are equal, and the strongest penalty among them is taken: rounding, which

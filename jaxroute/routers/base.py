@@ -33,6 +33,7 @@ from jaxtyping import Float
 
 from jaxroute.data.estimates import Estimates, Estimator, as_queries, renamed
 from jaxroute.data.prices import PriceList
+from jaxroute.data.shrinkage import warn_of_few
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders import check_prompts, load_encoder
 from jaxroute.encoders.features import Reader, prompt_features
@@ -40,7 +41,6 @@ from jaxroute.errors import CheckpointError, RouterError, TableError, listed
 from jaxroute.evaluation import Curve
 from jaxroute.predictor.checkpoint import DESCRIPTION, load_predictor
 from jaxroute.predictor.pricing import CostModel
-from jaxroute.predictor.shrinkage import warn_of_few
 from jaxroute.predictor.training import learn_costs
 from jaxroute.routers.saved_routers import is_older_router, read_router, write_router
 from jaxroute.storage.bundles import read_description

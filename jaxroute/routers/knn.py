@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from jaxroute.data.shrinkage import leaning, relative_reliability
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders.embedding import embed
-from jaxroute.predictor.shrinkage import leaning, relative_reliability
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from jaxroute.data.shrinkage import shrunk_means
 from jaxroute.data.table import Queries, RoutingTable
-from jaxroute.predictor.shrinkage import shrunk_means
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxroute import RoutingTable, TableError, TrainConfig
+from jaxroute.data.shrinkage import pool_levels, towards_pool
 from jaxroute.errors import FewOutcomes
 from jaxroute.evaluation import log_loss
 from jaxroute.predictor.domain_effects import domain_numbers
 from jaxroute.predictor.fitting import check_trainable, fold_numbers, train_head
 from jaxroute.predictor.heads import argmax_level, cross_entropy, expected_level, level_targets
 from jaxroute.predictor.predictor import head_estimates
-from jaxroute.predictor.shrinkage import pool_levels, towards_pool
 
 
 def simulated(queries: int = 400, *, seed: int = 0, special: float = 0.0, levels: int = 2) -> tuple[np.ndarray, RoutingTable]:

@@ -7,6 +7,7 @@ import pytest
 
 from jaxroute import RoutingTable, load_source
 from jaxroute.data.table import Queries
+from jaxroute.errors import FewOutcomes
 from jaxroute.evaluation import apgr, hull
 from jaxroute.routers import random_model
 from jaxroute.routers.base import find_router
@@ -59,3 +60,24 @@ def test_a_domain_without_outcomes_of_a_model_gets_its_mean() -> None:
     table = RoutingTable(["a", "b", "c"], ["one", "two"], quality, np.ones(2), domains=["law", "law", "art"])
     estimates = find_router("domain_mean:strength=0").fit(table).estimate(Queries(["d", "e"], ["law", "war"])).quality
     np.testing.assert_allclose(estimates, [[0.5, 1.0], [2 / 3, 1.0]])
+
+
+@pytest.mark.parametrize(
+    "spec", ["best_single", "prompt_length", "random", "domain_mean", "knn", "bradley_terry", "routoo_knn"]
+)
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_one_outcome_right_or_wrong_decides_nothing(spec: str, right: float) -> None:
+    """A model that was run once is estimated like the others on the same prompt, and the user is warned of it."""
+    kind = find_router(spec)
+    train = RoutingTable(
+        [f"question {row} of {('law', 'art')[row % 2]}" for row in range(80)],
+        ["one", "two", "new"],
+        np.column_stack([np.arange(80) % 3 > 0, np.arange(80) % 2, np.where(np.arange(80) == 4, right, np.nan)]).astype(float),
+        np.ones(3),
+        domains=["law", "art"] * 40,
+    )
+    queries = Queries(["another question of law", "question 3 of art"], ["law", "art"])
+    with pytest.warns(FewOutcomes, match=r"new \(1\)"):
+        estimates = kind.fit(train).estimate(queries).quality
+    low, high = estimates[:, :2].min(axis=1), estimates[:, :2].max(axis=1)
+    assert (estimates[:, 2] > low - 0.15).all() and (estimates[:, 2] < high + 0.15).all()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxroute.data.shrinkage import pool_levels, relative_reliability, shrunk_means, towards_pool, warn_of_few
 from jaxroute.errors import FewOutcomes
-from jaxroute.predictor.shrinkage import pool_levels, relative_reliability, shrunk_means, towards_pool, warn_of_few
 
 
 def outcomes(counts: list[int], *, rates: list[float] | None = None, seed: int = 0) -> np.ndarray:

@@ -79,7 +79,7 @@ def towards_pool(
 ) -> Float[np.ndarray, "queries models"]:
     """Estimates of models of which little is known, shrunk to what the pool of all models gives for the same query."""
     pool = values @ (reliability / reliability.sum())
-    return pool[:, None] + reliability * (values - pool[:, None])
+    return np.where(reliability == 1.0, values, pool[:, None] + reliability * (values - pool[:, None]))
 
 
 def leaning(
