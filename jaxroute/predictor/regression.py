@@ -68,7 +68,7 @@ def fit_linear(
     of the optimum, in the Hessian's norm. Raises `ArithmeticError` where `steps` of them do not do.
     """
     problem = _Problem.prepare(features, target, observed, penalties, curvature, offset)
-    place = problem.at(problem.begin(start))
+    place, distance = problem.at(problem.begin(start)), np.array([np.inf])
     for _ in range(steps):
         step, distance = place.newton_step()
         place = place.after(step)

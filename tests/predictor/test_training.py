@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxroute import RoutingTable, TableError, TrainConfig
+from jaxroute import RoutingTable, TableError, TrainConfig, load, train
 from jaxroute.data.shrinkage import pool_levels, towards_pool
+from jaxroute.data.table import Queries
+from jaxroute.encoders.features import FeatureConfig
 from jaxroute.errors import FewOutcomes
 from jaxroute.evaluation import log_loss
 from jaxroute.predictor.domain_effects import domain_numbers
@@ -316,3 +320,20 @@ def test_one_prompt_many_times_is_no_training_table() -> None:
     same = RoutingTable(["What is 2 + 2?"] * 12, table.models, table.quality, np.ones(3))
     with pytest.raises(TableError, match="1 distinct prompt in 12 rows; training with 5 folds needs 5"):
         check_trainable(same, TrainConfig())
+
+
+def test_a_saved_predictor_still_knows_its_domains(tiny_encoder: Path, fresh_cache: Path, tmp_path: Path) -> None:
+    """And one for which the domain of a query is unknown estimates it as without."""
+    domains = ["law" if row % 2 else "art" for row in range(60)]
+    quality = np.column_stack([np.arange(60) % 2, np.random.default_rng(0).integers(0, 2, 60)]).astype(float)
+    prompts = [f"query {row}" for row in range(60)]
+    table = RoutingTable(prompts, ["a", "b"], quality, np.ones(2), domains=domains)
+    config = TrainConfig(encoder=str(tiny_encoder), features=FeatureConfig(layers=(2,)), penalties=(10.0,), folds=3)
+    predictor, _ = train(table, config)
+    predictor.save(tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
+    known = loaded.estimate(Queries(prompts[:2], ["art", "law"])).quality
+    np.testing.assert_array_equal(known, predictor.estimate(Queries(prompts[:2], ["art", "law"])).quality)
+    unknown = loaded.estimate(prompts[:2]).quality
+    assert known[1, 0] > unknown[1, 0] + 0.05 and known[0, 0] < unknown[0, 0] - 0.05
+    np.testing.assert_array_equal(loaded.estimate(Queries(prompts[:2], ["zoo", ""])).quality, unknown)
