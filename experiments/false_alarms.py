@@ -5,8 +5,9 @@
 About 8 minutes of one core, and half a minute for the embeddings, once. With `--tables 40 --rows 100 300 --planted 25`: of
 tables without signal random, the best single model, prompt length and nearest neighbours are called a gain in 0 to 7.5 percent
 (all together in 1), where the interval of random's hull alone lies above 0 in 18 to 38; the gains are 0 on average, but for
-nearest neighbours, which follow noise and lose up to 1.3 points. Prompt length on tables where it knows as much as the predictor
-does on MMLU (hull AIQ +2.4 and +2.5 points, gain +1.9 and +2.0) is called a gain in 100 and 96 percent, with nine and five models.
+nearest neighbours, which follow noise and lose up to 1.3 points. Prompt length on tables where it knows as much as the
+predictor does on MMLU (hull AIQ +2.4 and +2.5 points, gain +1.9 and +2.0) is called a gain in 100 and 96 percent, with nine and
+five models.
 """
 
 from __future__ import annotations

@@ -179,7 +179,8 @@ def _of_checkpoint(estimator: Estimator, test: RoutingTable) -> Mapping:
     """Estimates of the test rows, and how long they took."""
     started = time.perf_counter()
     estimates = estimator.estimate(test.queries).select(test.models)
-    encoder = estimator.encoder.name if isinstance(estimator, Predictor) else ""
+    known = getattr(getattr(estimator, "kind", None), "config", None)
+    encoder = estimator.encoder.name if isinstance(estimator, Predictor) else _encoder_name(known)
     return {
         "quality": estimates.quality,
         "expected_cost_usd": estimates.cost_usd,
