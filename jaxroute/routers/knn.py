@@ -37,7 +37,8 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
-    return near(state["embeddings"], state["quality"], embed(queries.prompts, config.encoder), config.neighbours)
+    asked = embed(queries.prompts, config.encoder)
+    return leaning(near(state["embeddings"], state["quality"], asked, config.neighbours), state)
 
 
 def near(
@@ -53,7 +54,7 @@ def near(
         columns = np.flatnonzero((observed == run[:, None]).all(axis=0))
         nearest = _nearest(known[run], asked, neighbours)
         values[:, columns] = quality[run][:, columns][nearest].mean(axis=1)
-    return leaning(values, state)
+    return values
 
 
 def _nearest(known: np.ndarray, asked: np.ndarray, neighbours: int) -> np.ndarray:
