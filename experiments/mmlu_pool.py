@@ -50,6 +50,7 @@ from jaxroute.evaluation.outcomes import assign
 from jaxroute.evaluation.plots import cost_quality_figure
 from jaxroute.evaluation.verdicts import gain_of
 from jaxroute.predictor.checkpoint import is_estimator
+from jaxroute.predictor.domain_effects import domain_numbers
 from jaxroute.predictor.fitting import TrainingReport, train_head
 from jaxroute.predictor.heads import Head
 from jaxroute.predictor.predictor import Predictor, head_estimates
@@ -148,8 +149,9 @@ def train_all(train: RoutingTable, test: RoutingTable, recipes: dict[str, TrainC
     for name, recipe in recipes.items():
         values = features[configs.index(recipe.features)].values
         head, report = train_head(values[: len(train)], train, recipe)
-        unseen = values[len(train) :]
-        trained[name] = Trained(head, report, head_estimates(head, unseen), head_estimates(head, unseen, kind="argmax"))
+        unseen, domain = values[len(train) :], domain_numbers(test.domains, report.domains)
+        expected, likeliest = (head_estimates(head, unseen, domain=domain, kind=kind) for kind in ("expected", "argmax"))
+        trained[name] = Trained(head, report, expected, likeliest)
     return trained
 
 
@@ -306,6 +308,7 @@ def _save(config: Config, train: RoutingTable, router: Trained) -> None:
         head=router.head,
         models=train.models,
         levels=config.train.levels,
+        domains=router.report.domains,
         pricing=table_pricing(train, ROUTOO_TABLE_1),
         about={"trained_on": train.name, "held_out_log_loss": router.report.held_out_loss},
     ).save(config.output / "checkpoint")

@@ -40,7 +40,8 @@ class TrainConfig:
     clear: float = 0.0
     """A model's correction is kept if it lowers its held-out log-loss by more than this many standard errors."""
     domains: bool = True
-    """Whether each model gets an effect for every domain of the table, where they lower the held-out log-loss."""
+    """Whether the interaction head gets an effect for every model and domain of the table, where they lower the held-out
+    log-loss."""
     tune: TuneConfig = field(default_factory=TuneConfig)
     """Training of the encoder itself, after the head's fit."""
     costs: CostConfig = field(default_factory=CostConfig)

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from jaxroute.data.shrinkage import pool_levels, warn_of_few
 from jaxroute.data.table import RoutingTable, stratified_order, text_key
-from jaxroute.errors import TableError
+from jaxroute.errors import TableError, listed
 from jaxroute.predictor.config import TrainConfig
 from jaxroute.predictor.domain_effects import DomainFit, domain_names, domain_numbers
 from jaxroute.predictor.heads import Head, expected_level, level_targets
@@ -122,9 +122,8 @@ def check_trainable(table: RoutingTable, config: TrainConfig) -> None:
             f"{table.name} has {distinct} distinct prompt{'s' if distinct > 1 else ''} in {len(table)} rows; training with "
             f"{config.folds} folds needs {config.folds}"
         )
-    never = [model for column, model in enumerate(table.models) if np.isnan(table.quality[:, column]).all()]
-    if never:
-        raise TableError(f"{table.name}: {', '.join(never)} was never run; drop the model or add its outcomes")
+    if never := table.never_run:
+        raise TableError(f"{table.name}: {listed(never)} was never run; drop the model or add its outcomes")
 
 
 def fold_numbers(table: RoutingTable, folds: int, *, seed: int) -> Int[np.ndarray, " queries"]:
@@ -276,7 +275,8 @@ def _fit_domains(
     data: _Data, table: RoutingTable, found: Linear, fitted: Linear, config: TrainConfig
 ) -> tuple[list[str], float, Float[np.ndarray, "domains models levels"], Float[np.ndarray, "queries models levels"]]:
     """Names, spread and effects of the table's domains, and held-out logits with them; none where they do not help."""
-    names = domain_names(table.domains) if config.domains else []
+    # The difference head stays what was published.
+    names = domain_names(table.domains) if config.domains and config.head == "interaction" else []
     none = np.zeros((0, data.judged, config.levels))
     if not names:
         return [], 0.0, none, data.held_out(fitted)

@@ -46,15 +46,19 @@ class Config:
     """Decides the folds."""
     penalties: tuple[float, ...] = DEFAULT.penalties
     """Ridge penalties to try, from strong to weak."""
+    corrections: tuple[float, ...] = DEFAULT.corrections
+    """How far a model's correction may move a logit, to try."""
     clear: float = DEFAULT.clear
     """How clearly a model's correction must lower its held-out log-loss, in standard errors."""
+    domains: bool = DEFAULT.domains
+    """Whether the domains of the table, where it has some, have effects of their own."""
     predict_costs: bool = DEFAULT.costs.predict
     """Whether lengths, or dollars, of answers are learnt by prompt."""
 
 
 def estimator(train: RoutingTable, config: Config, prices: PriceList | None) -> Predictor:
     features = FeatureConfig(config.layers, config.pooling, config.max_tokens, config.truncation_side)
-    same = ("encoder", "head", "levels", "folds", "seed", "penalties", "clear")
+    same = ("encoder", "head", "levels", "folds", "seed", "penalties", "corrections", "clear", "domains")
     wanted = TrainConfig(
         features=features, costs=CostConfig(predict=config.predict_costs), **{name: getattr(config, name) for name in same}
     )
