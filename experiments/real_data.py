@@ -45,13 +45,13 @@ def load_mmlu_pool(folder: Path | None = None) -> MmluPool:
         )
     trained = {text_key(prompt) for prompt in parts["train"].prompts}
     fresh = [text_key(prompt) not in trained for prompt in parts["test"].prompts]
-    notes.append(f"test: {len(fresh) - sum(fresh)} dropped because they stand in the training part too")
+    notes.append(f"test: {len(fresh) - sum(fresh)} dropped because they are in the training part too")
     test = parts["test"].select([row for row, kept in enumerate(fresh) if kept])
     return MmluPool(train=parts["train"], test=test, notes=notes)
 
 
 def with_other_questions(train: RoutingTable, test: RoutingTable, folder: Path | None = None) -> RoutingTable:
-    """`train`, and below it RouteLLM's questions that stand in neither part, as the prompts of `train` are written.
+    """`train`, and below it RouteLLM's questions that are in neither part, as the prompts of `train` are written.
 
     Mixtral and GPT-4 answered them; the small models were not run.
     """

@@ -45,7 +45,7 @@ SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 """Budgets, of the way from the cheapest assignment to where more money buys no more estimated quality."""
 SIMULATED = "simulated"
 BATCH = 100
-"""Queries of the batch whose spread is told."""
+"""Queries of the batch whose spread is reported."""
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class Step:
     estimates: Float[np.ndarray, "queries models"]
     solver: Callable[[Problem], Assignment]
     against: int
-    """How many rows above stands the one that it is compared with; 0 = none."""
+    """How many rows above is the one that it is compared with; 0 = none."""
 
 
 def main(config: Config) -> dict[str, float | str]:
@@ -126,13 +126,13 @@ FIGURE = (f"{LETTER}1", f"{ANSWERED}0.01", "exact prices", "our corrections")
 
 
 def steps_from_paper_to_ours(trained: Mapping[str, Trained]) -> list[Step]:
-    """In the order of the table; the best alpha goes on."""
+    """In the order of the table; the best alpha is used below."""
     paper = trained["paper"]
     greedy = [(f"{alpha:g}", partial(greedy_ratio, alpha=alpha, reserve=False)) for alpha in ALPHAS]
     least = f"{ALPHAS[-1]:g}"
     return [
-        *(Step(LETTER + told, paper.argmax, solver, place) for place, (told, solver) in enumerate(greedy)),
-        *(Step(CHANCE + told, paper.estimates, solver, len(ALPHAS)) for told, solver in greedy),
+        *(Step(LETTER + words, paper.argmax, solver, place) for place, (words, solver) in enumerate(greedy)),
+        *(Step(CHANCE + words, paper.estimates, solver, len(ALPHAS)) for words, solver in greedy),
         Step(ANSWERED + least, paper.estimates, partial(greedy_ratio, alpha=ALPHAS[-1]), 1),
         Step("exact prices", paper.estimates, lagrangian, 1),
         Step("our features", trained["features"].estimates, lagrangian, 1),

@@ -10,7 +10,7 @@ and NLL are left out. The last rows do what the paper leaves out: the predictor'
 
 5 minutes on 2 cores, of which BERT takes 2. Seen on 500 queries: the best single model is right on 83.8 percent for 2.20
 dollars. Of the paper's routers 1NN loses 34 points; MLP and BERT (81.2 and 82.6) tie with that model at half of its cost and
-are faster (60 and 59 tokens per second, not 42); 40 neighbours have 85.0. Nobody stands out in quality (all ties, optimal is
+are faster (60 and 59 tokens per second, not 42); 40 neighbours have 85.0. Nobody leads in quality (all ties, optimal is
 94.4), but with a quarter of the money that it would spend the predictor still has 84.4, for 0.47 dollars, at 78 tokens per
 second.
 """
@@ -194,7 +194,7 @@ def _figure(path: Path, test: RoutingTable, choices: Mapping[str, Int[np.ndarray
         left += shares[:, column]
     axes.set_yticks(range(len(choices)), list(choices))
     axes.invert_yaxis()
-    axes.set_xlabel(f"test queries (of {len(test):,}) by the model that answers; models from cheap to dear")
+    axes.set_xlabel(f"test queries (of {len(test):,}) by the model that answers; models from cheap to expensive")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(ncols=5, fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.16))
     save_figure(figure, path)

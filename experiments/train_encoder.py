@@ -3,7 +3,7 @@
     JAXROUTE_DATA=... uv run python -m experiments.train_encoder
 
 The nine-model MMLU pool. Every recipe is judged by log-loss on training questions that it did not see, and all are then
-measured on the test questions. A run that is stopped goes on with the same command. About 50 minutes on 2 cores: encoding 10,
+measured on the test questions. A run that is stopped resumes with the same command. About 50 minutes on 2 cores: encoding 10,
 LoRA 30 (100 updates of 32 questions, 20 layers, rank 16), its test questions 4; 8 once these are on disk.
 
 Seen: LoRA ends where the frozen encoder is (held-out log-loss 0.5812 and 0.5813 on the same questions, AIQ +2.4 and +2.3 points

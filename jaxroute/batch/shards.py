@@ -1,4 +1,4 @@
-"""A file of prompts of any size to shards of estimates; stopped at any moment, the same command goes on from there.
+"""A file of prompts of any size to shards of estimates; stopped at any moment, the same command resumes from there.
 
 OUTPUT/manifest.json            what decides the result: the checkpoint, the input, the options
 OUTPUT/shard-00000.parquet      row, id, cut, and per model MODEL (quality) and MODEL|cost_usd (expected dollars); rows in the
@@ -49,7 +49,7 @@ class ScoreConfig:
     """.jsonl, .json (an array), .csv or .parquet with a "prompt" or chat "messages" each, an OpenAI batch file, or .txt with a
     prompt per line."""
     output: Path
-    """Folder of the shards. What a stopped run left there is kept, and the same command goes on from it."""
+    """Folder of the shards. What a stopped run left there is kept, and the same command resumes from it."""
     format: Literal["parquet", "jsonl"] = "parquet"
     """Of the shards."""
     rows_per_shard: int = 10_000
@@ -183,7 +183,7 @@ def _manifest(config: ScoreConfig, estimator: Estimator, prompts: PromptFile) ->
 
 
 def _check_manifest(config: ScoreConfig, manifest: dict[str, Any]) -> None:
-    """Write it where there is none. Raises `OutputError` where what stands there differs, showing how."""
+    """Write it where there is none. Raises `OutputError` where what is there differs, showing how."""
     path = config.output / MANIFEST
     if not path.exists():
         write_json(path, manifest)

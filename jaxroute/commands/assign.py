@@ -28,7 +28,7 @@ class AssignConfig:
     score` wrote. An empty cell: that model may not answer."""
     costs: Path | None = None
     """Dollars per answer, in the same layout ("cost_usd" in an .npz); one row where they are the same for every query, which
-    may also be a .json of {"model": dollars}. Default: what stands in the .npz of the estimates."""
+    may also be a .json of {"model": dollars}. Default: what is in the .npz of the estimates."""
     budget_usd: tuple[float, ...] = ()
     """Dollars for all queries together; several are solved one after the other."""
     minimum_value: tuple[float, ...] = ()

@@ -57,7 +57,7 @@ class DemoConfig:
     layer: int = 8
     """Layer of the encoder to read; higher ones take longer."""
     budgets: tuple[float, ...] = (0.05, 0.2, 0.5)
-    """Shares of the way from the cheapest to the dearest assignment."""
+    """Shares of the way from the cheapest to the most expensive assignment."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -145,7 +145,7 @@ def _print_tables(
     for share in config.budgets:
         budget = least + share * (most - least)
         per_query = budget / len(test)
-        print(f"budget {PER * per_query:.3f} usd per {PER:,} queries ({share:.0%} of the way to the dearest)")
+        print(f"budget {PER * per_query:.3f} usd per {PER:,} queries ({share:.0%} of the way to the most expensive)")
         for name, solver in SOLVERS.items():
             assigned = solver(Problem(estimates, cost, budget))
             real = outcome(test, assigned)

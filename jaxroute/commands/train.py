@@ -26,8 +26,8 @@ class Train:
     """Train a predictor on a table of outcomes and write a checkpoint."""
 
     output: Path
-    """Folder of the checkpoint; what stands there is replaced when the new one is whole. Training the encoder keeps its state
-    and metrics.jsonl in a folder of the same name with -state added: the same command goes on from there after a stop."""
+    """Folder of the checkpoint; what is there is replaced when the new one is complete. Training the encoder keeps its state
+    and metrics.jsonl in a folder of the same name with -state added: the same command resumes from there."""
     table: Path | None = None
     """Your own outcomes: .csv, .jsonl or .parquet in the schema that `jaxroute sources` prints."""
     source: str | None = None
@@ -88,7 +88,7 @@ def _train_router(config: Train) -> None:
 
 
 def _table(config: Train) -> RoutingTable:
-    """A price list also stands in for dollars that one's own table lacks, and is checked against those that it has."""
+    """A price list also supplies dollars that one's own table lacks, and is checked against those that it has."""
     return chosen_table(config.table, config.source, config.path, config.option, prices=config.prices if config.table else None)
 
 

@@ -192,7 +192,7 @@ def _checked(file: _File, problems: Problems) -> _File:
 
 
 def _fitted(file: _File, part: str, first: _File, path: Path) -> np.ndarray:
-    """The `part` of a file in the order of `first`, the estimates; one row stands for every query."""
+    """The `part` of a file in the order of `first`, the estimates; one row counts for every query."""
     array = file.arrays[part]
     queries = len(first.arrays["estimates"])
     problems = Problems(path, "about the models and queries of the estimates")

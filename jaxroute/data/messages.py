@@ -3,7 +3,7 @@
 Messages have OpenAI's form: a list of `{"role": ..., "content": ...}`, where content is a text or a list of parts.
 
 - One user message of text alone is that text, so that it equals the plain prompt.
-- Otherwise every message is `role: text`, and a blank line stands between two of them.
+- Otherwise every message is `role: text`, and a blank line separates two of them.
 - Parts of one message follow each other, a line each.
 - What is no text is numbered and named, and not read: `[image 1: cat.png]`, `[image 2: image/png]` for one that is sent inside
   the message, `[audio 1: wav]`, `[file 1: report.pdf]`.

@@ -44,7 +44,7 @@ class Price:
 
     @property
     def mean(self) -> float:
-        """What stands for one price where only one is known, or where tokens are not."""
+        """What serves as the one price where only one is known, or where tokens are not."""
         return (self.input + self.output) / 2
 
 

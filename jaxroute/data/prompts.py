@@ -59,7 +59,7 @@ class Prompts:
     domains: list[str]
     """Empty where unknown."""
     fields: list[dict[str, Any]]
-    """Every row as it stands in the file, to be written back with more fields; cells that JSON cannot hold are texts."""
+    """Every row as it is in the file, to be written back with more fields; cells that JSON cannot hold are texts."""
 
     @property
     def queries(self) -> Queries:

@@ -239,7 +239,7 @@ class Joined:
     matched: int
     unmatched: int
     repeated: int
-    """Rows that repeated a text with the same outcomes; the first in file order stands."""
+    """Rows that repeated a text with the same outcomes; the first in file order is kept."""
     conflicting: int
     """Texts dropped because their rows disagree about an outcome."""
 
@@ -294,7 +294,7 @@ def stratified_order(
     """A number in (0, 1) per query; below any fraction lies that share of every label, to within one query.
 
     Rarer labels are offset at random, so that many small ones add up to the right share as well. Equal `prompts` get the number
-    of the first, so that none stands on both sides of a split.
+    of the first, so that none is on both sides of a split.
     """
     generator = np.random.default_rng(seed)
     order = np.empty(len(labels))

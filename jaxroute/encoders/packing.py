@@ -18,7 +18,7 @@ AnyArray = Array | np.ndarray
 
 
 class Packing(NamedTuple):
-    """Where every prompt's tokens stand; rows and tokens that only fill a batch point at token 0 and row 0."""
+    """Where every prompt's tokens are; rows and tokens that only fill a batch point at token 0 and row 0."""
 
     place: Int[AnyArray, "rows length"]
     """Of every place in the padded rows, its token; padding on the right, which attention must not see."""
@@ -27,7 +27,7 @@ class Packing(NamedTuple):
 
     @property
     def position(self) -> Int[AnyArray, "one tokens"]:
-        """Of every token, how many stand before it in its own prompt."""
+        """Of every token, how many come before it in its own prompt."""
         return (self.back % self.place.shape[1])[None]
 
     def attention(

@@ -1,4 +1,4 @@
-"""Who answered how many queries, how fast, how dear, how well: TensorOpera's table and Routoo's shares of queries.
+"""Who answered how many queries, how fast, at what cost, how well: TensorOpera's table and Routoo's shares of queries.
 
 TensorOpera's router (Stripelis et al. 2024, arXiv:2408.12320), Table 1 and Figure 6; Routoo (arXiv:2401.13979), Figures 3
 and 4. What a table of outcomes has no columns for stays None, and is left out of what is printed.

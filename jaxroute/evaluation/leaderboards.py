@@ -27,7 +27,7 @@ def routerarena_score(
     A is accuracy in [0, 1] and cost is dollars per 1,000 queries, moved into [least, most] (Lu et al. 2025, arXiv:2510.00202;
     formula and constants as in `compute_arena_score` of llm_evaluation/run.py in github.com/RouteWorks/RouterArena). It is the
     weighted harmonic mean of A and C, with weights 1 / (1 + beta) on A and beta / (1 + beta) on C. The constants span its own
-    pool of models: the score says little where the dearest model costs a dollar.
+    pool of models: the score says little where the most expensive model costs a dollar.
     """
     if not 0 <= quality <= 1:
         raise ValueError(f"quality={quality} must lie in [0, 1]")

@@ -15,7 +15,7 @@ from jaxroute.evaluation import Curve, hull, single_models
 from jaxroute.storage.files import replacing
 
 matplotlib.use("Agg", force=False)
-# Okabe & Ito's palette, told apart by colour-blind readers.
+# Okabe & Ito's palette, distinguishable for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
 

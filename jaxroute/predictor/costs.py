@@ -1,4 +1,4 @@
-"""How long, or how dear, every model's answer to a prompt will be, before any model runs.
+"""How long, or how expensive, every model's answer to a prompt will be, before any model runs.
 
 log(offset + amount) of every model is linear in the prompt's features and its length: what is alike for all models is
 fitted once, to the mean over the models, and each model's own ridge regression adds to it what it needs. A model whose
@@ -36,7 +36,7 @@ class CostConfig:
     """How expected lengths, or costs, of answers are learnt."""
 
     predict: bool = True
-    """Whether to; without, every answer of a model is taken to be as long, or as dear, as its mean."""
+    """Whether to; without, every answer of a model is taken to be as long, or as expensive, as its mean."""
     penalties: tuple[float, ...] = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
     """Ridge penalties to try, per observation on standardised features; none of the features is always tried."""
     clear: float = 2.0

@@ -59,7 +59,7 @@ class Head(nnx.Module):
 def level_targets(quality: Float[np.ndarray, "queries models"], levels: int) -> Float[np.ndarray, "queries models levels"]:
     """Each quality spread over its two neighbouring levels, so that the expected level is the quality; NaN becomes 0.
 
-    Level k stands for quality k / (K - 1), as in Routoo's section 3.2; a quality on the grid gives a one-hot target.
+    Level k means quality k / (K - 1), as in Routoo's section 3.2; a quality on the grid gives a one-hot target.
     """
     place = np.nan_to_num(quality) * (levels - 1)
     return np.maximum(0.0, 1.0 - np.abs(place[..., None] - np.arange(levels))).astype(np.float32)

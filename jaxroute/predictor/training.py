@@ -32,7 +32,7 @@ def train(
     """Fit the head to the frozen encoder and, where `config.tune` says so, train the encoder's adapters or weights with it.
 
     `state` is the folder in which a run of gradient training keeps its state and metrics; started again with the same
-    configuration it goes on from there. Raises `TableError` for a table that cannot train a predictor, before any prompt is
+    configuration it resumes from there. Raises `TableError` for a table that cannot train a predictor, before any prompt is
     encoded, and `CheckpointError` if `state` holds another run.
     """
     config = config or TrainConfig()

@@ -28,7 +28,7 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class Config:
-    """How similarity counts, and which models are told apart."""
+    """How similarity counts, and which models are distinguished."""
 
     gamma: float = 10.0
     """How many times as much the most similar battle counts as one with a cosine of 0."""

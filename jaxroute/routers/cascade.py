@@ -1,4 +1,4 @@
-"""The cascade: models from cheap to dear until a judge accepts an answer or the money is spent (RouterBench, arXiv:2403.12031).
+"""The cascade: models from cheap to expensive until a judge accepts or the money is spent (RouterBench, arXiv:2403.12031).
 
 As section 5 and the published code have it: an answer is right when its quality reaches the 95th percentile of all
 qualities; the judge says so, but is wrong with probability `epsilon`; a model whose call would exceed the query's cap is

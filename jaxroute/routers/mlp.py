@@ -60,7 +60,7 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
     hidden = embed(queries.prompts, config.encoder)[None]
     for layer in range(len(config.hidden) + 1):
-        # The output layer is linear: rectifiers stand before every layer but the first.
+        # The output layer is linear: rectifiers precede every layer but the first.
         hidden = (np.maximum(hidden, 0) if layer else hidden) @ state[f"weight_{layer}"]
         hidden = hidden + state[f"bias_{layer}"][:, None]
     return hidden[:, :, 0].T

@@ -2,7 +2,7 @@
 
 Questions with the answers that models gave are embedded together; the similarity to the five nearest pairs is the estimate,
 which the selector then weighs against the cost. As read here, the pairs of a model are those that it answered right, and
-its estimate is the mean cosine of its five nearest to the prompt. Where a table has no answers the question stands alone,
+its estimate is the mean cosine of its five nearest to the prompt. Where a table has no answers the question is used alone,
 and `note` says so. A model that was rarely run leans on the others' estimates.
 """
 

@@ -160,7 +160,7 @@ def test_a_shard_that_is_not_whole_is_written_again(config: ScoreConfig) -> None
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"rows_per_shard": 20}, "rows_per_shard was 10 and is 20"),
         ({"format": "jsonl"}, "shard_format was 'parquet' and is 'jsonl'"),
@@ -168,10 +168,10 @@ def test_a_shard_that_is_not_whole_is_written_again(config: ScoreConfig) -> None
         ({"max_tokens": 5}, "max_tokens was None and is 5"),
     ],
 )
-def test_other_options_in_the_same_folder_are_refused(config: ScoreConfig, changed: dict, told: str) -> None:
+def test_other_options_in_the_same_folder_are_refused(config: ScoreConfig, changed: dict, message: str) -> None:
     score_file(config)
     before = contents(config.output)
-    with pytest.raises(OutputError, match=told):
+    with pytest.raises(OutputError, match=message):
         score_file(replace(config, **changed))
     assert contents(config.output) == before
 
@@ -210,19 +210,19 @@ def test_rows_without_a_prompt_are_named_before_any_work(config: ScoreConfig, tm
     bad: list = ["fine", "", None, "  ", "fine"]
     if suffix == ".parquet":
         pyarrow.parquet.write_table(pyarrow.table({"prompt": bad}), path)
-        told = "3 of 5 rows [^$]*row 1 [^$]*row 2 [^$]*row 3 "
+        message = "3 of 5 rows [^$]*row 1 [^$]*row 2 [^$]*row 3 "
     else:
         lines = [json.dumps({"prompt": prompt}) for prompt in bad] + ["{not json", "[1]", '{"prompt": "\\ud800"}', "", "{}"]
         path.write_text("\n".join(lines))
-        told = "7 of 9 rows [^$]*" + "[^$]*".join(f"line {line}: " for line in (2, 3, 4, 6, 7, 8, 10))
-    with pytest.raises(PromptError, match=told) as caught:
+        message = "7 of 9 rows [^$]*" + "[^$]*".join(f"line {line}: " for line in (2, 3, 4, 6, 7, 8, 10))
+    with pytest.raises(PromptError, match=message) as caught:
         score_file(replace(config, prompts=path))
     assert str(path) in str(caught.value)
     assert not config.output.exists()
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("empty.jsonl", b"\n\n", "holds no prompt"),
         ("absent.jsonl", None, "no such file"),
@@ -231,10 +231,12 @@ def test_rows_without_a_prompt_are_named_before_any_work(config: ScoreConfig, tm
         ("table.tsv", b"prompt\nhello\n", "must end in one of .jsonl"),
     ],
 )
-def test_files_that_hold_no_prompts(config: ScoreConfig, tmp_path: Path, name: str, content: bytes | None, told: str) -> None:
+def test_files_that_hold_no_prompts(
+    config: ScoreConfig, tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(PromptError, match=told):
+    with pytest.raises(PromptError, match=message):
         score_file(replace(config, prompts=tmp_path / name))
 
 

@@ -171,7 +171,7 @@ def test_wrong_options_are_refused_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_wrong_files_are_told_apart(tmp_path: Path, estimates: np.ndarray):
+def test_wrong_files_are_reported_apart(tmp_path: Path, estimates: np.ndarray):
     write_all(tmp_path, estimates)
 
     def refused(estimates_file: str, costs: str | None) -> str:

@@ -304,5 +304,5 @@ def test_the_encoder_that_was_used_stands_in_the_table(simulated, tiny_encoder, 
 
 def test_the_command_lists_the_routers(capsys):
     cli.main(["evaluate", "--router", "list"])
-    told = capsys.readouterr().out
-    assert all(name in told for name in ("knn", "bradley_terry", "tensoropera_bert", "cascade"))
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("knn", "bradley_terry", "tensoropera_bert", "cascade"))

@@ -97,7 +97,7 @@ def test_a_price_list_is_read_as_it_was_written(tmp_path: Path):
     assert load_prices(file) == {"small": Price(0.0, 3.0)}
 
 
-def test_every_wrong_entry_is_told_in_one_message(tmp_path: Path):
+def test_every_wrong_entry_is_reported_in_one_message(tmp_path: Path):
     """Six mistakes in six models; the good one is not mentioned."""
     entries = {
         "fine": {"input": 1, "output": 2},

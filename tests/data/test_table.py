@@ -79,7 +79,7 @@ def assert_same(left: RoutingTable, right: RoutingTable) -> None:
 # --- what a table refuses ---
 
 
-def test_everything_misshapen_is_told_in_one_message():
+def test_everything_misshapen_is_reported_in_one_message():
     """Names that repeat, lists that are too short and arrays of another shape are all named at once."""
     with pytest.raises(TableError) as caught:
         small_table(
@@ -94,7 +94,7 @@ def test_everything_misshapen_is_told_in_one_message():
         assert named in message
 
 
-def test_a_quality_outside_its_range_and_a_negative_cost_are_told_together():
+def test_a_quality_outside_its_range_and_a_negative_cost_are_reported_together():
     """Both cells are named by model, query and value, with how many there are."""
     with pytest.raises(TableError) as caught:
         small_table(
@@ -260,7 +260,7 @@ def test_a_join_finds_the_same_question_in_other_clothes():
 
 
 def test_repeats_are_merged_and_conflicts_dropped():
-    """A question told twice alike counts once; one told twice otherwise, on either side, is nobody's truth."""
+    """A question that appears twice alike counts once; one that appears twice otherwise, on either side, is nobody's truth."""
     left = outcomes(["same", "same", "same", "torn", "torn", "clear"], "small", [1, 1, 1, 0, 1, 0], query_ids=[*"abcdef"])
     right = outcomes(["torn", "same", "clear", "clear"], "large", [1, 0, 1, 0])
     joined = join(left, right)
@@ -293,14 +293,14 @@ def test_a_join_gives_the_same_outcomes_from_either_side(left: list[tuple[str, f
             join(one, other)
         return
 
-    def told(table: RoutingTable) -> dict[str, tuple[float, ...]]:
+    def known(table: RoutingTable) -> dict[str, tuple[float, ...]]:
         ordered = table.select(models=["small", "large"])
         return dict(zip(map(text_key, ordered.prompts), map(tuple, ordered.quality.tolist()), strict=True))
 
     forth, back = join(one, other), join(other, one)
-    assert told(forth.table) == told(back.table)
+    assert known(forth.table) == known(back.table)
     assert (forth.matched, forth.conflicting) == (back.matched, back.conflicting)
-    for text, (small, large) in told(forth.table).items():
+    for text, (small, large) in known(forth.table).items():
         assert {small} == {grade for name, grade in left if text_key(name) == text}
         assert {large} == {grade for name, grade in right if text_key(name) == text}
 

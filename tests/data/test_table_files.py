@@ -199,7 +199,7 @@ def test_a_file_that_does_not_fit_the_schema_is_refused(tmp_path: Path, content:
     assert named in message
 
 
-def test_several_problems_are_told_in_one_message(tmp_path: Path):
+def test_several_problems_are_reported_in_one_message(tmp_path: Path):
     """Columns first, since cells cannot be judged without them; then every column with a wrong cell."""
     message = refusal(write(tmp_path, "prompt,small|quality,mood\nWhat?,1,gay\n"))
     assert "missing columns: small|cost_usd" in message and "unknown columns: mood" in message
@@ -216,14 +216,14 @@ def test_every_short_row_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize("content", ['{"prompt": "cut of', "[1, 2]\n", '"text"\n', "prompt,quality\n"])
 def test_lines_that_are_no_json_objects_are_refused(tmp_path: Path, content: str):
-    """A good line before them does not help; both the line and the reason are told."""
+    """A good line before them does not help; both the line and the reason are reported."""
     good = json.dumps({"prompt": "What?", "small|quality": 1, "small|cost_usd": 1})
     assert "line 2 is not" in refusal(write(tmp_path, f"{good}\n{content}", "mine.jsonl"))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path, suffix: str):
-    """An old editor's file is told apart from a good one, not read as something else."""
+    """An old editor's file is distinguished from a good one, not read as something else."""
     row = json.dumps({"prompt": "café", "small|quality": 1, "small|cost_usd": 1}, ensure_ascii=False)
     file = tmp_path / f"mine{suffix}"
     file.write_bytes((one_row(prompt="café") if suffix == ".csv" else row).encode("latin-1"))

@@ -146,7 +146,7 @@ def test_equal_prompts_of_a_window_are_computed_once(tiny_encoder: Path, monkeyp
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_cut_prompts_are_told_and_keep_the_right_end(tiny_encoder: Path, side: str) -> None:
+def test_cut_prompts_are_reported_and_keep_the_right_end(tiny_encoder: Path, side: str) -> None:
     predictor = random_predictor(tiny_encoder, FeatureConfig(layers=(1,), max_tokens=4, truncation_side=side))
     numbers = " ".join(map(str, range(40)))
     same_start, same_end = numbers + " apples", "pears " + numbers

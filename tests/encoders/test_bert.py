@@ -133,7 +133,7 @@ def test_what_would_be_computed_differently_is_refused_in_one_message(tmp_path: 
         read_config(tmp_path)
 
 
-def test_weights_that_do_not_fit_are_told_in_one_message(tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_reported_in_one_message(tmp_path: Path) -> None:
     write_model(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     del weights["encoder.layer.1.attention.self.key.bias"]

@@ -77,7 +77,7 @@ def test_a_weight_in_two_shards_is_refused(tmp_path: Path, tiny_parts) -> None:
     save_file({"model.norm.weight": weights["model.norm.weight"] + 1}, folder / "other.safetensors")
     index = dict.fromkeys(weights, "model.safetensors") | {"model.norm.weight": "other.safetensors"}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    with pytest.raises(EncoderError, match=r"'model\.norm\.weight' stands twice, in model\.safetensors and in other\.safe"):
+    with pytest.raises(EncoderError, match=r"'model\.norm\.weight' appears twice, in model\.safetensors and in other\.safe"):
         load_network(folder)
 
 

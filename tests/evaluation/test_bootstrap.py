@@ -46,7 +46,7 @@ def test_the_interval_of_a_mean_is_the_analytic_one():
         assert found.high == pytest.approx(numbers.mean() + half, abs=0.1 * half)
 
 
-def test_an_interval_is_told_in_points():
+def test_an_interval_is_reported_in_points():
     assert str(Interval(value=0.022, low=-0.0191, high=0.027)) == "+2.2 (-1.9 to +2.7)"
 
 
@@ -92,7 +92,7 @@ def test_an_interval_that_holds_zero_is_a_tie():
     assert not Interval(0.02, 0.01, 0.03).tie and not Interval(-0.02, -0.03, -0.01).tie
 
 
-def test_an_overrun_is_told_as_a_share_of_what_was_expected():
+def test_an_overrun_is_reported_as_a_share_of_what_was_expected():
     realised = np.array([1.0, 2.0, 3.0, 6.0])
     weights = bootstrap_weights(4, resamples=50)
     found = paired_interval(overrun(realised, np.array([1.0, 2.0, 2.0, 5.0])), weights)

@@ -1,4 +1,4 @@
-"""How long and how dear an answer will be: regressions that must beat the mean, count what is known, and add up in dollars."""
+"""How long and how expensive answers will be: regressions that must beat the mean and add up in dollars."""
 
 from __future__ import annotations
 
@@ -253,9 +253,9 @@ def test_dollars_are_prompt_tokens_and_expected_lengths_at_their_prices():
     assert "the mean for wordy" in words
     means, plain = pricing.expected_cost_usd(tokens)
     assert "mean number of tokens" in plain and not np.allclose(means, cost)
-    fixed, told = pricing.expected_cost_usd(tokens, features=features, output_tokens=50)
+    fixed, words = pricing.expected_cost_usd(tokens, features=features, output_tokens=50)
     np.testing.assert_allclose(fixed, np.tile((tokens[:, None] + 500) / 1e6, 3), rtol=1e-12)
-    assert "50 tokens" in told and "learnt" not in told
+    assert "50 tokens" in words and "learnt" not in words
 
 
 def test_without_prices_dollars_are_predicted_whole():

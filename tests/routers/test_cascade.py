@@ -12,7 +12,7 @@ from jaxroute.routers.base import find_router
 
 
 def three_queries() -> RoutingTable:
-    """Small, medium and large cost 1, 2 and 4 (the dear one stands first); they answer 0, 1 and 2 of three queries right."""
+    """Small, medium and large cost 1, 2 and 4 (the expensive one is first); they answer 0, 1 and 2 of three queries right."""
     quality = [[1.0, 0.0, 0.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0]]
     return RoutingTable(["a", "b", "c"], ["large", "small", "medium"], quality, np.array([4.0, 1.0, 2.0]))  # pyright: ignore[reportArgumentType]
 

@@ -19,9 +19,9 @@ def test_labels_by_hand() -> None:
 
 def test_queries_of_a_rare_best_model_count_more() -> None:
     quality = np.array([[1.0, 0.0], [1.0, 1.0], [0.2, 0.9], [np.nan, np.nan], [0.5, 0.5]])
-    table = RoutingTable(list("abcde"), ["dear", "cheap"], quality, np.array([2.0, 1.0]))
+    table = RoutingTable(list("abcde"), ["expensive", "cheap"], quality, np.array([2.0, 1.0]))
     weight = query_weights(table)
-    # The cheap one is best for b, c and e, the dear one for a alone.
+    # The cheap one is best for b, c and e, the expensive one for a alone.
     np.testing.assert_allclose(weight / weight[0], [1, 1 / 3, 1 / 3, 0, 1 / 3])
     assert weight.mean() == pytest.approx(1)
 

@@ -40,7 +40,7 @@ def load_mmlu(path: Path, *, prices: PriceList = ROUTOO_TABLE_1, decontaminate: 
             domains += [file.stem.removeprefix("mmlu_")] * len(sheet)
             qualities.append(np.stack([numbers(sheet, model, inner, highest=1.0) for model in MODELS], axis=1))
         except SourceError:
-            pass  # told with what is wrong in the other files
+            pass  # reported with what is wrong in the other files
         problems.found += [f"{file.name}: {problem}" for problem in inner.found]
     problems.stop()
     table = RoutingTable(

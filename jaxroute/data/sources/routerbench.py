@@ -87,7 +87,7 @@ def load_routerbench(path: Path) -> RoutingTable:
 
 
 def _prompt(cell: object, where: str, problems: Problems) -> str:
-    """The prompt is stored as (the text of) a list of one text; a few rows hold two, which then stand one after the other."""
+    """The prompt is stored as (the text of) a list of one text; a few rows hold two, which then follow one another."""
     if isinstance(cell, bytes):
         cell = as_text(cell) or cell
     if isinstance(cell, str) and cell.startswith("["):

@@ -94,7 +94,7 @@ class Bert(nnx.Module):
     ) -> Float[Array, "batch taps hidden"]:
         """Pooled hidden states at each of `taps`: (layer, pooling), layers counted from 1, pooling one of POOLINGS.
 
-        Layers above the highest tap are not computed. `tokens` is padded on the right; what stands beyond `lengths` is
+        Layers above the highest tap are not computed. `tokens` is padded on the right; what lies beyond `lengths` is
         neither attended to nor pooled. `packing`, `adapters`, `dropout` and `remat` are as in `Decoder`.
         """
         config, depth = self.config, max(layer for layer, _ in taps)

@@ -108,7 +108,7 @@ class Decoder(nnx.Module):
 
         The last layer's states include the final norm. Layers above the highest tap are not computed. `tokens` is padded
         on the right; attention is causal, so padding cannot reach a real token, and pooling reads the first `lengths`
-        positions only: the mean over them, or the last of them. With `packing` the prompts stand end to end in one row of
+        positions only: the mean over them, or the last of them. With `packing` the prompts lie end to end in one row of
         `tokens`, and the batch that comes out is that of `lengths`. `adapters` are low-rank corrections (see lora.py), their
         inputs dropped with the rate and key of `dropout`; `remat` computes a layer again in the backward pass instead
         of keeping what is inside it.

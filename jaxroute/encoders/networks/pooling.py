@@ -1,4 +1,4 @@
-"""Which of a prompt's tokens stand for it: the mean over all of them, the last, or the first."""
+"""Which of a prompt's tokens represent it: the mean over all of them, the last, or the first."""
 
 from __future__ import annotations
 

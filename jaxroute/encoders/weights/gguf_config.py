@@ -1,6 +1,6 @@
 """What a GGUF file says of its decoder, as config.json would; what is not computed here is refused by name.
 
-llama.cpp's meaning of every key stands in its src/llama-model.cpp (load_hparams). Mistral's files call themselves `llama`
+llama.cpp's meaning of every key is defined in its src/llama-model.cpp (load_hparams). Mistral's files call themselves `llama`
 and leave out the window of its first version, which llama.cpp does not compute either.
 """
 
@@ -42,7 +42,7 @@ OPTIONAL = (
 IGNORED = ("vocab_size", "tensor_data_layout", "pooling_type", "rope.scaling.finetuned")
 # Would change them -> the only value that does not.
 FIXED = {"expert_count": 0, "expert_used_count": 0, "attention.causal": True, "rope.scaling.attn_factor": 1.0}
-# What rope_freqs.weight stands for in published files: Llama 3.1 and 3.3 (8), Llama 3.2 (32).
+# What rope_freqs.weight means in published files: Llama 3.1 and 3.3 (8), Llama 3.2 (32).
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 LLAMA3_FACTORS = (8.0, 32.0)
 

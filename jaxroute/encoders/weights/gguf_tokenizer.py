@@ -104,7 +104,7 @@ def _sentencepiece(stated: dict[str, Any]) -> Tokenizer:
 
 
 def _add_special(tokenizer: Tokenizer, stated: dict[str, Any], *, begins: bool) -> None:
-    """Tokens that are never split, and those that stand around every prompt: the first of all, unless the file denies it."""
+    """Tokens that are never split, and those that are put around every prompt: the first of all, unless the file denies it."""
     tokens = stated["tokens"]
     for wanted, special in ((CONTROL, True), (USER_DEFINED, False)):
         chosen = [token for token, kind in zip(tokens, stated["token_type"], strict=True) if kind == wanted]

@@ -18,7 +18,7 @@ from jaxroute.encoders.networks.configuration import read_config
 from jaxroute.encoders.weights.weight_names import WeightNames, weight_names
 from jaxroute.errors import EncoderError
 
-# As safetensors calls them. Whole numbers would be quantised weights, whose scales stand elsewhere.
+# As safetensors calls them. Whole numbers would be quantised weights, whose scales are elsewhere.
 DTYPES = ("F32", "F16", "BF16", "F64")
 
 Place = Callable[[str, np.ndarray], Array]
@@ -99,7 +99,7 @@ def _find_weights(
                         problems.append(f"unknown weight {key!r}")
                         continue
                     if stored in found:
-                        problems.append(f"{key!r} stands twice, in {found[stored][0].name} and in {path.name}")
+                        problems.append(f"{key!r} appears twice, in {found[stored][0].name} and in {path.name}")
                         continue
                     found[stored] = path, key
                     name, index, transposed = places[stored]

@@ -1,4 +1,4 @@
-"""The state of a run on disk: parameters, optimizer and position, written by orbax while training goes on.
+"""The state of a run on disk: parameters, optimizer and position, written by orbax while training continues.
 
 FOLDER/run.json       what decides the run: configuration, table, encoder
 FOLDER/steps/N/       state after update N; the latest few and the best are kept
@@ -120,7 +120,7 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 class Metrics:
-    """metrics.jsonl: appended line by line; lines after the step that a run goes on from are taken back."""
+    """metrics.jsonl: appended line by line; lines after the step that a run resumes from are taken back."""
 
     def __init__(self, folder: Path, step: int):
         self.path = folder / "metrics.jsonl"

@@ -100,7 +100,7 @@ def encode_batch(
     *,
     draw: UInt32[Array, " numbers"] | None = None,
 ) -> Float[Array, "rows features"]:
-    """Pooled states of the encoder as it stands, side by side; with `draw` the adapters' inputs are dropped at random."""
+    """Pooled states of the encoder as it is, side by side; with `draw` the adapters' inputs are dropped at random."""
     tune, adapters, dropout = network.tune, None, None
     weights = frozen["encoder"]
     if tune.mode == "full":

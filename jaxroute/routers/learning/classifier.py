@@ -57,7 +57,7 @@ def fine_tune(
     generator = np.random.default_rng(config.seed)
     hidden = encoder.config.hidden_size
     parameters = {
-        # A copy: a step gives its memory away, and the encoder goes on being used.
+        # A copy: a step gives its memory away, and the encoder is used again.
         "encoder": jax.tree.map(jnp.copy, nnx.to_pure_dict(start)),
         "weight": jnp.asarray(generator.normal(0, 0.02, (hidden, label.shape[1])), jnp.float32),
         "bias": jnp.zeros(label.shape[1]),

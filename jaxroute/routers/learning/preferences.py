@@ -30,7 +30,7 @@ def judged_battles(
 ) -> RoutingTable:
     """A table with one row per battle: `winner` is `first`, `second` or `tie`.
 
-    `cost_usd` stands for every answer: what it cost is not known, and training does not read it.
+    `cost_usd` is taken as the cost of every answer: what it was is not known, and training does not read it.
     """
     if len({len(prompts), len(first), len(second), len(winner)}) != 1:
         raise TableError("prompts, first, second and winner must have one entry per battle")

@@ -31,9 +31,9 @@ def query_weights(table: RoutingTable) -> Float[np.ndarray, " queries"]:
     0 where no model was run.
     """
     cost = table.mean_cost_usd()
-    dearness = np.argsort(np.argsort(cost, kind="stable"))
+    expense = np.argsort(np.argsort(cost, kind="stable"))
     known = ~np.isnan(table.quality).all(axis=1)
-    best = np.lexsort((np.broadcast_to(dearness, table.quality.shape), -np.nan_to_num(table.quality, nan=-1.0)))[:, 0]
+    best = np.lexsort((np.broadcast_to(expense, table.quality.shape), -np.nan_to_num(table.quality, nan=-1.0)))[:, 0]
     count = np.bincount(best[known], minlength=len(cost))
     weight = np.where(known, 1 / np.maximum(count[best], 1), 0.0)
     return weight / weight.mean()

@@ -125,7 +125,7 @@ def test_bytes_that_are_no_text_are_refused(mmlu: Path):
     assert "mmlu_subject_07.csv" in refusal(mmlu)
 
 
-def test_several_problems_are_told_in_one_message(mmlu: Path):
+def test_several_problems_are_reported_in_one_message(mmlu: Path):
     """A missing file, a wrong column and a wrong cell in three places are mended in one go."""
     subject(mmlu, 1).unlink()
     subject(mmlu, 2).write_text(f"{HEADER},mood\nfine,True,True,gay\n")

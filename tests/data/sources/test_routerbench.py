@@ -199,7 +199,7 @@ def test_a_wrong_frame_is_refused(tmp_path: Path, change: Callable, named: str):
     assert named in message
 
 
-def test_several_problems_are_told_in_one_message(tmp_path: Path):
+def test_several_problems_are_reported_in_one_message(tmp_path: Path):
     """Columns first, since cells cannot be judged without them; then every wrong cell."""
     message = refusal(write(wide_frame().drop(columns="sample_id").assign(mood="gay"), tmp_path / "frame.csv"))
     assert "missing columns: sample_id" in message and "unknown columns: mood" in message

@@ -129,7 +129,7 @@ def test_foreign_or_broken_json_is_refused(tmp_path: Path, content: object, name
     assert named in message
 
 
-def test_several_problems_are_told_in_one_message(tmp_path: Path):
+def test_several_problems_are_reported_in_one_message(tmp_path: Path):
     """Three different mistakes in three questions are mended in one go; the good one is not mentioned."""
     wrong = [question(), question(""), question(scores={SMALL[0]: 7, SMALL[1]: 0}), "What?"]
     message = refusal(write(tmp_path, wrong))

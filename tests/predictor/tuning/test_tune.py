@@ -1,4 +1,4 @@
-"""A run learns what the frozen encoder hides, keeps its best step, and goes on where it was killed."""
+"""A run learns what the frozen encoder hides, keeps its best step, and resumes where it was killed."""
 
 from __future__ import annotations
 
