@@ -128,7 +128,7 @@ def test_cut_prompts_are_counted_with_their_repeats(tiny_encoder: Path, fresh_ca
     encoder = load_encoder(str(tiny_encoder))
     long = "one two three four five six seven eight nine ten"
     found = prompt_features(encoder, [long, "short", long], FeatureConfig(layers=(1,), max_tokens=6))
-    assert found.cut == 2
+    assert found.cut.sum() == 2
 
 
 def test_bad_input_is_named(tiny_encoder: Path, fresh_cache: Path) -> None:

@@ -131,7 +131,7 @@ def test_a_router_of_one_pair_routes_another_without_training() -> None:
         score, strong_score(trained.estimate(queries).quality, trained.models, weak="small", strong="big")
     )
     assert score[0] > score[1]
-    with pytest.raises(RouterError, match="2 models, one for each of small, big"):
+    with pytest.raises(TableError, match="2 models, one for each of small, big"):
         trained.transferred(["7B"])
     with pytest.raises(TableError, match="strong='giant' is none"):
         strong_score(other.estimate(queries).quality, other.models, weak="7B", strong="giant")

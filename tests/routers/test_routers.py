@@ -54,7 +54,8 @@ def test_a_file_of_ones_own_is_a_router(tmp_path: Path) -> None:
 
 
 def test_domain_means_are_shrunk_towards_the_mean(tmp_path: Path) -> None:
-    train, test = load_source("simulated", queries=200).split(0.5, seed=0)
+    table = load_source("simulated", queries=200)
+    train, test = replace(table, cost_usd=table.mean_cost_usd()).split(0.5, seed=0)
     own, shared = (
         find_router(f"domain_mean:strength={strength}").fit(train).estimate(test.queries).quality for strength in (0, 1e9)
     )
@@ -104,7 +105,7 @@ def test_a_file_of_ones_own_is_trained_routed_scored_and_judged_by_the_commands(
     shards = [pyarrow.parquet.read_table(path).to_pylist()[0] for path in sorted((tmp_path / "scored").glob("shard-*"))]
     np.testing.assert_allclose([[row[model] for model in trained.models] for row in shards], expected, rtol=1e-6)
     report = tmp_path / "report"
-    main(f"evaluate --source simulated --router {spec} --budgets 5 --shuffles 1 --resamples 20 --output {report}".split())
+    main(f"evaluate --source simulated --router {spec} --budgets 5 --shuffles 20 --resamples 20 --output {report}".split())
     assert "mine.py" in (report / "report.html").read_text(encoding="utf-8")
 
 

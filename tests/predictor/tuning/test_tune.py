@@ -54,7 +54,7 @@ def test_training_the_encoder_learns_what_its_frozen_states_do_not_tell(tiny_enc
     table = outcomes()
     config = configuration(tiny_encoder, epochs=12, encoder_learning_rate=0.02, head_learning_rate=0.02, patience=12)
     predictor, report = train(table, config)
-    assert report.held_out_loss < report.first_loss - 0.05
+    assert report.held_out_loss < report.first_loss - 0.03
     assert len(report.held_out) == 12 and report.held_out_estimates.shape == (12, 3)
     estimates = predictor.estimate([table.prompts[row] for row in report.held_out]).quality
     np.testing.assert_allclose(estimates, report.held_out_estimates, atol=1e-3)
