@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from jaxroute.batch.streams import estimate_stream
     from jaxroute.data.estimates import Estimates, Estimator
     from jaxroute.data.sources import load_source
-    from jaxroute.data.table import RoutingTable, join
+    from jaxroute.data.table import Queries, RoutingTable, join
     from jaxroute.encoders.batching import ScoringConfig
     from jaxroute.errors import (
         CheckpointError,
@@ -36,6 +36,7 @@ _HOMES = {
     "Estimates": "data.estimates",
     "Estimator": "data.estimates",
     "load_source": "data.sources",
+    "Queries": "data.table",
     "RoutingTable": "data.table",
     "join": "data.table",
     "ScoringConfig": "encoders.batching",
@@ -75,6 +76,7 @@ __all__ = [
     "OutputError",
     "Predictor",
     "PromptError",
+    "Queries",
     "RouteRequest",
     "Router",
     "RouterError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 from jaxroute import __version__
@@ -45,16 +46,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run() -> None:
     """The console script: bad input ends with a message and exit status 2."""
     keep_compiled()
+    warnings.showwarning = _show_warning
     try:
         main()
     except KeyboardInterrupt:
         print("interrupted; what is done is kept, so the same command resumes from there", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        # A name that is too long, a place without permission, a full disk.
+        where = f": {str(error.filename)[:200]!r}" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
     except ValueError as error:
         if not _is_bad_input(error):
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: object) -> None:
+    """What a user should know of, without the line of code that says it."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _help() -> str:

@@ -159,6 +159,8 @@ def _estimator(config: ScoreConfig) -> Estimator:
 
 def _check_columns(models: list[str], prompts: PromptFile) -> None:
     taken = sorted({"row", "cut", prompts.id_field} & set(models) - {None})
+    if costs := [model for model in models if model.endswith(COST)]:
+        raise OutputError(f"models named {listed(costs)} end like the columns of expected dollars: rename them")
     if taken:
         raise OutputError(f"models named {listed(taken)} cannot be columns beside row, id and cut: rename them")
 

@@ -33,7 +33,7 @@ class Route:
 
 def main(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
     """Assign every prompt of a file to a model within a budget."""
-    check_file("output", config.output)
+    check_file("output", config.output, source=config.prompts)
     prompts = read_prompts(config.prompts)
     router = Router.load(config.checkpoint, encoder=config.encoder)
     routed = router.route_in_full(prompts.queries, config.request)

@@ -80,7 +80,7 @@ def evaluate(contest: Contest, config: EvaluateConfig) -> Evaluation:
     kinds = chosen_routers(config)
     known = [kind.spec for kind in kinds]
     kinds += [find_router(name) for name in BASELINES if name not in known and (name != "domain_mean" or contest.has_domains)]
-    checkpoints = {folder: _load(folder, contest.test.models) for folder in config.checkpoint}
+    checkpoints = {folder: _load(folder, contest.test) for folder in config.checkpoint}
     total = sum(1 if kind.hindsight else len(config.solvers) for kind in kinds) + len(checkpoints) * len(config.solvers)
     with alone_in(config.output):
         entries = tqdm(_entries(contest, config, kinds, checkpoints), desc="routers", total=total, unit=" routers")
@@ -166,10 +166,15 @@ def _encoder_name(config: object) -> str:
     return Path(str(getattr(config, "encoder", ""))).name
 
 
-def _load(folder: Path, wanted: Sequence[str]) -> Estimator:
-    """A trained estimator. Raises `TableError` where it does not know a wanted model."""
+def _load(folder: Path, test: RoutingTable) -> Estimator:
+    """A trained estimator. Raises `TableError` where it does not know a model of the test rows, or was trained on them."""
     found = load(folder)
-    missing = [model for model in wanted if model not in found.models]
+    if found.seen is not None and (leaked := int(np.isin(test.prompt_numbers, found.seen).sum())):
+        raise TableError(
+            f"checkpoint={str(folder)!r} was trained on {leaked:,} of the {len(test):,} test queries: judge it on others, with "
+            "--test-table"
+        )
+    missing = [model for model in test.models if model not in found.models]
     if missing:
         raise TableError(f"checkpoint={str(folder)!r} knows {listed(found.models)}, but not {listed(missing)}")
     return found

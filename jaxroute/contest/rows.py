@@ -244,6 +244,8 @@ def make_contest(train: RoutingTable, test: RoutingTable, *, resamples: int = 10
         odd = sorted(set(test.models) ^ set(train.models))
         raise TableError(f"the test part must have the models of the training part; {listed(odd)} is in one only")
     known = {text_key(prompt) for prompt in train.prompts}
+    if len(known) < 2:
+        raise TableError(f"{train.name}: {len(known)} distinct prompt in {len(train)} training rows; at least 2 are needed")
     new = np.array([text_key(prompt) not in known for prompt in test.prompts], bool)
     complete, incomplete = test.select(new, models=train.models).complete()
     _check(train, complete)

@@ -7,16 +7,18 @@ writes: `row`, `cut`, an id, and per model MODEL (quality) and MODEL|cost_usd.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxroute.data.reading import Problems, Sheet, names, numbers, read_json, read_sheet
 from jaxroute.data.rows import repeated
-from jaxroute.errors import SourceError, listed
+from jaxroute.errors import SourceError, listed, shortened
 from jaxroute.storage.files import replacing
 
 QUERY_ID = "query_id"
@@ -116,8 +118,21 @@ def _read_shards(folder: Path, part: str) -> _File:
     if not all(set(sheet.columns) >= SHARD and set(sheet.columns) == set(sheets[0].columns) for sheet in sheets):
         problems.add(f"its shards do not all have the columns {', '.join(sorted(SHARD))} and the same models")
     problems.stop()
+    rows, expected = sum(map(len, sheets)), _scored_rows(folder)
+    if rows != expected:
+        problems.add(f"its shards hold {rows:,} rows, summary.json says {shortened(expected)}: run `jaxroute score` again")
+    problems.stop()
     columns = {name: _joined([sheet.columns[name] for sheet in sheets]) for name in sheets[0].columns}
     return _of_shards(Sheet(folder, columns, range(len(columns["row"]))), part, problems)
+
+
+def _scored_rows(folder: Path) -> object:
+    """How many rows `jaxroute score` wrote; None where summary.json does not say."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return summary.get("rows") if isinstance(summary, dict) else None
 
 
 def _joined(parts: list[Any]) -> Any:
@@ -151,8 +166,8 @@ def _read_npz(path: Path, part: str) -> _File:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
-        problems.add(f"it cannot be read: {error}")
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        problems.add(f"it cannot be read: {shortened(str(error), 200, quoted=False)}")
         problems.stop()
         raise
     if unknown := sorted(set(arrays) - known):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt64
 
 from jaxroute.data.prices import PriceList
 from jaxroute.data.table import Queries
@@ -56,6 +56,11 @@ class Estimator(Protocol):
     @property
     def note(self) -> str:
         """What a reader of its numbers must know; empty where there is nothing."""
+        ...
+
+    @property
+    def seen(self) -> UInt64[np.ndarray, " prompts"] | None:
+        """`RoutingTable.prompt_numbers` of the prompts that it learnt from; None where that is not known."""
         ...
 
     @property

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt64
 
 from jaxroute.data.messages import is_text
 from jaxroute.data.prices import PriceList, check_against_dollars
@@ -63,6 +63,8 @@ class RoutingTable:
             for name, values in (("query_ids", self.query_ids), ("domains", self.domains))
             if len(values) != count
         ]
+        if not all(isinstance(model, str) and model.strip() for model in self.models):
+            problems.append("models must be names and not empty")
         if len(set(self.models)) != width:
             problems.append(f"models must be distinct: {listed(repeated(self.models))} appear twice")
         if len(set(self.query_ids)) != len(self.query_ids):
@@ -152,6 +154,12 @@ class RoutingTable:
                 content = json.dumps(value.tolist()).encode() if name == "response" else np.ascontiguousarray(value).tobytes()
                 digest.update(name.encode() + content)
         return digest.hexdigest()
+
+    @property
+    def prompt_numbers(self) -> UInt64[np.ndarray, " queries"]:
+        """A number per prompt, by its text as `text_key` has it: what a checkpoint keeps of the prompts it was trained on."""
+        digests = (hashlib.sha256(text_key(prompt).encode()).digest() for prompt in self.prompts)
+        return np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
 
     def mean_cost_usd(self) -> Float[np.ndarray, " models"]:
         """Each model's mean over the queries that it was run on, in dollars per query; NaN where it never was.

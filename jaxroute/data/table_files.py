@@ -148,7 +148,9 @@ def _check_columns(sheet: Sheet, parts: dict[str, list[str]], long: bool, option
         optional=[*PROMPTS, "query_id", "domain", *(name for part in PER_MODEL for name in parts[part])],
     )
     if paid and parts["quality"] and not any(name in sheet.columns for name in parts["cost_usd"]):
-        problems.add("without dollars it needs a price list: give the option prices=FILE, and costs are tokens times prices")
+        problems.add(
+            "without dollars it needs a price list: give it with --prices (prices= in Python); costs are tokens times prices"
+        )
     problems.stop()
 
 

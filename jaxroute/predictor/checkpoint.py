@@ -52,6 +52,8 @@ FIELDS: dict[str, type] = {
     "domains": list,
 }
 ROUTER = "predictor"
+SEEN = "seen"
+"""The array of the training prompts' numbers."""
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -103,6 +105,8 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
     arrays = _named("head", nnx.to_pure_dict(nnx.state(predictor.head)))
     if predictor.pricing is not None:
         arrays |= pricing_arrays(predictor.pricing)
+    if predictor.seen is not None:
+        arrays[SEEN] = predictor.seen
     trained = predictor.encoder.trained
     if isinstance(trained, TrainedWeights):
         arrays |= _named("encoder", dict(trained.arrays))
@@ -145,6 +149,7 @@ def load_predictor(folder: Path, *, encoder: str | None = None) -> Predictor:
         kind=described["kind"],
         about=described["about"],
         domains=domains,
+        seen=arrays.get(SEEN),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt64
 
 from jaxroute.data.estimates import Estimates, as_queries, renamed
 from jaxroute.data.prices import PriceList
@@ -43,6 +43,8 @@ class Predictor:
     """Tokens that every answer is taken to have, in place of what training learnt."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Where it comes from: the table, the number of queries, the held-out log-loss, the configuration."""
+    seen: UInt64[np.ndarray, " prompts"] | None = None
+    """`RoutingTable.prompt_numbers` of the training prompts, so that none of them is judged on."""
     read: Reader = prompt_features
     """How prompts become features; by default with a cache on disk."""
     domains: list[str] = field(default_factory=list)

@@ -167,6 +167,8 @@ class CostModel:
             raise TableError(f"output_tokens={output_tokens} must be >= 0")
         if output_tokens is not None and prices is None and self.pricing.prices is None:
             raise TableError(f"output_tokens={output_tokens:g} needs prices per token: give a price list")
+        if prices is not None:
+            _check_magnitude(prices, self.pricing.prices)
         pricing = self.pricing if prices is None else replace(self.pricing, prices=prices)
         return replace(self, pricing=pricing, output_tokens=self.output_tokens if output_tokens is None else output_tokens)
 
@@ -196,6 +198,16 @@ def counted_ratio(table: RoutingTable, encoder_tokens: Int[np.ndarray, " queries
         return None
     ours = np.where(known, np.asarray(encoder_tokens)[:, None], 0.0).sum(axis=0)
     return (np.where(known, table.input_tokens, 0.0).sum(axis=0) / ours).tolist()
+
+
+def _check_magnitude(prices: PriceList, before: PriceList | None) -> None:
+    """Raise `TableError` where all prices differ from those of training by a thousand or more: per token, not per million."""
+    shared = [(prices[model].mean, known.mean) for model, known in (before or {}).items() if model in prices]
+    ratios = [new / old for new, old in shared if new > 0 and old > 0]
+    if ratios and (max(ratios) < 1e-3 or min(ratios) > 1e3):
+        raise TableError(
+            f"prices are {ratios[0]:.2g} times those that the checkpoint was trained with: give dollars per million tokens"
+        )
 
 
 COST_HEADS = ("length_head", "cost_head")

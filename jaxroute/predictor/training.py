@@ -167,4 +167,14 @@ def _predictor(
     about["training"] = described(config)
     pricing = table_pricing(table, None)
     domains = report.domains if isinstance(report, TrainingReport) else []
-    return Predictor(encoder, config.features, head, table.models, config.levels, pricing, about=about, domains=domains)
+    return Predictor(
+        encoder,
+        config.features,
+        head,
+        table.models,
+        config.levels,
+        pricing,
+        about=about,
+        domains=domains,
+        seen=np.unique(table.prompt_numbers),
+    )

@@ -17,9 +17,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import math
 import pkgutil
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from io import StringIO
@@ -29,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import tyro
-from jaxtyping import Float
+from jaxtyping import Float, UInt64
 
 from jaxroute.data.estimates import Estimates, Estimator, as_queries, renamed
 from jaxroute.data.prices import PriceList
@@ -37,7 +39,7 @@ from jaxroute.data.shrinkage import warn_of_few
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders import check_prompts, load_encoder
 from jaxroute.encoders.features import Reader, prompt_features
-from jaxroute.errors import CheckpointError, RouterError, TableError, listed
+from jaxroute.errors import CheckpointError, JaxrouteError, RouterError, TableError, listed, shortened
 from jaxroute.evaluation import Curve
 from jaxroute.predictor.checkpoint import DESCRIPTION, load_predictor
 from jaxroute.predictor.pricing import CostModel
@@ -51,6 +53,25 @@ PREDICTOR = "predictor"
 NO_ROUTERS = ("base", "saved_routers")
 """Modules of this room that are none."""
 ENCODER = "encoder_sha256"
+SHARES = ("epsilon", "accept")
+POSITIVE = (
+    "neighbours",
+    "trials",
+    "points",
+    "epochs",
+    "steps",
+    "iterations",
+    "hidden",
+    "words",
+    "width",
+    "batch_size",
+    "temperature",
+    "learning_rate",
+    "gamma",
+    "max_tokens",
+)
+NOT_NEGATIVE = ("seed", "strength", "tiers", "ridge", "noise", "weight_decay", "judge_usd", "clear")
+"""Options of routers by what their values must be."""
 
 
 def find_router(spec: str) -> RouterKind:
@@ -67,12 +88,20 @@ def find_router(spec: str) -> RouterKind:
         option, equals, value = part.partition("=")
         if not equals or option not in known:
             raise RouterError(f"router={spec!r}: {part!r} is none of its options, which are {', '.join(known) or 'none'}")
-        arguments += [f"--{option}", *value.split(",")]
+        if value.casefold() in ("true", "false"):
+            arguments.append(f"--{option}" if value.casefold() == "true" else f"--no-{option}")
+        else:
+            arguments += [f"--{option}", *value.split(",")]
     try:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             config = tyro.cli(module.Config, args=arguments) if arguments else module.Config()
     except SystemExit:
-        raise RouterError(f"router={spec!r}: an option's value does not fit; the defaults are {module.Config()}") from None
+        raise RouterError(
+            f"router={shortened(spec)}: a value of {listed(given)} does not fit; options are joined by colons, as in "
+            f"NAME:option=value:other=value, and the defaults are {shortened(str(module.Config()), 300, quoted=False)}"
+        ) from None
+    if problems := _out_of_range(config):
+        raise RouterError(f"router={shortened(spec)}: {'; '.join(problems)}")
     return RouterKind(spec, module, config)
 
 
@@ -108,7 +137,7 @@ def load_router(folder: Path | str, *, encoder: str | None = None) -> TrainedRou
         problems.append(f"{saved.spec.split(':')[0]} is another file than in training")
     if problems:
         raise CheckpointError(f"checkpoint={str(folder)!r} is not as in training: {'; '.join(problems)}; train again")
-    return TrainedRouter(kind, saved.models, saved.state, saved.costs, saved.about)
+    return TrainedRouter(kind, saved.models, saved.state, saved.costs, saved.about, saved.seen)
 
 
 def router_names() -> dict[str, str]:
@@ -139,16 +168,27 @@ class RouterKind:
         if hasattr(self.module, "estimator"):
             return self.module.estimator(train, self.config, prices)
         warn_of_few(train.models, train.quality)
-        state = dict(self.module.fit(train, self.config))
+        state = self._own_words("fit", lambda: dict(self.module.fit(train, self.config)))
         if (identity := self.encoder_identity()) is not None:
             state[ENCODER] = np.array(identity)
         about = {"trained_on": train.name, "queries": len(train)}
         costs = costs or learn_costs(train, prices, encoder=getattr(self.config, "encoder", None))
-        return TrainedRouter(self, list(train.models), state, costs, about)
+        return TrainedRouter(self, list(train.models), state, costs, about, np.unique(train.prompt_numbers))
 
     def curve(self, train: RoutingTable, test: RoutingTable) -> Curve:
         """What a router with hindsight achieves on `test`."""
         return self.module.curve(train, test, self.config)
+
+    def _own_words(self, name: str, call: Callable[[], Any]) -> Any:
+        """What a file of one's own does wrong is reported with its place in that file."""
+        if self.own_code is None:
+            return call()
+        try:
+            return call()
+        except JaxrouteError:
+            raise
+        except Exception as error:
+            raise RouterError(f"router={shortened(self.spec)}: {name} failed{_where(error, self.module)}") from error
 
     @property
     def hindsight(self) -> bool:
@@ -189,6 +229,8 @@ class TrainedRouter:
     state: Mapping[str, np.ndarray]
     costs: CostModel | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    seen: UInt64[np.ndarray, " prompts"] | None = None
+    """`RoutingTable.prompt_numbers` of the training prompts, so that none of them is judged on."""
     read: Reader = prompt_features
 
     @property
@@ -218,7 +260,10 @@ class TrainedRouter:
             raise RouterError(
                 f"router={self.kind.spec!r} was trained with another encoder than encoder={self.kind.config.encoder!r} is now"
             )
-        values = np.asarray(self.kind.module.estimate(self.state, queries, self.kind.config), np.float64)
+        values = self.kind._own_words(
+            "estimate",
+            lambda: np.asarray(self.kind.module.estimate(self.state, queries, self.kind.config), np.float64),
+        )
         wanted = (len(queries), len(self.models))
         if values.shape != wanted or not np.isfinite(values).all():
             raise RouterError(
@@ -252,13 +297,32 @@ class TrainedRouter:
     def save(self, folder: Path | str) -> None:
         """Write it atomically; an earlier estimator at `folder` is replaced, anything else is rejected."""
         kind = self.kind
-        write_router(Path(folder), kind.spec, kind.described, kind.own_code, self.models, self.state, self.costs, self.about)
+        write_router(
+            Path(folder), kind.spec, kind.described, kind.own_code, self.models, self.state, self.costs, self.about, self.seen
+        )
 
 
 def check_run(train: RoutingTable) -> None:
     """Raises `RouterError` naming the models that were never run."""
     if never := train.never_run:
         raise RouterError(f"{train.name}: {listed(never)} was never run; drop the model or add its outcomes")
+
+
+def _out_of_range(config: Any) -> list[str]:
+    """Numbers that no router can use; by their names, which mean the same in all of them."""
+    problems = []
+    for one in fields(config):
+        value = getattr(config, one.name)
+        numbers = [number for number in (value if isinstance(value, tuple) else (value,)) if isinstance(number, int | float)]
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            problems.append(f"{one.name}={value} must be finite")
+        elif one.name in SHARES and not all(0 <= number <= 1 for number in numbers):
+            problems.append(f"{one.name}={value} must lie in [0, 1]")
+        elif one.name in POSITIVE and not all(number > 0 for number in numbers):
+            problems.append(f"{one.name}={value} must be above 0")
+        elif one.name in NOT_NEGATIVE and not all(number >= 0 for number in numbers):
+            problems.append(f"{one.name}={value} must be at least 0")
+    return problems
 
 
 def _module(name: str) -> ModuleType:
@@ -271,11 +335,22 @@ def _module(name: str) -> ModuleType:
         module = importlib.util.module_from_spec(described)
         # A dataclass whose annotations are texts looks its module up by name.
         sys.modules[described.name] = module
-        described.loader.exec_module(module)
+        try:
+            described.loader.exec_module(module)
+        except Exception as error:
+            raise RouterError(f"router={shortened(name)} cannot be imported{_where(error, module)}") from error
         return module
     if name not in _known():
         raise RouterError(f"router={name!r} is unknown; known are {', '.join(_known())}, or give a .py file of your own")
     return importlib.import_module(f"{ROOM}.{name}")
+
+
+def _where(error: Exception, module: ModuleType) -> str:
+    """The error in words, with the last line of the module's file that led to it."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == module.__file__]
+    line = lines[-1] if lines else getattr(error, "lineno", None)
+    place = f" in line {line}" if line else ""
+    return f"{place}: {type(error).__name__}: {shortened(str(error), 300, quoted=False)}"
 
 
 def _known() -> list[str]:

@@ -17,6 +17,7 @@ from jaxroute.errors import CheckpointError
 from jaxroute.predictor.checkpoint import (
     DESCRIPTION,
     FORMAT,
+    SEEN,
     described_encoder,
     is_estimator,
     known_encoder,
@@ -68,6 +69,7 @@ class SavedRouter:
     state: dict[str, np.ndarray]
     costs: CostModel | None
     about: dict[str, Any]
+    seen: np.ndarray | None = None
 
 
 def write_router(
@@ -79,6 +81,7 @@ def write_router(
     state: Mapping[str, np.ndarray],
     costs: CostModel | None,
     about: Mapping[str, Any],
+    seen: np.ndarray | None,
 ) -> None:
     """Write it atomically; an earlier estimator at `folder` is replaced, anything else is rejected with `OutputError`."""
     check_folder("router", folder, ours=is_estimator)
@@ -92,6 +95,7 @@ def write_router(
         "about": dict(about),
     }
     arrays = {f"state/{name}": np.asarray(value) for name, value in state.items()}
+    arrays |= {} if seen is None else {SEEN: seen}
     write_bundle(folder, DESCRIPTION, description, arrays | (pricing_arrays(costs.pricing) if costs else {}))
 
 
@@ -115,6 +119,7 @@ def read_router(folder: Path, *, encoder: str | None = None) -> SavedRouter:
         state=state,
         costs=None if costs is None else _restored_costs(folder, models, costs, arrays, encoder),
         about=described["about"],
+        seen=arrays.get(SEEN),
     )
 
 

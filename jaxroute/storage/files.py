@@ -73,10 +73,14 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_file(field: str, path: Path) -> None:
-    """Raise `OutputError` where no file could be written to `path`: before the work, not after it."""
+def check_file(field: str, path: Path, *, source: Path | None = None) -> None:
+    """Raise `OutputError` where no file could be written to `path`, or it is `source`: before the work, not after it."""
     if not str(path) or path.is_dir() or path.name in ("", ".", ".."):
         raise OutputError(f"{field}={str(path)!r} is a folder: give the name of a file")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OutputError(f"{field}={str(path)!r} is a link or a device, which a new file would replace: give another name")
+    if source is not None and path.exists() and path.samefile(source):
+        raise OutputError(f"{field}={str(path)!r} is the file that is read: give another name")
     _check_parents(field, path)
 
 
@@ -94,6 +98,8 @@ def _check_parents(field: str, path: Path) -> None:
         if parent.exists():
             if not parent.is_dir():
                 raise OutputError(f"{field}={str(path)!r} cannot be made: {str(parent)!r} is a file")
+            if not os.access(parent, os.W_OK | os.X_OK) or parent.is_relative_to("/proc"):
+                raise OutputError(f"{field}={str(path)!r} cannot be made: {str(parent)!r} cannot be written to")
             return
 
 

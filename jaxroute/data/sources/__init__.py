@@ -84,6 +84,8 @@ def load_source(name: str, path: Path | str | None = None, **options: Any) -> Ro
         raise SourceError(f"source={name!r} is unknown; known are {', '.join(SOURCES)}")
     if path is None and name != "simulated":
         raise SourceError(f"source={name!r} needs a path: {SOURCES[name].path}")
+    if path is not None and name == "simulated":
+        raise SourceError(f"path={str(path)!r}: the source 'simulated' is made on the spot and reads no file; leave it out")
     return SOURCES[name].load(Path(path) if path is not None else None, **options)
 
 
