@@ -17,7 +17,7 @@ def test_some_routers_on_one_table(data: Path, tmp_path: Path, monkeypatch: pyte
     pool = load_mmlu_pool(data)
     small = dataclasses.replace(pool, train=pool.train.select(range(150)), test=pool.test.select(range(0, 4000, 40)))
     monkeypatch.setattr(experiment, "load_mmlu_pool", lambda: small)
-    chosen = EvaluateConfig(router=("tensoropera_mlp:epochs=1", "cascade"), output=tmp_path / "run", shuffles=2)
+    chosen = EvaluateConfig(router=("tensoropera_mlp:epochs=1", "cascade"), output=tmp_path / "run", shuffles=20)
     evaluation = experiment.main(experiment.Config(evaluate=chosen, resamples=40))
     names = {one.name for one in evaluation.judged}
     assert names == {*chosen.router, "best_single", "random", "prompt_length", "domain_mean", "zero_router", "oracle"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_no_question_is_scored_by_a_router_that_learnt_from_it(data: Path) -> No
 
         def estimate(self, queries):
             assert not seen[-1] & set(queries.prompts)
-            return np.zeros((len(queries.prompts), 2)) + len(seen)
+            return SimpleNamespace(quality=np.zeros((len(queries.prompts), 2)) + len(seen))
 
     score = experiment.by_halves(Spy(), gsm8k, seed=0)  # pyright: ignore[reportArgumentType]
     assert seen[0] | seen[1] == set(gsm8k.prompts) and not seen[0] & seen[1]
