@@ -33,7 +33,7 @@ from jaxroute.evaluation import Interval, mean_difference, outcome, paired_inter
 from jaxroute.evaluation.outcomes import assign
 from jaxroute.storage.files import write_json
 
-ROUTERS = ("predictor", "predictor:encoder=minilm", "bradley_terry", "knn:neighbours=40")
+ROUTERS = ("predictor:encoder=minilm", "bradley_terry", "knn:neighbours=40")
 BUDGETS = 7
 
 
