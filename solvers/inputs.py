@@ -11,18 +11,18 @@ import numpy as np
 
 from solvers.errors import MOST_LETTERS, ProblemError, shown
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Checked = TypeVar("Checked", bound=Callable[..., Any])
 NO_NUMBERS = (str, np.str_, bytes, np.bytes_, bool, np.bool_)
 """Types that Python converts to numbers, and that are none."""
 
 
-def no_type_check(function: Function) -> Function:
-    """Marks a public function that checks its own arguments and whose messages name them.
+def no_type_check(checked: Checked) -> Checked:
+    """Marks a public function or class that checks its own arguments and whose messages name them.
 
-    jaxtyping's import hook leaves functions with a decorator of this name alone, so that these checks come first in the tests
+    jaxtyping's import hook leaves what has a decorator of this name alone, so that these checks come first in the tests
     as well. `typing.no_type_check` would hide the annotations from static type checkers too.
     """
-    return function
+    return checked
 
 
 def number(name: str, value: Any) -> float:

@@ -25,7 +25,7 @@ from solvers.capacity import share
 from solvers.choices import Choices, best_of
 from solvers.errors import InfeasibleBudget, InfeasibleCapacity, InfeasibleProblem, InfeasibleValue, ProblemError, shown
 from solvers.grid import find_steps
-from solvers.inputs import array, floats, number, switch, together
+from solvers.inputs import array, floats, no_type_check, number, switch, together
 
 BUDGET_TOLERANCE = 1e-12
 """A budget holds up to this relative excess, so that ten times 0.1 fits into 1; a minimum value likewise."""
@@ -46,6 +46,7 @@ class Table(Protocol):
     def __getitem__(self, rows: slice, /) -> Any: ...
 
 
+@no_type_check
 @dataclass(frozen=True, eq=False)
 class Problem(Choices):
     """Which model answers which query: the most value within a budget, or the least cost for a minimum value.
@@ -75,9 +76,6 @@ class Problem(Choices):
     """The largest number of queries per model, whole numbers `(models,)`."""
     allow_unanswered: bool = field(default=False, kw_only=True)
     """Adds the choice -1, with value 0 and cost 0, to every query."""
-
-    # Run-time type checks leave the constructor alone: it accepts lists, and its own messages name what is wrong.
-    __no_type_check__ = True
 
     cheapest: Int[np.ndarray, " queries"] = field(init=False, repr=False)
     """Of the standard form, `(queries,)`: the choices of least cost, for every query the most valuable one among equals."""

@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from beartype import BeartypeConf, FrozenDict, beartype
+from jaxtyping import install_import_hook
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+ROOT = Path(__file__).resolve().parents[1]
 COMPILED = tempfile.TemporaryDirectory(prefix="jaxroute-tests-")
 # Programs that several tests, or the processes that they start, have in common are compiled once. JAX reads this when imported.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", COMPILED.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+HOT = ("choices", "grid", "sums")
+"""Of the solvers: called a million times by their tests, which would take three times as long."""
+
+
+def checked(function: Any) -> Any:
+    arrays = any("jaxtyping." in str(hint) for hint in function.__annotations__.values())
+    return beartype(conf=CONF)(function) if arrays and function.__name__ != "__init__" else function
+
+
+# Where a function takes or returns arrays, tests check its annotations at run time, shapes and dtypes among them. Dataclasses
+# are built unchecked: JAX builds them while it traces, and those that users build check themselves. An int is a float as in
+# PEP 484, and numpy's whole numbers are ints. The option --jaxtyping-packages allows for none of this.
+CONF = BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({int: int | np.integer}))
+COLD = [f"solvers.{module.name}" for module in pkgutil.iter_modules([str(ROOT / "solvers")]) if module.name not in HOT]
+install_import_hook(["jaxroute", *COLD], f"sys.modules[{__name__!r}].checked")
 
 from jaxroute import load_source  # noqa: E402
 

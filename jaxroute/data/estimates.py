@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt64
@@ -37,6 +37,7 @@ class Estimates:
         return replace(self, models=list(models), quality=self.quality[:, columns], cost_usd=self.cost_usd[:, columns])
 
 
+@runtime_checkable
 class Estimator(Protocol):
     """A predictor or any other trained router: what the contest, `Router`, `score` and servers take.
 

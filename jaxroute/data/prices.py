@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from jaxroute.errors import TableError, listed, shortened
 
@@ -54,8 +54,8 @@ PriceList = Mapping[str, Price]
 def token_cost_usd(
     prices: PriceList,
     models: Iterable[str],
-    input_tokens: Float[np.ndarray, "queries #models"],
-    output_tokens: Float[np.ndarray, "queries models"] | Float[np.ndarray, " models"],
+    input_tokens: Real[np.ndarray, "queries #models"],
+    output_tokens: Real[np.ndarray, "queries #models"] | Real[np.ndarray, " models"],
 ) -> Float[np.ndarray, "queries models"]:
     """(input tokens x input price + output tokens x output price) / 10^6, in dollars per query."""
     chosen = priced(prices, models)

@@ -26,23 +26,23 @@ class Packing(NamedTuple):
     """Of every token, its place in the padded rows, counted through them."""
 
     @property
-    def position(self) -> Int[AnyArray, "one tokens"]:
+    def position(self) -> Int[AnyArray, "1 tokens"]:
         """Of every token, how many come before it in its own prompt."""
         return (self.back % self.place.shape[1])[None]
 
     def attention(
         self,
         attend: Callable[[Array, Array, Array], Array],
-        query: Float[Array, "one tokens heads size"],
-        key: Float[Array, "one tokens groups size"],
-        value: Float[Array, "one tokens groups size"],
-    ) -> Float[Array, "one tokens heads size"]:
+        query: Float[Array, "1 tokens heads size"],
+        key: Float[Array, "1 tokens groups size"],
+        value: Float[Array, "1 tokens groups size"],
+    ) -> Float[Array, "1 tokens heads size"]:
         """`attend` on the padded rows: every prompt by itself."""
         rows = attend(*(heads[0][self.place] for heads in (query, key, value)))
         return rows.reshape(-1, *rows.shape[2:])[self.back][None]
 
     def pool(
-        self, hidden: Float[Array, "one tokens hidden"], lengths: Int[AnyArray, " rows"]
+        self, hidden: Float[Array, "1 tokens hidden"], lengths: Int[AnyArray, " rows"]
     ) -> Float[Array, "poolings rows hidden"]:
         """In the order of POOLINGS, in float32: over every prompt's own tokens."""
         first = self.place[:, :1]
@@ -55,7 +55,7 @@ class Packing(NamedTuple):
 
 def pack(
     token_ids: list[np.ndarray], *, tokens: int, rows: int, length: int
-) -> tuple[Int[np.ndarray, "one tokens"], Int[np.ndarray, " rows"], Packing]:
+) -> tuple[Int[np.ndarray, "1 tokens"], Int[np.ndarray, " rows"], Packing]:
     """Tokens end to end with their lengths; filled up to `tokens` and, with prompts of one token, to `rows`."""
     flat = np.zeros((1, tokens), np.int32)
     lengths = np.ones(rows, np.int32)

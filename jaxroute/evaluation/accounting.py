@@ -115,7 +115,7 @@ def model_shares(choice: Int[np.ndarray, "*points queries"], models: Sequence[st
 
 def tier_shares(
     shares: Float[np.ndarray, "*points models"], tiers: Sequence[str] | Float[np.ndarray, " models"]
-) -> Mapping[str, Float[np.ndarray, "*points"]]:
+) -> Mapping[str, Float[np.ndarray, "*points"] | float]:
     """The same by price tier, in the order of the tiers: `tiers` names each model's, by a word or by its price."""
     names = np.asarray(tiers)
     if names.shape != shares.shape[-1:]:

@@ -26,7 +26,7 @@ def heights(
     left, right = after - 1, np.minimum(after, x.shape[-1] - 1)
     (x0, y0), (x1, y1) = ((np.take_along_axis(x, side, -1), np.take_along_axis(y, side, -1)) for side in (left, right))
     share = np.divide(at - x0, x1 - x0, out=np.zeros_like(x0), where=x1 > x0)
-    return (y0 + share * (y1 - y0))[..., 0]
+    return np.asarray((y0 + share * (y1 - y0))[..., 0])
 
 
 def areas(
@@ -40,7 +40,7 @@ def areas(
         raise ValueError(f"the range of costs from {low} to {high} is empty")
     if low == high:
         return heights(cost, quality, high)
-    return area_below(*_joined(cost, quality), low, high) / (high - low)
+    return np.asarray(area_below(*_joined(cost, quality), low, high) / (high - low))
 
 
 def area_below(
@@ -56,7 +56,7 @@ def area_below(
     left, right = inside[..., :-1], inside[..., 1:]
     # The area below a line is its width times the height of its middle.
     below = ((right - left) * (y[..., :-1] + slope * ((left + right) / 2 - x[..., :-1]))).sum(axis=-1)
-    return below + (high - inside[..., -1]) * y[..., -1]
+    return np.asarray(below + (high - inside[..., -1]) * y[..., -1])
 
 
 def _joined(

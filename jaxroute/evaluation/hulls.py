@@ -112,7 +112,7 @@ def _check_range(low: float, high: float, convention: str) -> None:
 
 def _with_null(
     cost: Float[np.ndarray, "*resamples points"], quality: Float[np.ndarray, "*resamples points"], convention: str
-) -> tuple[Float[np.ndarray, "*resamples points"], Float[np.ndarray, "*resamples points"]]:
+) -> tuple[Float[np.ndarray, "*resamples extended"], Float[np.ndarray, "*resamples extended"]]:
     """The paper extends a router to the null router; the code knows none."""
     if convention == "code":
         return cost, quality

@@ -152,7 +152,7 @@ def shuffled_means(
     return found[0] / len(table), found[1] / len(table)
 
 
-def _alike(queries: int, questions: Int[np.ndarray, " queries"] | None) -> list[Int[np.ndarray, "questions repeats"]]:
+def _alike(queries: int, questions: Int[np.ndarray, " queries"] | None) -> list[Int[np.ndarray, "_ _"]]:
     """The rows of questions that are asked equally often, a question a line: what may change places."""
     if questions is None:
         return [np.arange(queries)[:, None]]

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from tqdm.auto import tqdm
 
 from jaxroute.errors import TableError, listed
+from solvers.inputs import no_type_check
 
 NEVER = math.inf
 """The penalty that leaves nothing of the features."""
@@ -139,6 +140,7 @@ class CostReport:
         )
 
 
+@no_type_check
 def fit_cost_head(
     features: Float[np.ndarray, "queries features"],
     prompt_tokens: Int[np.ndarray, " queries"],

@@ -29,6 +29,7 @@ from jaxroute.predictor.config import TrainConfig
 from jaxroute.predictor.domain_effects import DomainFit, domain_names, domain_numbers
 from jaxroute.predictor.heads import Head, expected_level, level_targets
 from jaxroute.predictor.regression import Linear, Penalties, cell_losses, fit_linear, rotation
+from solvers.inputs import no_type_check
 
 TIE = 1e-6
 """Held-out losses that differ by less, in nats, are equal, and the strongest penalty among them is taken: rounding, which
@@ -39,6 +40,7 @@ CONSTANT = 1e-5
 """A feature that varies by less than this share of its mean is constant but for float32's rounding."""
 
 
+@no_type_check
 def train_head(
     features: Float[np.ndarray, "queries features"],
     table: RoutingTable,

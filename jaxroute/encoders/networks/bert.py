@@ -83,7 +83,7 @@ class Bert(nnx.Module):
 
     def __call__(
         self,
-        tokens: Int[AnyArray, "batch length"],
+        tokens: Int[AnyArray, "#batch length"],
         lengths: Int[AnyArray, " batch"],
         *,
         taps: tuple[tuple[int, str], ...],

@@ -95,7 +95,7 @@ class Decoder(nnx.Module):
 
     def __call__(
         self,
-        tokens: Int[AnyArray, "batch length"],
+        tokens: Int[AnyArray, "#batch length"],
         lengths: Int[AnyArray, " batch"],
         *,
         taps: tuple[tuple[int, str], ...],

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
@@ -20,7 +21,7 @@ from jaxroute.encoders.networks.build import EncoderConfig, EncoderNetwork
 from jaxroute.encoders.networks.correction import PROJECTIONS
 from jaxroute.errors import EncoderError
 
-Adapters = dict[str, dict[str, Float[Array, "layers inputs outputs"]]]
+Adapters = dict[str, dict[str, Float[Array | np.ndarray, "layers _ _"]]]
 """{"query": {"down": (layers, inputs, rank), "up": (layers, rank, outputs)}, ...}"""
 
 

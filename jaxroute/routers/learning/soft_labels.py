@@ -17,6 +17,8 @@ from jaxtyping import Array, Float
 
 from jaxroute.data.table import RoutingTable
 
+AnyArray = Array | np.ndarray
+
 
 def soft_labels(quality: Float[np.ndarray, "queries models"], temperature: float) -> Float[np.ndarray, "queries models"]:
     """softmax(q / T) over the models that were run; 0 for the others."""
@@ -40,7 +42,7 @@ def query_weights(table: RoutingTable) -> Float[np.ndarray, " queries"]:
 
 
 def soft_loss(
-    logits: Float[Array, "queries models"], label: Float[Array, "queries models"], weight: Float[Array, " queries"]
+    logits: Float[AnyArray, "queries models"], label: Float[AnyArray, "queries models"], weight: Float[AnyArray, " queries"]
 ) -> Float[Array, ""]:
     """The weighted mean cross-entropy; models with label 0 were not run."""
     chance = jax.nn.log_softmax(jnp.where(label > 0, logits, -1e9), axis=1)
