@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from beartype import BeartypeConf, FrozenDict, beartype
-from jaxtyping import install_import_hook
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -22,21 +20,34 @@ COMPILED = tempfile.TemporaryDirectory(prefix="jaxroute-tests-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", COMPILED.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
+CHECK_SHAPES = "JAXROUTE_CHECK_SHAPES"
+"""Set to 1, tests check the annotations of arrays at run time, shapes and dtypes among them; it takes half as long again, so CI
+does it for the rooms of numbers."""
 HOT = ("choices", "grid", "sums")
-"""Of the solvers: called a million times by their tests, which would take three times as long."""
+"""Of the solvers: not checked, since their tests call them so often."""
 
 
 def checked(function: Any) -> Any:
+    """The function with its annotations checked, where it takes or returns arrays.
+
+    Dataclasses are built unchecked: JAX builds them while it traces, and those that users build check themselves.
+    """
+    from beartype import BeartypeConf, FrozenDict, beartype
+
     arrays = any("jaxtyping." in str(hint) for hint in function.__annotations__.values())
-    return beartype(conf=CONF)(function) if arrays and function.__name__ != "__init__" else function
+    if not arrays or function.__name__ == "__init__":
+        return function
+    # An int is a float as in PEP 484, and numpy's whole numbers are ints.
+    conf = BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({int: int | np.integer}))
+    return beartype(conf=conf)(function)
 
 
-# Where a function takes or returns arrays, tests check its annotations at run time, shapes and dtypes among them. Dataclasses
-# are built unchecked: JAX builds them while it traces, and those that users build check themselves. An int is a float as in
-# PEP 484, and numpy's whole numbers are ints. The option --jaxtyping-packages allows for none of this.
-CONF = BeartypeConf(is_pep484_tower=True, hint_overrides=FrozenDict({int: int | np.integer}))
-COLD = [f"solvers.{module.name}" for module in pkgutil.iter_modules([str(ROOT / "solvers")]) if module.name not in HOT]
-install_import_hook(["jaxroute", *COLD], f"sys.modules[{__name__!r}].checked")
+if os.environ.get(CHECK_SHAPES) == "1":
+    # The pytest option --jaxtyping-packages allows for none of what `checked` says.
+    from jaxtyping import install_import_hook
+
+    cold = [f"solvers.{module.name}" for module in pkgutil.iter_modules([str(ROOT / "solvers")]) if module.name not in HOT]
+    install_import_hook(["jaxroute", *cold], f"sys.modules[{__name__!r}].checked")
 
 from jaxroute import load_source  # noqa: E402
 

@@ -184,7 +184,7 @@ def test_a_killed_run_ends_with_the_parameters_of_an_unbroken_one(
     assert last.wait(timeout=300) == 0
     whole, resumed = (load_checkpoint(tmp_path / name).predictor for name in ("unbroken", "broken"))
     assert whole.encoder.trained.digest == resumed.encoder.trained.digest
-    first, second = ((tmp_path / name / "config.json").read_text() for name in ("unbroken", "broken"))
+    first, second = ((tmp_path / name / "estimator.json").read_text() for name in ("unbroken", "broken"))
     assert json.loads(first) == json.loads(second)
     updates = steps(tmp_path / "unbroken-state")
     assert steps(tmp_path / "broken-state") == updates == list(range(1, updates[-1] + 1))
