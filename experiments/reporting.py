@@ -32,7 +32,7 @@ def intervals_figure(path: Path, gains: Mapping[str, Interval], label: str) -> N
     axes.axvline(0, color="#888888", linewidth=1)
     axes.errorbar(values[:, 0], range(len(gains)), xerr=values[:, 1:].T, fmt="o", color=COLOURS[0], capsize=3)
     axes.set_yticks(range(len(gains)), list(gains))
-    axes.invert_yaxis()
+    axes.set_ylim(len(gains) - 0.5, -0.5)
     figure.supxlabel(label, fontsize=9)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
