@@ -143,7 +143,7 @@ def test_a_long_file_takes_prices_from_a_file(tmp_path: Path):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for given in (prices, str(prices), PRICES):
         np.testing.assert_allclose(load_source("table", file, prices=given).cost_usd, [[2.6e-5, 1.3e-3]], rtol=1e-12)
-    assert "missing columns: cost_usd" in refusal(file) and "prices=FILE" in refusal(file)
+    assert "missing columns: cost_usd" in refusal(file) and "--prices" in refusal(file)
 
 
 def test_known_dollars_stay_and_gaps_are_filled(tmp_path: Path):
