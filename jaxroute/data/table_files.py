@@ -33,7 +33,7 @@ options:
     scale=10          scores go from 0 to 10 (or 100, ...), quality is score / scale
     clip=True         scores just outside of [0, 1] are cut to it
     repeats=mean      several outcomes of one model on one query are averaged
-    prices=FILE       dollars from tokens where there is no cost_usd; from mean prices where there are no tokens either"""
+    --prices FILE     dollars from tokens where there is no cost_usd; from mean prices where there are no tokens either"""
 
 OPTIONAL = ("input_tokens", "output_tokens", "latency_seconds", "log_likelihood", "response")
 """Columns per model that a file may lack."""

@@ -111,5 +111,5 @@ def test_training_takes_dollars_from_a_price_list_where_a_table_has_none(tmp_pat
     with pytest.raises(ZeroDivisionError):
         main(f"train --table {table} --prices {prices} --output {tmp_path}/checkpoint".split())
     assert begun[0].cost_usd[0].tolist() == pytest.approx([1.4e-5, 7e-4])
-    with pytest.raises(JaxrouteError, match="prices=FILE"):
+    with pytest.raises(JaxrouteError, match="--prices"):
         main(f"train --table {table} --output {tmp_path}/checkpoint".split())
