@@ -97,7 +97,7 @@ def find_router(spec: str) -> RouterKind:
             config = tyro.cli(module.Config, args=arguments) if arguments else module.Config()
     except SystemExit:
         raise RouterError(
-            f"router={shortened(spec)}: a value of {listed(given)} does not fit; options are joined by colons, as in "
+            f"router={shortened(spec)}: an option's value does not fit ({listed(given)}); options are joined by colons, as in "
             f"NAME:option=value:other=value, and the defaults are {shortened(str(module.Config()), 300, quoted=False)}"
         ) from None
     if problems := _out_of_range(config):
