@@ -129,10 +129,10 @@ def print_models(task: str, place: int, parts: tuple[RoutingTable, RoutingTable]
     best = np.nanmax(whole.quality, axis=1)
     paid = np.where(whole.quality == best[:, None], whole.cost_usd, np.inf).min(axis=1)
     share, usd = ORACLE[place]
-    print(
-        f"{'oracle':<36} {100 * best.mean():<21.1f} {100 * share:>9.1f}  {paid.sum():>7.3f} {usd:>9.3f}  {usd / paid.mean():.0f}"
-    )
-    return result | {f"{task} oracle accuracy": float(best.mean()), f"{task} oracle total_cost_usd": float(paid.sum())}
+    right = f"{100 * best.mean():.1f}"
+    print(f"{'oracle':<36} {right:<21} {100 * share:>9.1f}  {paid.sum():>7.3f} {usd:>9.3f}  {usd / paid.mean():.0f}")
+    result[f"{task} oracle accuracy"], result[f"{task} oracle total_cost_usd"] = float(best.mean()), float(paid.sum())
+    return result
 
 
 def both_conventions(name: str, evaluation: Evaluation) -> dict[str, float | str]:
