@@ -162,7 +162,7 @@ def check_prompts(prompts: Sequence[str]) -> None:
     """Raise `PromptError` for an empty batch or for prompts without text, naming their positions."""
     if isinstance(prompts, str):
         raise PromptError("prompts is one text: give a list, [prompt]")
-    if not prompts:
+    if not len(prompts):
         raise PromptError("prompts is empty: give at least one prompt")
     empty = [index for index, prompt in enumerate(prompts) if not isinstance(prompt, str) or not prompt.strip()]
     if empty:
