@@ -191,6 +191,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     return states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "flip"), of_every_family(HONOURED))
 def test_a_field_is_computed_as_torch_does(family: str, flip: str, tmp_path: Path, plain: dict[str, np.ndarray]) -> None:
     folder = write_config(tmp_path, family, HONOURED[family][flip])
@@ -210,6 +211,7 @@ def test_a_field_is_refused_by_name(family: str, flip: str, tmp_path: Path) -> N
     assert len(str(caught.value)) < 600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fields_without_arithmetic_change_nothing(family: str, tmp_path: Path, plain: dict[str, np.ndarray]) -> None:
     folder = write_config(tmp_path, family, NEUTRAL)

@@ -12,6 +12,8 @@ from jaxroute.data.table import Queries
 from jaxroute.errors import RouterError
 from jaxroute.routers.base import find_router
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("add two and two", "judge the court case")
 
 

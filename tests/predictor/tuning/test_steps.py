@@ -22,6 +22,8 @@ from jaxroute.predictor.tuning.steps import Network, Tree, accumulate, no_sums, 
 
 MODELS, LEVELS = 3, 2
 
+pytestmark = pytest.mark.slow
+
 
 def network(folder: Path, **changes) -> tuple[Network, Tree, Tree]:
     """A tiny decoder read at layer 2, with adapters and a head that are not zero."""

@@ -25,6 +25,8 @@ from jaxroute.predictor.checkpoint import Checkpoint, save_checkpoint
 from jaxroute.predictor.pricing import table_pricing
 from jaxroute.predictor.tuning import MeshConfig, TuneConfig
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("red", "blue", "cold", "warm", "old", "new", "big", "small")
 
 
