@@ -100,13 +100,9 @@ class CostHead:
             digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
         return digest.hexdigest()
 
-    def save(self, path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{name: getattr(self, name) for name in ARRAYS})
-
     @staticmethod
     def load(path: Path, *, features: int, models: int) -> CostHead:
-        """What `save` wrote. Raises `ValueError` where it does not fit so many features and models."""
+        """What earlier versions wrote. Raises `ValueError` where it does not fit so many features and models."""
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: np.asarray(stored[name], np.float64) for name in ARRAYS}
         for name, array in arrays.items():
