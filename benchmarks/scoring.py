@@ -228,8 +228,9 @@ from jaxroute.storage.cache import keep_compiled
 keep_compiled()
 times = [float(sys.argv[2]), time.time()]
 router = Router.load(sys.argv[1])
+predictor = router.estimator
 times.append(time.time())
-router.predictor.encoder.network(max(router.predictor.features.stated))
+predictor.encoder.network(max(predictor.features.stated))
 times.append(time.time())
 router.estimate([f"What is {time.time_ns()} plus 4? Explain every step."])
 times.append(time.time())
