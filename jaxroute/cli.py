@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given or given[0] not in COMMANDS:
         print(f"error: {given[0]!r} is no command\n\n{_help()}" if given else _help(), file=sys.stderr)
         sys.exit(BAD_INPUT)
+    _check_once(given[1:])
     import tyro
 
     module = importlib.import_module(f"jaxroute.commands.{given[0]}")
@@ -77,6 +78,15 @@ def _help() -> str:
         "Assign every prompt to a language model so that total quality is highest within a budget.\n\n"
         f"commands:\n{listed}\n\n`jaxroute COMMAND --help` lists the options of a command."
     )
+
+
+def _check_once(arguments: Sequence[str]) -> None:
+    """Of an option that is given twice the parser would keep the last value and say nothing."""
+    names = [one.partition("=")[0].replace("_", "-") for one in arguments if one.startswith("--")]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        from jaxroute.errors import JaxrouteError
+
+        raise JaxrouteError(f"{', '.join(twice)}: given more than once; give it once, with all its values behind it")
 
 
 def _is_bad_input(error: ValueError) -> bool:

@@ -57,6 +57,12 @@ def listed(names: Iterable[object], most: int = MOST_LISTED) -> str:
     return text if len(shown) == len(names) else f"{text} and {len(names) - len(shown):,} more"
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 query`, `1,500 queries`: the number with the noun, which is given in the singular."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
 def shortened(value: object, most: int = MOST_CHARACTERS, *, quoted: bool = True) -> str:
     """The value as Python writes it (a text without quotes where not `quoted`), cut in the middle past `most` characters."""
     # Of a text of megabytes both ends are enough; it need not be written out to be cut.

@@ -59,9 +59,11 @@ class InfeasibleCapacity(InfeasibleProblem):
     """The capacities, one per model, that were too small."""
     enough_capacity: list[int]
     """Capacities, one per model, with which every query has a place; not the only ones."""
+    left_over: list[int]
+    """The queries that a best sharing of the places leaves without one."""
 
     def __init__(self, capacity: Sequence[int], enough_capacity: Sequence[int], left_over: Sequence[int], queries: int):
-        self.capacity, self.enough_capacity = list(capacity), list(enough_capacity)
+        self.capacity, self.enough_capacity, self.left_over = list(capacity), list(enough_capacity), list(left_over)
         super().__init__(
             f"capacity={shown(self.capacity)} leaves {len(left_over)} of {queries} queries without a place, such as "
             f"query {left_over[0]}: {self._remedy()} would do, or allow unanswered queries"

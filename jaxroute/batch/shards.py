@@ -27,7 +27,7 @@ from jaxroute.data.estimate_files import COST
 from jaxroute.data.estimates import Estimates, Estimator
 from jaxroute.data.prompts import PromptFile, PromptRow, check_prompt_file
 from jaxroute.encoders.batching import ScoringConfig
-from jaxroute.errors import OutputError, PromptError, listed
+from jaxroute.errors import OutputError, PromptError, counted, listed
 from jaxroute.predictor.checkpoint import description_of
 from jaxroute.predictor.predictor import Predictor
 from jaxroute.routers.base import load
@@ -77,9 +77,9 @@ class ScoreReport:
     already: int
 
     def __str__(self) -> str:
-        cut = f"; {self.cut:,} were longer than the encoder reads and were cut" if self.cut else ""
+        cut = f"; longer than the encoder reads, and cut: {self.cut:,}" if self.cut else ""
         there = f", {self.already:,} of them by an earlier run" if self.already else ""
-        return f"{self.rows:,} prompts scored{there}, in {self.shards:,} shards{cut}"
+        return f"{counted(self.rows, 'prompt')} scored{there}, in {counted(self.shards, 'shard')}{cut}"
 
 
 def score_file(config: ScoreConfig) -> ScoreReport:
@@ -89,6 +89,7 @@ def score_file(config: ScoreConfig) -> ScoreReport:
     else, before any prompt is scored.
     """
     check_folder("output", config.output, ours=_is_ours)
+    config.scoring.local_devices()
     estimator = _estimator(config)
     prompts = check_prompt_file(config.prompts)
     with alone_in(config.output):

@@ -12,8 +12,8 @@ import pandas as pd
 import tyro
 
 from jaxroute.data.estimate_files import QUERY_ID, Given, read_given
-from jaxroute.errors import listed
-from jaxroute.routing.request import read_capacity
+from jaxroute.errors import counted
+from jaxroute.routing.request import capacity_of, naming_models, read_capacity
 from jaxroute.storage.files import check_folder, replacing
 from solvers import Assignment, Problem, ProblemError, check_solver, solve
 
@@ -129,15 +129,14 @@ def _check(config: AssignConfig, names: list[str]) -> None:
 def _problems(config: AssignConfig, given: Given) -> list[Problem]:
     """One per budget or minimum value; what cannot work is refused here."""
     counts = read_capacity(config.capacity)
-    if unknown := [model for model in counts if model not in given.models]:
-        raise ProblemError(f"capacity of unknown models: {listed(unknown)}; known are {listed(given.models)}")
-    first = Problem(
-        given.estimates,
-        given.cost_usd,
-        available=given.available,
-        capacity=np.array([counts.get(model, len(given.estimates)) for model in given.models]) if counts else None,
-        allow_unanswered=config.allow_unanswered,
-    )
+    with naming_models(given.models, len(given.estimates)):
+        first = Problem(
+            given.estimates,
+            given.cost_usd,
+            available=given.available,
+            capacity=capacity_of(counts, given.models, len(given.estimates)) if counts else None,
+            allow_unanswered=config.allow_unanswered,
+        )
     if config.minimum_value:
         return [replace(first, minimum_value=least) for least in config.minimum_value]
     return [replace(first, budget_usd=budget) for budget in config.budget_usd]
@@ -151,7 +150,7 @@ def _options(config: AssignConfig, name: str) -> dict[str, float]:
 
 def _describe(config: AssignConfig, given: Given) -> None:
     queries, models = given.estimates.shape
-    print(f"{queries:,} queries, {models} models; results go to {config.output}/")
+    print(f"{counted(queries, 'query')}, {counted(models, 'model')}; results go to {config.output}/")
     if given.available is not None:
         print(f"{int((~given.available).sum()):,} of {given.available.size:,} answers are not available or have no number")
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from jaxroute.data.estimate_files import read_model_costs
 from jaxroute.data.sources import chosen_table
-from jaxroute.errors import TableError, listed
+from jaxroute.errors import TableError, counted, listed
 from jaxroute.storage.files import check_file, write_json
 from solvers import Universe, build_universe
 
@@ -64,7 +64,7 @@ def main(config: Annotated[UniverseConfig, tyro.conf.arg(name="")]) -> Universe:
         max_seconds=config.max_seconds,
     )
     names = [table.models[column] for column in found.models]
-    print(f"{len(table):,} queries, {len(table.models)} models; quality is the mean of the best in the set")
+    print(f"{counted(len(table), 'query')}, {counted(len(table.models), 'model')}; quality is the mean of the best in the set")
     if found.never_run:
         print(f"{found.never_run:,} of {table.quality.size:,} answers were never run and count as no quality")
     print(f"{'':>5}  {'':<46} {'value':>8}  {'added':>7}" + "  no set of this size has more than" * bool(found.bound_by_size))
@@ -75,7 +75,7 @@ def main(config: Annotated[UniverseConfig, tyro.conf.arg(name="")]) -> Universe:
         before = value
     stopped = _why_stopped(config, found, np.delete(np.nan_to_num(table.quality), banned, axis=1))
     serving = f"; serving them costs {found.cost_usd:g} dollars" if found.cost_usd is not None else ""
-    print(f"stopped after {len(names)} models: {stopped}")
+    print(f"stopped after {counted(len(names), 'model')}: {stopped}")
     print(f"no set within the limits has more than {found.bound:.4f}{serving}")
     write_json(
         config.output,

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from jaxroute.data.prices import FLAT_COST_NOTE, PriceList, load_prices
 from jaxroute.data.sources import chosen_table, own_prices
 from jaxroute.data.table import RoutingTable, text_key
-from jaxroute.errors import TableError, listed
+from jaxroute.errors import TableError, counted, listed
 from jaxroute.evaluation import (
     MMLU_SUBCATEGORIES,
     SHUFFLES,
@@ -33,6 +33,7 @@ from jaxroute.evaluation import (
 from jaxroute.evaluation.verdicts import Points
 from jaxroute.storage.digests import text_digest
 
+TEST_FRACTION = 0.3
 GROUPS = 24
 """A figure shows at most so many domains."""
 OTHERS = "all other domains"
@@ -61,7 +62,7 @@ class ContestConfig:
     """The same, of --source."""
     models: tuple[str, ...] = ()
     """Only these models of the table; of two, RouteLLM's measures are reported as well. Default: all."""
-    test_fraction: float = 0.3
+    test_fraction: float = TEST_FRACTION
     """Of the queries of every domain, where there are no others to judge on."""
     resamples: int = 1000
     """Bootstrap resamples of the test queries."""
@@ -84,6 +85,8 @@ class ContestConfig:
             problems.append(f"seed={self.seed} must be at least 0")
         if self.test_table and self.test_path:
             problems.append(f"test_table={str(self.test_table)!r} and test_path={str(self.test_path)!r}: give one of them")
+        if (self.test_table or self.test_path) and self.test_fraction != TEST_FRACTION:
+            problems.append(f"test_fraction={self.test_fraction} splits one table: leave it out beside a test part")
         if self.test_path and not self.source:
             problems.append(f"test_path={str(self.test_path)!r} needs a --source; --test-table names a table")
         if problems:
@@ -245,11 +248,13 @@ def make_contest(train: RoutingTable, test: RoutingTable, *, resamples: int = 10
         raise TableError(f"the test part must have the models of the training part; {listed(odd)} is in one only")
     known = {text_key(prompt) for prompt in train.prompts}
     if len(known) < 2:
-        raise TableError(f"{train.name}: {len(known)} distinct prompt in {len(train)} training rows; at least 2 are needed")
+        there = f"{counted(len(known), 'distinct prompt')} in {counted(len(train), 'training row')}"
+        raise TableError(f"{train.name}: {there}; at least 2 are needed")
     new = np.array([text_key(prompt) not in known for prompt in test.prompts], bool)
     complete, incomplete = test.select(new, models=train.models).complete()
     _check(train, complete)
-    notes = [f"trained on {len(train):,} queries of {train.name}", f"judged on {len(complete):,} queries of {test.name}"]
+    parts = (("trained", train), ("judged", complete))
+    notes = [f"{did} on {counted(len(part), 'query')} of {part.name}" for did, part in parts]
     if not new.all():
         notes.append(f"{np.sum(~new):,} test queries dropped whose text is in training too")
     if incomplete:
@@ -270,11 +275,11 @@ def _check(train: RoutingTable, test: RoutingTable) -> None:
     """Raise `TableError` where nothing could be compared."""
     problems = []
     if len(train.models) < 2:
-        problems.append(f"it has {len(train.models)} model, at least 2 are needed")
+        problems.append(f"it has {counted(len(train.models), 'model')}, at least 2 are needed")
     if len(train) < 2 or len(test) < 2:
         problems.append(
-            f"{len(train)} training rows and {len(test)} test rows that every model was run on are too few: give more rows, "
-            "or a test part of their own"
+            f"{counted(len(train), 'training row')} and {counted(len(test), 'test row')} that every model was run on are too "
+            "few: give more rows, or a test part of their own"
         )
     elif never := train.never_run:
         problems.append(f"{listed(never)} was never run in the training rows; drop the model or add its outcomes")

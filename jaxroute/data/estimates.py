@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, UInt64
 
 from jaxroute.data.prices import PriceList
 from jaxroute.data.table import Queries
-from jaxroute.errors import TableError
+from jaxroute.errors import TableError, listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +119,9 @@ def check_models(wanted: Sequence[str] | None, known: list[str]) -> list[str]:
     chosen = known if wanted is None else list(wanted)
     unknown = [model for model in chosen if model not in known]
     if len(set(chosen)) != len(chosen):
-        raise TableError(f"models={chosen}: name every model once")
+        raise TableError(f"models={listed(chosen)}: name every model once")
     if unknown or not chosen:
         raise TableError(
-            f"models={list(wanted or [])}: unknown {', '.join(unknown) or 'empty list'}; this checkpoint knows "
-            f"{', '.join(known)}"
+            f"models={listed(chosen)}: unknown {listed(unknown) or 'empty list'}; this checkpoint knows {listed(known)}"
         )
     return chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Real
 
-from jaxroute.errors import TableError, listed, shortened
+from jaxroute.errors import JaxrouteWarning, TableError, listed, shortened
 
 TOKENS_PER_PRICE = 1_000_000
 FORMATS = {
@@ -24,6 +25,10 @@ FORMATS = {
 """The two fields of an entry, and what makes them dollars per million tokens."""
 MOST_WRONG = 12
 MOST_NEAR = 20
+LEAST_USD_PER_MILLION = 0.001
+"""Every list has a model that costs more: a tenth of the lowest prices of hosted models."""
+MOST_USD_PER_MILLION = 1_000_000
+"""A dollar per token: no model costs as much."""
 LARGEST_DIFFERENCE = 2.0
 """Powers of ten between tokens times prices and dollars that caching, hidden reasoning or discounts may explain."""
 MOST_TOKENS = 10_000_000
@@ -39,8 +44,8 @@ class Price:
 
     def __post_init__(self) -> None:
         for name, value in (("input", self.input), ("output", self.output)):
-            if not (math.isfinite(value) and value >= 0):
-                raise TableError(f"price.{name}={value} must be finite and >= 0 dollars per million tokens")
+            if not 0 <= value <= MOST_USD_PER_MILLION:
+                raise TableError(f"price.{name}={value} must be from 0 to {MOST_USD_PER_MILLION:,} dollars per million tokens")
 
     @property
     def mean(self) -> float:
@@ -117,6 +122,14 @@ def load_prices(path: Path, models: Iterable[str] | None = None) -> dict[str, Pr
     if problems:
         more = f"; and {len(problems) - MOST_WRONG:,} more" if len(problems) > MOST_WRONG else ""
         raise TableError(f"{path}: {'; '.join(problems[:MOST_WRONG])}{more}")
+    highest = max(max(price.input, price.output) for price in prices.values())
+    if 0 < highest < LEAST_USD_PER_MILLION:
+        warnings.warn(
+            f"{path}: its highest price is {highest:g} dollars per million tokens: are these dollars per token? "
+            "Prices are to be given per million",
+            JaxrouteWarning,
+            stacklevel=2,
+        )
     return prices
 
 

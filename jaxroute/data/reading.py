@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from jaxroute.data.messages import PROMPT_FIELDS, prompt_field, row_prompt
 from jaxroute.data.rows import Unreadable, is_index_column, place, read_rows, repeated
-from jaxroute.errors import PromptError, SourceError, listed, shortened
+from jaxroute.errors import PromptError, SourceError, counted, listed, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -232,7 +232,7 @@ def as_text(cell: Any) -> str | None:
 
 
 def such_cells(count: int) -> str:
-    return f"{count:,} such cell{'s' * (count != 1)}"
+    return counted(count, "such cell")
 
 
 def _by_rows(path: Path, problems: Problems) -> Sheet:

@@ -20,6 +20,10 @@ INDEX_COLUMN = re.compile(r"(Unnamed: \d+(_level_\d+)?(\.\d+)?)?|__index_level_\
 """What pandas calls an index without a name in a CSV, read back from one, and in Parquet: no column of the user's."""
 
 
+SEPARATORS = (";", "\t")
+"""What some programs write between columns in place of commas."""
+
+
 class Unreadable(JaxrouteError):
     """A file that has no rows to give; says why, without the file's name."""
 
@@ -82,6 +86,8 @@ def _csv(path: Path) -> Iterator[Row]:
                     continue
                 if header is None:
                     header = cells
+                    if len(cells) == 1 and (other := next((mark for mark in SEPARATORS if mark in cells[0]), None)):
+                        raise Unreadable(f"line {line}: its columns are separated by {other!r}: save it with commas")
                     if twice := repeated([name for name in header if not is_index_column(name)]):
                         raise Unreadable(f"columns that appear twice: {listed(twice)}")
                 elif len(cells) != len(header):
@@ -112,6 +118,7 @@ def _json(path: Path) -> Iterator[Row]:
     text = path.read_text(encoding="utf-8-sig")
     position = _past_space(text, 0)
     if text[position : position + 1] != "[":
+        _check_is_no_object(text)
         yield from _json_lines(path)
         return
     decoder, line, counted = json.JSONDecoder(), 1, 0
@@ -128,6 +135,19 @@ def _json(path: Path) -> Iterator[Row]:
             raise Unreadable(f"the entry that begins in line {line} is followed by neither a comma nor ]; is the file cut off?")
         if text[position] == ",":
             position = _past_space(text, position + 1)
+
+
+def _check_is_no_object(text: str) -> None:
+    """Raise `Unreadable` for one object over several lines, which as lines would be a mistake each."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(found, dict) and "\n" in text.strip():
+        raise Unreadable(
+            f"it is one JSON object with {listed(map(shortened, found), 5)}: expected an array of objects, "
+            "[{...}, {...}], or one object per line"
+        )
 
 
 def _past_space(text: str, position: int) -> int:

@@ -16,10 +16,14 @@ from jaxtyping import Float, UInt64
 
 from jaxroute.data.messages import is_text
 from jaxroute.data.prices import PriceList, check_against_dollars
+from jaxroute.data.reading import such_cells
 from jaxroute.data.rows import repeated
 from jaxroute.data.table_files import OPTIONAL, PER_MODEL, read_outcomes, table_problems, write_outcomes
 from jaxroute.data.table_options import TableOptions
-from jaxroute.errors import TableError, listed
+from jaxroute.errors import TableError, counted, listed
+
+MOST_USD = 1e12
+"""No answer costs as much; sums of larger numbers overflow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +87,14 @@ class RoutingTable:
                 row, column = np.argwhere(outside)[0]
                 problems.append(
                     f"quality of {self.models[column]!r} on query {self.query_ids[row]!r} is {self.quality[row, column]}; "
-                    f"it must lie in [0, 1] ({outside.sum()} such cells)"
+                    f"it must lie in [0, 1] ({such_cells(int(outside.sum()))})"
                 )
-            bad = (self.cost_usd < 0) | np.isinf(self.cost_usd) | (np.isnan(self.cost_usd) & ~np.isnan(self.quality))
+            bad = (self.cost_usd < 0) | (self.cost_usd > MOST_USD) | (np.isnan(self.cost_usd) & ~np.isnan(self.quality))
             if bad.any():
                 row, column = np.argwhere(bad)[0]
                 problems.append(
                     f"cost_usd of {self.models[column]!r} on query {self.query_ids[row]!r} is {self.cost_usd[row, column]}; "
-                    f"it must be finite and >= 0 wherever the model was run ({bad.sum()} such cells)"
+                    f"it must be from 0 to {MOST_USD:g} dollars wherever the model was run ({such_cells(int(bad.sum()))})"
                 )
         if problems:
             raise TableError(f"{self.name}: " + "; ".join(problems))
@@ -216,7 +220,8 @@ class RoutingTable:
             raise
 
     def __str__(self) -> str:
-        head = f"{self.name}: {len(self):,} queries, {len(self.models)} models, {len(set(self.domains))} domains"
+        counts = counted(len(self), "query"), counted(len(self.models), "model"), counted(len(set(self.domains)), "domain")
+        head = f"{self.name}: {', '.join(counts)}"
         lines = [head, f"  {'model':<46} {'run':>7} {'quality':>8} {'usd/query':>11}"]
         for column, (model, cost) in enumerate(zip(self.models, self.mean_cost_usd(), strict=True)):
             run = ~np.isnan(self.quality[:, column])

@@ -184,14 +184,20 @@ def _read_queries(sheet: Sheet, records: _Records, options: TableOptions, proble
         )
     if options.repeats == "refuse":
         _check_repeats(sheet, records, of_row, keys, problems)
-    problems.stop()
-    filled: dict[int, str] = {}
+    filled: dict[int, tuple[str, int]] = {}
     for row, domain in enumerate(domains):
-        filled[of_row[row]] = filled.get(of_row[row]) or domain
+        known, before = filled.get(of_row[row], ("", row))
+        if known and domain and known != domain:
+            problems.add(
+                f"{sheet.cell(row, 'domain')}: {shortened(domain)}, but the same query has {shortened(known)} in "
+                f"{sheet.place(before)}; give a query one domain, or the rows query_ids of their own"
+            )
+        filled[of_row[row]] = (known, before) if known else (domain, row)
+    problems.stop()
     columns = {
         "prompts": [text[row] for row in first],
         "query_ids": [query_ids[row] for row in first] if query_ids else [],
-        "domains": [filled[query] for query in range(len(first))] if domains else [],
+        "domains": [filled[query][0] for query in range(len(first))] if domains else [],
     }
     return _Queries(of_row, columns)
 
@@ -215,8 +221,8 @@ def _check_repeats(sheet: Sheet, records: _Records, of_row: np.ndarray, keys: Se
 def _apply(options: TableOptions, sheet: Sheet, records: _Records, queries: _Queries, problems: Problems) -> list[str]:
     """Scores to [0, 1], and costs where there are none, in place; returns what a reader of the numbers must know."""
     values, notes = records.values, []
+    prices = options.prices_of(records.models)
     try:
-        prices = options.prices_of(records.models)
         if options.clip:
             values["quality"], count = clipped(values["quality"], options.scale)
             notes += [f"{count:,} scores outside of [0, {options.scale:g}] were cut to it"] * bool(count)

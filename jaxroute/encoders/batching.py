@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -40,6 +41,14 @@ class ScoringConfig:
         if problems:
             raise EncoderError("; ".join(problems))
 
+    def local_devices(self) -> list[Any]:
+        """The devices that share the work; raises `EncoderError` where there are fewer than asked for."""
+        available = jax.local_devices()
+        count = self.devices or len(available)
+        if count > len(available):
+            raise EncoderError(f"devices={count}: there are only {len(available)} ({available[0].platform})")
+        return available[:count]
+
 
 def encode(
     network: EncoderNetwork,
@@ -62,13 +71,10 @@ class BatchEncoder:
     """A network whose weights lie on every device that shares the work."""
 
     def __init__(self, network: EncoderNetwork, config: ScoringConfig):
-        available = jax.local_devices()
-        count = config.devices or len(available)
-        if count > len(available):
-            raise EncoderError(f"devices={count}: there are only {len(available)} ({available[0].platform})")
+        devices = config.local_devices()
         self.config = config
         self.graph, state = nnx.split(network)
-        self.mesh = Mesh(np.array(available[:count]), ("data",)) if count > 1 else None
+        self.mesh = Mesh(np.array(devices), ("data",)) if len(devices) > 1 else None
         self.state = state if self.mesh is None else jax.device_put(state, NamedSharding(self.mesh, PartitionSpec()))
 
     @property

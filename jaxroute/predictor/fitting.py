@@ -34,6 +34,8 @@ from solvers.inputs import no_type_check
 TIE = 1e-6
 """Held-out losses that differ by less, in nats, are equal, and the strongest penalty among them is taken: rounding, which
 differs by processor, must not choose."""
+MEANS = 1e9
+"""A penalty that leaves nothing of the features: every model's estimates are its shrunken mean. It is always tried first."""
 SPREADS = (0.05, 0.1, 0.2, 0.4, 0.8)
 """How far a domain's effect may move a logit, to try."""
 CONSTANT = 1e-5
@@ -65,6 +67,8 @@ def train_head(
     if any(spreads.values()):
         fitted = data.fit_folds(penalties, fitted)
     found = data.fit(penalties)
+    if penalty == MEANS:
+        found = found._replace(weight=np.zeros_like(found.weight))
     domains, spread, effects, held_out = _fit_domains(data, table, found, fitted, config)
     head = _assemble(data, found, effects, features)
     report = TrainingReport(
@@ -85,8 +89,9 @@ class TrainingReport:
     """What was tried on held-out queries; losses are log-losses in nats per observed cell."""
 
     difference_losses: dict[float, float]
-    """Held-out loss of the difference head by penalty."""
+    """Held-out loss of the difference head by penalty; at `MEANS` that of the models' means."""
     difference_penalty: float
+    """The chosen one; `MEANS` where prompts do not lower the loss."""
     corrections: dict[str, float]
     """Per model, how far its correction may move a logit; 0 = no correction."""
     correction_penalties: dict[str, float]
@@ -102,13 +107,19 @@ class TrainingReport:
     """Prompts that were longer than the encoder reads."""
 
     def __str__(self) -> str:
-        path = "  ".join(f"{penalty:g}: {loss:.4f}" for penalty, loss in self.difference_losses.items())
+        path = "  ".join(
+            f"{'means alone' if penalty == MEANS else f'{penalty:g}'}: {loss:.4f}"
+            for penalty, loss in self.difference_losses.items()
+        )
+        chosen = f"chosen penalty {self.difference_penalty:g}"
+        if self.difference_penalty == MEANS:
+            chosen = "what models share: the means alone, since the prompts do not lower the loss"
         freed = [f"{model} ({spread:g})" for model, spread in self.corrections.items() if spread]
         domains = f"; effects of {len(self.domains)} domains ({self.domain_spread:g})" if self.domains else ""
         cut = f"{self.cut} prompts were longer than the encoder reads and were cut\n" if self.cut else ""
         return (
             f"{cut}held-out log-loss of the difference head by penalty  {path}\n"
-            f"chosen penalty {self.difference_penalty:g}; models with a correction of their own, and how far it may move a "
+            f"{chosen}; models with a correction of their own, and how far it may move a "
             f"logit: {', '.join(freed) or 'none'}{domains}\nheld-out log-loss {self.held_out_loss:.4f}"
         )
 
@@ -228,11 +239,14 @@ def _standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def _choose_shared(data: _Data, config: TrainConfig) -> tuple[float, dict[float, float], Linear]:
-    """Walk the penalties from strong to weak, all folds at once, each fit started from the one before."""
+    """Walk the penalties from strong to weak, all folds at once, each fit started from the one before.
+
+    The walk begins at the models' means, so that features that say nothing leave nothing.
+    """
     losses: dict[float, float] = {}
     fits: dict[float, Linear] = {}
     fitted = None
-    with tqdm(sorted(config.penalties, reverse=True), desc="training the head", unit=" penalties", delay=1) as bar:
+    with tqdm(sorted({MEANS, *config.penalties}, reverse=True), desc="training the head", unit=" penalties", delay=1) as bar:
         for penalty in bar:
             fits[penalty] = fitted = data.fit_folds(data.penalties(penalty, []), fitted)
             losses[penalty] = data.loss(data.held_out(fitted))

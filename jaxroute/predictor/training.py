@@ -51,7 +51,8 @@ def train(
     def fit(part: RoutingTable, features: Float[np.ndarray, "queries features"] | None) -> FittedHead:
         head, report = _fit_frozen(part, encoder, config) if features is None else train_head(features, part, config)
         penalties = np.array([report.correction_penalties[model] for model in part.models])
-        return FittedHead(head, report.difference_penalty, penalties, str(report))
+        # A head that reads nothing yet could learn nothing under the penalty that made it so.
+        return FittedHead(head, min(report.difference_penalty, max(config.penalties)), penalties, str(report))
 
     with ExitStack() as stack:
         folder = Path(state or stack.enter_context(tempfile.TemporaryDirectory()))

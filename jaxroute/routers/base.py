@@ -95,10 +95,13 @@ def find_router(spec: str) -> RouterKind:
     try:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             config = tyro.cli(module.Config, args=arguments) if arguments else module.Config()
-    except SystemExit:
+    except SystemExit as error:
+        # What a conversion or a `__post_init__` of the options says, where it was that.
+        said = [text for text in getattr(error.__context__, "args", ())[:1] if isinstance(text, str)]
+        why = f": {shortened(said[0], 300, quoted=False)}" if said else ""
         raise RouterError(
-            f"router={shortened(spec)}: an option's value does not fit ({listed(given)}); options are joined by colons, as in "
-            f"NAME:option=value:other=value, and the defaults are {shortened(str(module.Config()), 300, quoted=False)}"
+            f"router={shortened(spec)}: an option's value does not fit ({listed(given)}){why}; options are joined by colons, "
+            f"as in NAME:option=value:other=value, and the defaults are {shortened(str(module.Config()), 300, quoted=False)}"
         ) from None
     if problems := _out_of_range(config):
         raise RouterError(f"router={shortened(spec)}: {'; '.join(problems)}")
@@ -297,8 +300,10 @@ class TrainedRouter:
     def save(self, folder: Path | str) -> None:
         """Write it atomically; an earlier estimator at `folder` is replaced, anything else is rejected."""
         kind = self.kind
+        name, *options = kind.spec.split(":")
+        spec = kind.spec if kind.own_code is None else ":".join([str(Path(name).resolve()), *options])
         write_router(
-            Path(folder), kind.spec, kind.described, kind.own_code, self.models, self.state, self.costs, self.about, self.seen
+            Path(folder), spec, kind.described, kind.own_code, self.models, self.state, self.costs, self.about, self.seen
         )
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders.embedding import embed
+from jaxroute.errors import RouterError
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Config:
     """Decides the order in which the solver visits the queries."""
     encoder: str = "minilm"
     """Of the sentence embeddings."""
+
+    def __post_init__(self) -> None:
+        if not self.strength > 0:
+            raise RouterError(f"strength={self.strength} must be above 0")
 
 
 def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:

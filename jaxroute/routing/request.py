@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +15,12 @@ from jaxtyping import Bool, Int
 from tyro.constructors import PrimitiveConstructorSpec
 
 from jaxroute.data.prices import PriceList, load_prices, priced
-from jaxroute.errors import TableError, listed
+from jaxroute.errors import TableError, listed, shortened
+from solvers import InfeasibleCapacity, InfeasibleProblem
+
+DEFAULT_SOLVER = "lagrangian"
+MOST_DIGITS = 15
+"""Of a count that a command line takes."""
 
 
 def read_capacity(listed: Sequence[str]) -> dict[str, int]:
@@ -21,10 +28,37 @@ def read_capacity(listed: Sequence[str]) -> dict[str, int]:
     capacity: dict[str, int] = {}
     for one in listed:
         model, _, count = one.rpartition("=")
-        if not model or not count.isdigit() or model in capacity:
-            raise TableError(f"capacity={one!r} must be MODEL=COUNT, once for any model")
+        if not model or not (count.isascii() and count.isdigit()) or len(count) > MOST_DIGITS or model in capacity:
+            raise TableError(
+                f"capacity={shortened(one)} must be MODEL=COUNT, a whole number of at most {MOST_DIGITS} digits, once for any "
+                "model"
+            )
         capacity[model] = int(count)
     return capacity
+
+
+def capacity_of(capacity: Mapping[str, int], models: Sequence[str], queries: int) -> Int[np.ndarray, " models"]:
+    """A count per model; those that are not named take all queries. Raises `TableError` for an unknown model."""
+    if unknown := [f"{model}={count}" for model, count in capacity.items() if model not in models]:
+        raise TableError(f"capacity of unknown models: {listed(unknown)}; known are {listed(models)}")
+    # More than all queries is all queries; what is no count is rejected by name where the problem is built.
+    counts = [capacity.get(model, queries) for model in models]
+    return np.array([min(count, queries) if isinstance(count, int) else count for count in counts])
+
+
+@contextmanager
+def naming_models(models: Sequence[str], queries: int) -> Iterator[None]:
+    """Solvers count models; what they say of capacities is said with the models' names."""
+    try:
+        yield
+    except InfeasibleCapacity as error:
+        pairs = zip(models, error.capacity, error.enough_capacity, strict=True)
+        raised = [f"{model}={enough}" for model, given, enough in pairs if enough != given]
+        given = listed(f"{model}={count}" for model, count in zip(models, error.capacity, strict=True))
+        raise InfeasibleProblem(
+            f"capacity {given} leaves {len(error.left_over)} of {queries} queries without a place: capacity {listed(raised)} "
+            "would do, or allow unanswered queries"
+        ) from error
 
 
 CAPACITY = PrimitiveConstructorSpec[Any](
@@ -53,7 +87,7 @@ class RouteRequest:
     """Instead of a budget: the mean estimated quality to reach, in [0, 1], at the least cost."""
     multiplier: float | None = None
     """Instead of either: quality per dollar, as an earlier assignment found it; every prompt is then routed on its own."""
-    solver: Literal["auto", "lagrangian", "exact", "greedy_ratio"] | str = "lagrangian"
+    solver: Literal["auto", "lagrangian", "exact", "greedy_ratio"] | str = DEFAULT_SOLVER
     """How to assign: auto, lagrangian, exact or greedy_ratio."""
     models: tuple[str, ...] | None = None
     """Only these models, in this order; default: all that the checkpoint knows."""
@@ -70,12 +104,20 @@ class RouteRequest:
     """Which model may answer which prompt, `(queries, models)`; default: every model every prompt."""
 
     def __post_init__(self) -> None:
-        if self.models is not None:
+        if self.models is not None and not isinstance(self.models, str):
             object.__setattr__(self, "models", tuple(self.models))
         asked = {name: getattr(self, name) for name in ("budget_usd", "minimum_quality", "multiplier")}
         problems = []
         if sum(one is not None for one in asked.values()) != 1:
             problems.append(f"{', '.join(f'{name}={one}' for name, one in asked.items())}: give exactly one of them")
+        if self.models is not None and (isinstance(self.models, str) or not self.models):
+            problems.append(f"models={shortened(self.models)} must be a list of at least one name, or left out for all")
+        if self.multiplier is not None and not 0 <= self.multiplier < math.inf:
+            problems.append(f"multiplier={self.multiplier} must be finite and >= 0, quality per dollar")
+        if self.multiplier is not None and self.solver != DEFAULT_SOLVER:
+            problems.append(
+                f"solver={shortened(self.solver)} assigns within a budget: a fixed multiplier needs none, leave it out"
+            )
         if self.minimum_quality is not None and not 0 <= self.minimum_quality <= 1:
             problems.append(f"minimum_quality={self.minimum_quality} must be in [0, 1]")
         if self.multiplier is not None and (self.capacity is not None or self.allow_unanswered):
@@ -103,8 +145,4 @@ class RouteRequest:
 
     def _capacity(self, models: Sequence[str], queries: int) -> Int[np.ndarray, " models"] | None:
         """A count per model; those that are not named take everything."""
-        if not self.capacity:
-            return None
-        if unknown := [f"{model}={count}" for model, count in self.capacity.items() if model not in models]:
-            raise TableError(f"capacity of unknown models: {listed(unknown)}; known are {listed(models)}")
-        return np.array([self.capacity.get(model, queries) for model in models])
+        return capacity_of(self.capacity, models, queries) if self.capacity else None

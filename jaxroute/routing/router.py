@@ -16,7 +16,7 @@ from jaxroute.encoders import check_prompts
 from jaxroute.errors import TableError
 from jaxroute.predictor.checkpoint import Checkpoint
 from jaxroute.routers.base import load
-from jaxroute.routing.request import RouteRequest
+from jaxroute.routing.request import RouteRequest, naming_models
 from solvers import Assignment, InfeasibleProblem, InfeasibleValue, Problem, at_price, check_solver, solve
 
 
@@ -114,7 +114,8 @@ def _check_before_estimating(estimator: Estimator, queries: Queries, models: lis
     budget, cost = request.budget_usd, np.zeros((len(queries), len(models)))
     if estimator.knows_costs:
         cost = estimator.expected_cost_usd(queries)[0][:, columns]
-    problem = Problem(np.zeros_like(cost), np.nan_to_num(cost), budget, **request.limits(models, len(queries)))
+    with naming_models(models, len(queries)):
+        problem = Problem(np.zeros_like(cost), np.nan_to_num(cost), budget, **request.limits(models, len(queries)))
     check_solver(problem, request.solver)
 
 
@@ -125,7 +126,8 @@ def _assigned(estimates: Estimates, request: RouteRequest) -> Assignment:
     least = None if request.minimum_quality is None else request.minimum_quality * len(quality)
     limits = request.limits(estimates.models, len(quality))
     try:
-        problem = Problem(quality, cost, request.budget_usd, minimum_value=least, **limits)
+        with naming_models(estimates.models, len(quality)):
+            problem = Problem(quality, cost, request.budget_usd, minimum_value=least, **limits)
     except InfeasibleValue as error:
         most = error.most_value / len(quality)
         raise InfeasibleProblem(

@@ -60,7 +60,11 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Raise `OutputError` where another process works in `folder`; a process that was killed holds nothing."""
+    """Raise `OutputError` where another process works in `folder`; a process that was killed holds nothing.
+
+    Where nothing was written, nothing stays: neither the lock nor a folder that was made for it.
+    """
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
@@ -70,7 +74,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # While it is held: nobody else then has the file that is removed.
+        if empty := [path.name for path in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
         lock.release()
+        if empty and made:
+            folder.rmdir()
 
 
 def check_file(field: str, path: Path, *, source: Path | None = None) -> None:

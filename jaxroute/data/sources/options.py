@@ -28,6 +28,8 @@ def loader_options(source: str, load: Callable[..., Any], given: Sequence[str], 
         if name not in known:
             extra = "; a price list has an option of its own, --prices" if name == PRICES else ""
             raise SourceError(f"option={one!r}: the source {source!r} knows {', '.join(known) or 'no options'}{extra}")
+        if name in found:
+            raise SourceError(f"option={one!r}: {name} is given twice, give it once")
         found[name] = _value(one, text if equals else YES[0], known[name])
     if prices is not None:
         if PRICES not in _keywords(load):

@@ -118,6 +118,8 @@ def load_simulated(path: object = None, *, queries: int = 1500, seed: int = 0) -
 
     The same seed gives the same table; costs are tokens times the models' prices.
     """
+    if seed < 0:
+        raise TableError(f"seed={seed} must be at least 0")
     generator = np.random.default_rng(seed)
     names = list(DOMAINS)
     if not 1 <= queries <= MOST_QUERIES:
