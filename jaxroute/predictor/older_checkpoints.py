@@ -29,7 +29,7 @@ from jaxroute.encoders.weights.peft import load_adapters
 from jaxroute.encoders.weights.trained import Trained, TrainedAdapters, TrainedWeights
 from jaxroute.errors import CheckpointError, EncoderError
 from jaxroute.predictor.checkpoint import known_encoder, misshapen_encoder, misshapen_models
-from jaxroute.predictor.costs import CostHead
+from jaxroute.predictor.cost_head import CostHead
 from jaxroute.predictor.heads import Head
 from jaxroute.predictor.predictor import Predictor
 from jaxroute.predictor.pricing import Pricing, misshapen_pricing

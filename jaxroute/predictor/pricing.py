@@ -15,7 +15,7 @@ from jaxroute.data.table import RoutingTable
 from jaxroute.encoders import Encoder
 from jaxroute.encoders.features import FeatureConfig, Reader, prompt_features
 from jaxroute.errors import TableError, listed
-from jaxroute.predictor.costs import ARRAYS, CostHead
+from jaxroute.predictor.cost_head import ARRAYS, CostHead
 
 DEFAULT_OUTPUT_TOKENS = 256.0
 """Expected length of an answer where nothing is known of it."""

@@ -15,7 +15,8 @@ from jaxroute.data.prices import Price
 from jaxroute.data.sources.simulated import simulated_prices
 from jaxroute.encoders.features import FeatureConfig
 from jaxroute.predictor.checkpoint import load_checkpoint, save_checkpoint
-from jaxroute.predictor.costs import NEVER, CostConfig, CostHead, CostReport, fit_cost_head, ridge
+from jaxroute.predictor.cost_head import CostHead
+from jaxroute.predictor.costs import NEVER, CostConfig, CostReport, fit_cost_head, ridge
 from jaxroute.predictor.pricing import Pricing, counted_ratio
 from jaxroute.routing.router import Router
 
