@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -55,7 +56,9 @@ ROUTERS = (
 class Config:
     """All routers, or some; the rest is as in `jaxroute evaluate`."""
 
-    evaluate: EvaluateConfig = field(default_factory=lambda: EvaluateConfig(router=ROUTERS, output=Path("runs/all_routers")))
+    evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: EvaluateConfig(router=ROUTERS, output=Path("runs/all_routers"))
+    )
     resamples: int = 1000
     """Bootstrap resamples of the test questions."""
 

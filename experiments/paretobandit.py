@@ -23,6 +23,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -47,7 +48,9 @@ BUDGETS = 7
 class Config:
     """Which routers; the first is compared with every single model."""
 
-    evaluate: EvaluateConfig = field(default_factory=lambda: EvaluateConfig(router=ROUTERS, output=Path("runs/paretobandit")))
+    evaluate: Annotated[EvaluateConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: EvaluateConfig(router=ROUTERS, output=Path("runs/paretobandit"))
+    )
     rows: int | None = None
     """Only so many rows of each part, for a quick look; default: all."""
     resamples: int = 1000
