@@ -189,7 +189,13 @@ def described_encoder(encoder: Encoder) -> dict[str, Any]:
 def known_encoder(folder: Path, described: Mapping[str, Any], elsewhere: str | None) -> Encoder:
     """The encoder that a checkpoint names, or the same one at another place; raises `CheckpointError` where it differs."""
     name, sha256 = described["name"], described["sha256"]
-    found = load_encoder(elsewhere or name, dtype=described["dtype"])
+    try:
+        found = load_encoder(elsewhere or name, dtype=described["dtype"])
+    except EncoderError as error:
+        raise CheckpointError(
+            f"checkpoint={str(folder)!r} was trained with encoder {name!r}: {error}; if it lies elsewhere now, name its place "
+            "with encoder=..."
+        ) from error
     if found.identity != sha256:
         raise CheckpointError(
             f"checkpoint={str(folder)!r} was trained with encoder {name!r} of content hash {sha256[:16]}..., but "

@@ -67,7 +67,10 @@ class Router:
         _check_before_estimating(estimator, queries, models, request)
         estimates = estimator.estimate(queries).select(models)
         if np.isnan(estimates.cost_usd).any():
-            raise TableError(f"{estimates.assumption}: give prices, or train on outcomes with costs")
+            raise TableError(
+                f"{estimates.assumption}: train on outcomes of these models, or assign the estimates at costs of your own with "
+                "`solvers.solve`"
+            )
         return Routed(_assigned(estimates, request), estimates)
 
     def _estimator(self, models: list[str], request: RouteRequest) -> Estimator:
