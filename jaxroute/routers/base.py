@@ -155,7 +155,9 @@ class RouterKind:
     spec: str
     """As it was asked for, such as `knn:neighbours=5`; its name in tables and figures."""
     module: ModuleType
+    """Where it is defined."""
     config: Any
+    """Its options, the module's `Config`."""
 
     def fit(self, train: RoutingTable, *, prices: PriceList | None = None, costs: CostModel | None = None) -> Estimator:
         """Learn from a table of outcomes, and what answers cost: at `prices`, or from the table's dollars.
@@ -228,10 +230,15 @@ class TrainedRouter:
     """A router that has learnt, an `Estimator`: `state` is all of it, `costs` what answers are expected to cost."""
 
     kind: RouterKind
+    """Which router it is, with its options."""
     models: list[str]
+    """In the order of the estimates' columns."""
     state: Mapping[str, np.ndarray]
+    """What its `fit` returned."""
     costs: CostModel | None = None
+    """What answers are expected to cost; None after `transferred`."""
     about: Mapping[str, Any] = field(default_factory=dict)
+    """On what it was trained, for people."""
     seen: UInt64[np.ndarray, " prompts"] | None = None
     """`RoutingTable.prompt_numbers` of the training prompts, so that none of them is judged on."""
     read: Reader = prompt_features
