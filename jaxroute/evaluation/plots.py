@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def cost_quality_figure(
     figure, axes = pyplot.subplots(figsize=(9, 5.6), layout="constrained")
     draw_cost_quality(axes, table, curves, unit=unit, scale=scale, logarithmic=logarithmic)
     axes.set_title(title)
-    axes.legend(loc="best")
+    # Beneath the axes, where it covers neither a curve nor a name.
+    figure.legend(loc="outside lower center", ncols=min(3, len(curves) + 1), frameon=False)
     save_figure(figure, path)
 
 
@@ -110,7 +112,9 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write it, and let go of it."""
     from matplotlib import pyplot
 
-    with replacing(path) as partial:
+    with replacing(path) as partial, warnings.catch_warnings():
+        # A name in letters that the font lacks shows boxes, and one that is too long leaves no room: a figure all the same.
+        warnings.filterwarnings("ignore", message="Glyph|constrained_layout not applied|Attempting to set identical")
         figure.savefig(partial, dpi=130)
     pyplot.close(figure)
 
