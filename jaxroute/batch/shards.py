@@ -77,7 +77,7 @@ class ScoreReport:
     already: int
 
     def __str__(self) -> str:
-        cut = f"; longer than the encoder reads, and cut: {self.cut:,}" if self.cut else ""
+        cut = f"; {self.cut:,} longer than the encoder reads, and cut" if self.cut else ""
         there = f", {self.already:,} of them by an earlier run" if self.already else ""
         return f"{counted(self.rows, 'prompt')} scored{there}, in {counted(self.shards, 'shard')}{cut}"
 

@@ -200,7 +200,7 @@ def test_a_folder_with_other_files_is_not_touched(config: ScoreConfig) -> None:
 def test_long_prompts_are_cut_and_counted(config: ScoreConfig, tmp_path: Path) -> None:
     prompts = write(tmp_path / "long.txt", ["short", "very " * 200 + "long", "short", "very " * 200 + "long"])
     report = score_file(replace(config, prompts=prompts, max_tokens=8, truncation_side="right"))
-    assert report.cut == 2 and "2 were longer" in str(report)
+    assert report.cut == 2 and "2 longer than" in str(report)
     assert [row["cut"] for row in rows_of(config.output)] == [False, True, False, True]
 
 

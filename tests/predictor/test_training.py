@@ -105,7 +105,7 @@ def test_noise_teaches_nothing_but_the_base_rates() -> None:
     base_rate = np.broadcast_to(table.quality.mean(axis=0), table.quality.shape)
     assert report.difference_penalty == MEANS and "the means alone" in str(report)
     assert abs(report.held_out_loss - log_loss(table.quality, base_rate)) < 0.003
-    assert np.abs(head_estimates(head, noise) - base_rate).max() < 0.005
+    assert np.abs(head_estimates(head, noise) - base_rate).max() < 0.01
 
 
 def test_features_that_say_nothing_leave_the_base_rates() -> None:
