@@ -17,6 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Float
 
+from jaxroute.data.shrinkage import leaning, relative_reliability
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders.embedding import embed
 from jaxroute.errors import RouterError
@@ -79,12 +80,14 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
         battles = [part.reshape(batches, -1) for part in (query[order], winner[order], loser[order], counted)]
         keys = jax.random.split(jax.random.key(config.seed + number), batches)
         carry = epoch(carry, tuple(map(jnp.asarray, battles)), keys)
-    return {name: np.asarray(value) for name, value in carry[0].items()}
+    learned = {name: np.asarray(value) for name, value in carry[0].items()}
+    return learned | {"reliability": relative_reliability(train.quality)}
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
     parameters = {name: state[name] for name in ("models", "projection", "classifier")}
-    return win_rates(np.asarray(_strength(parameters, embed(queries.prompts, config.encoder)), np.float64))
+    rates = win_rates(np.asarray(_strength(parameters, embed(queries.prompts, config.encoder)), np.float64))
+    return leaning(rates, state)
 
 
 def _strength(parameters, embeddings):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from jaxroute.data.shrinkage import leaning, relative_reliability
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders.embedding import embed
 
@@ -54,7 +55,7 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
     layers = range(len(config.hidden) + 1)
     weights = {f"weight_{layer}": np.stack([network.coefs_[layer] for network in networks]) for layer in layers}
     biases = {f"bias_{layer}": np.stack([network.intercepts_[layer] for network in networks]) for layer in layers}
-    return weights | biases
+    return weights | biases | {"reliability": relative_reliability(train.quality)}
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
@@ -63,4 +64,4 @@ def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) 
         # The output layer is linear: rectifiers precede every layer but the first.
         hidden = (np.maximum(hidden, 0) if layer else hidden) @ state[f"weight_{layer}"]
         hidden = hidden + state[f"bias_{layer}"][:, None]
-    return hidden[:, :, 0].T
+    return leaning(hidden[:, :, 0].T, state)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from jaxroute.data.shrinkage import leaning, relative_reliability
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders.embedding import embed
 from jaxroute.errors import RouterError
@@ -52,8 +53,12 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
             fitted = solver.fit(embeddings[run], quality[run])
         weight.append(fitted.coef_)
         intercept.append(np.ravel(fitted.intercept_)[0])
-    return {"weight": np.array(weight).T, "intercept": np.array(intercept)}
+    return {
+        "weight": np.array(weight).T,
+        "intercept": np.array(intercept),
+        "reliability": relative_reliability(train.quality),
+    }
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
-    return embed(queries.prompts, config.encoder) @ state["weight"] + state["intercept"]
+    return leaning(embed(queries.prompts, config.encoder) @ state["weight"] + state["intercept"], state)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from jaxroute.data.shrinkage import leaning, relative_reliability
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders import load_encoder
 from jaxroute.routers.learning.classifier import FineTuning, class_logits, fine_tune
@@ -44,12 +45,12 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
     label = soft_labels(train.quality, config.temperature)
     encoder = load_encoder(config.encoder)
     learned = fine_tune(encoder, train.prompts, label, query_weights(train), soft_loss, _settings(config, len(train)))
-    return learned | {"mean": np.array(np.nanmean(train.quality))}
+    return learned | {"mean": np.array(np.nanmean(train.quality)), "reliability": relative_reliability(train.quality)}
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
     logits = class_logits(state, load_encoder(config.encoder), queries.prompts, _settings(config, len(queries)))
-    return estimates(logits, temperature=config.temperature, mean=float(state["mean"]))
+    return leaning(estimates(logits, temperature=config.temperature, mean=float(state["mean"])), state)
 
 
 def _settings(config: Config, queries: int) -> FineTuning:

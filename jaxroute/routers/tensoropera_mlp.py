@@ -19,6 +19,7 @@ import optax
 from jaxtyping import Float
 from scipy.sparse import csr_matrix
 
+from jaxroute.data.shrinkage import leaning, relative_reliability
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.routers.learning.soft_labels import estimates, query_weights, soft_labels, soft_loss
 
@@ -79,7 +80,11 @@ def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
             batch = counts[rows].toarray(), label[rows], weight[rows] * counted
             parameters, state = step(parameters, state, *batch)
     learned = {name: np.asarray(value) for name, value in parameters.items()}
-    return learned | {"words": counter.get_feature_names_out().astype(str), "mean": np.array(np.nanmean(train.quality))}
+    return learned | {
+        "words": counter.get_feature_names_out().astype(str),
+        "mean": np.array(np.nanmean(train.quality)),
+        "reliability": relative_reliability(train.quality),
+    }
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:
@@ -88,7 +93,7 @@ def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) 
     counter = CountVectorizer(vocabulary=state["words"].tolist(), token_pattern=WORD)
     counts = _unit_counts(counter, queries.prompts)
     logits = np.maximum(counts @ state["weight_0"] + state["bias_0"], 0) @ state["weight_1"] + state["bias_1"]
-    return estimates(logits, temperature=config.temperature, mean=float(state["mean"]))
+    return leaning(estimates(logits, temperature=config.temperature, mean=float(state["mean"])), state)
 
 
 def _unit_counts(counter: CountVectorizer, prompts: list[str]) -> csr_matrix:

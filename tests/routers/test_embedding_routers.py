@@ -38,12 +38,16 @@ def a_table(queries: int = 80, *, missing: float = 0.0, response: np.ndarray | N
 ASKED = Queries(["3", "44.5", "80"], [""] * 3)
 
 
+def unshrunk(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a rarely run model's estimates lean on is `tests/data/test_shrinkage.py`'s."""
+    return {name: value for name, value in state.items() if name != "reliability"}
+
+
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 def test_neighbours_are_the_nearest_prompts_that_the_model_was_run_on(missing: float) -> None:
     table = a_table(missing=missing)
     config = knn.Config(neighbours=5)
-    # What a rarely run model's mean leans on is `tests/data/test_shrinkage.py`'s.
-    state = {name: value for name, value in knn.fit(table, config).items() if name != "reliability"}
+    state = unshrunk(knn.fit(table, config))
     estimates = knn.estimate(state, ASKED, config)
     for row, asked in enumerate(ASKED.prompts):
         for model in range(2):
@@ -61,7 +65,7 @@ def test_more_neighbours_than_prompts_are_all_of_them() -> None:
 
 def test_the_support_vectors_are_scikit_learns() -> None:
     table, config = a_table(missing=0.2), svm.Config(strength=2.0)
-    estimates = svm.estimate(svm.fit(table, config), ASKED, config)
+    estimates = svm.estimate(unshrunk(svm.fit(table, config)), ASKED, config)
     for model in range(2):
         run = ~np.isnan(table.quality[:, model])
         theirs = LinearSVR(C=2.0, random_state=1234).fit(points(table.prompts)[run], table.quality[run, model])
@@ -71,7 +75,7 @@ def test_the_support_vectors_are_scikit_learns() -> None:
 @pytest.mark.parametrize("hidden", [(7,), (7, 5)])
 def test_the_networks_are_scikit_learns(hidden: tuple[int, ...]) -> None:
     table, config = a_table(missing=0.2), mlp.Config(hidden=hidden, epochs=30)
-    estimates = mlp.estimate(mlp.fit(table, config), ASKED, config)
+    estimates = mlp.estimate(unshrunk(mlp.fit(table, config)), ASKED, config)
     for model in range(2):
         run = ~np.isnan(table.quality[:, model])
         theirs = MLPRegressor(hidden_layer_sizes=hidden, max_iter=30, random_state=1234)
@@ -85,7 +89,7 @@ def test_routoos_estimate_is_the_similarity_to_what_a_model_answered_right() -> 
     quality = np.array([[1.0, 0.0], [1.0, 0.2], [0.0, 1.0], [np.nan, 0.8]])
     table = RoutingTable(["0", "60", "30", "90"], ["east", "north"], quality, np.ones(2))
     config = routoo_knn.Config(neighbours=1)
-    state = {name: value for name, value in routoo_knn.fit(table, config).items() if name != "reliability"}
+    state = unshrunk(routoo_knn.fit(table, config))
     estimates = routoo_knn.estimate(state, Queries(["10"], [""]), config)
     np.testing.assert_allclose(estimates, [[np.cos(np.deg2rad(10)), np.cos(np.deg2rad(20))]])
     both = routoo_knn.estimate(state, Queries(["10"], [""]), routoo_knn.Config(neighbours=5))

@@ -73,7 +73,11 @@ def test_a_domain_without_outcomes_of_a_model_gets_its_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["best_single", "prompt_length", "random", "domain_mean", "knn", "bradley_terry", "routoo_knn"]
+    "spec",
+    [
+        *("best_single", "prompt_length", "random", "domain_mean", "knn", "bradley_terry", "routoo_knn"),
+        *("svm", "mlp:epochs=20", "matrix_factorization:epochs=2:width=8", "tensoropera_mlp:epochs=2"),
+    ],
 )
 @pytest.mark.parametrize("right", [0.0, 1.0])
 def test_one_outcome_right_or_wrong_decides_nothing(spec: str, right: float) -> None:
