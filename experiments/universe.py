@@ -1,6 +1,10 @@
 """How much can a small set of models answer between them, and how near to the best set does greedy come?
 
-JAXROUTE_DATA=... uv run python -m experiments.universe
+    JAXROUTE_DATA=... uv run python -m experiments.universe
+
+10 seconds on 2 cores. Seen: three of the nine models answer 89.0 percent of the MMLU questions that they were chosen on and 88.8
+of others; on four published pools lazy greedy finds the proved best set of every size but for 0.25 points on one. Of 1,000 and
+5,000 simulated models the bound lies up to 9.6 points above the sets that greedy finds.
 """
 
 from __future__ import annotations
