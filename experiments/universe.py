@@ -2,9 +2,9 @@
 
     JAXROUTE_DATA=... uv run python -m experiments.universe
 
-10 seconds on 2 cores. Seen: three of the nine models answer 89.0 percent of the MMLU questions that they were chosen on and 88.8
-of others; on four published pools lazy greedy finds the proved best set of every size but for 0.25 points on one. Of 1,000 and
-5,000 simulated models the bound lies up to 9.6 points above the sets that greedy finds.
+10 seconds on 2 cores. Seen: three of the nine models answer 89.0 percent of the MMLU questions that they were chosen on and
+88.8 of others; on four published pools lazy greedy finds the proved best set of every size but for 0.25 points on one. Of
+1,000 and 5,000 simulated models the bound lies up to 9.6 points above the sets that greedy finds.
 """
 
 from __future__ import annotations

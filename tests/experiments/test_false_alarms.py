@@ -26,7 +26,8 @@ def test_shares_of_false_gains_and_power(tiny_encoder: Path, tmp_path: Path, mon
         result[f"share_{router}_{models}_{rows}"] for router in experiment.NO_SIGNAL for models in (2, 3) for rows in (30, 60)
     ]
     assert result["share_largest"] == max(shares) and all(0 <= share <= 1 for share in shares)
-    assert result["power"] == min(result["power_5"], result["power_9"]) == 1.0
+    assert result["power"] == min(result["power_prompt_length_5"], result["power_prompt_length_9"]) == 1.0
+    assert result["found_domain_mean_9"] == 1.0
     assert all(result[f"planted_gain_{models}"] > 0.02 for models in (5, 9))
 
 
