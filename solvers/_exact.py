@@ -2,7 +2,7 @@
 
 The Lagrangian dual gives an assignment, a bound and the slack of every choice. Almost all choices have too much slack to be
 part of anything better and are eliminated (`core/elimination.py`). What remains, the core, is solved by dynamic programming
-over states (`core/states.py`), and where that gives up, as an integer program (`core/integers.py`).
+over states (`core/states.py`), and where that gives up, or with capacities, as an integer program (`core/integers.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from solvers.choices import Part
 from solvers.core import core_of, easiest, most_loss, search_states, solve_integers, undecided
 from solvers.dual import PROVED, Dual, search, slack_rounding
 from solvers.filling import fill
-from solvers.grid import round_down
+from solvers.grid import round_down, sum_rounding
 from solvers.inputs import at_least, no_type_check, whole
 from solvers.problem import Problem
 
@@ -100,7 +100,7 @@ def _close_gap(problem: Problem, dual: Dual, found: _Found, goal: _Goal) -> _Fou
     rounding = slack_rounding(problem, dual.multiplier, found.choice)
     core = core_of(problem, dual, found.choice, most_loss(problem, dual, found.value, rounding))
     inner = replace(found, choice=found.choice[core.rows])
-    inner = _search_states(core, dual, inner, rounding, goal)
+    inner = _search_states(core, dual, inner, goal)
     for size in (SMALL_CORE, len(core)):
         if goal.reached(inner) or goal.seconds_left() <= 0:
             break
@@ -110,16 +110,15 @@ def _close_gap(problem: Problem, dual: Dual, found: _Found, goal: _Goal) -> _Fou
     return replace(inner, choice=core.whole(inner.choice))
 
 
-def _search_states(core: Part, dual: Dual, inner: _Found, rounding: float, goal: _Goal) -> _Found:
+def _search_states(core: Part, dual: Dual, inner: _Found, goal: _Goal) -> _Found:
     """Dynamic programming, in half of the time; with capacities, of which it knows nothing, only filling."""
     choice, bound = inner.choice, inner.bound
-    complete = False
     if core.places is None:
         searched = search_states(core, dual, choice, max_seconds=goal.max_seconds / 2)
-        choice, complete = searched.choice, searched.complete
+        choice, bound = searched.choice, min(bound, searched.bound)
     choice = fill(core, choice, dual)
     value = core.totals(choice)[0]
-    return _Found(choice, value, min(bound, value + rounding) if complete else bound)
+    return _Found(choice, value, max(bound, value))
 
 
 def _solve_integers(core: Part, dual: Dual, inner: _Found, rounding: float, goal: _Goal, size: int) -> tuple[_Found, bool]:
@@ -143,6 +142,6 @@ def _solve_integers(core: Part, dual: Dual, inner: _Found, rounding: float, goal
         inner = replace(inner, choice=choice, value=core.totals(choice)[0])
     if is_whole:
         # On a grid the elimination also took what is equal to `inner` but for rounding.
-        least_bound = inner.value + (rounding if core.steps else 0.0)
+        least_bound = inner.value + (sum_rounding(core.magnitude) if core.steps else 0.0)
         inner = replace(inner, bound=min(inner.bound, max(answer.bound, least_bound)))
     return inner, is_whole

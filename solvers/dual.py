@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import sys
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from jaxtyping import Float, Int
 
 from solvers.capacity import blend, share
 from solvers.choices import Choices, Part
+from solvers.grid import largest_sum
 from solvers.sums import exact_sum
 
 MOST_STEPS = 200
@@ -90,6 +92,7 @@ def search(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> Dual:
     them, since its value - multiplier * cost is then the tangent of a convex function at both ends. So the search forgets all
     but the queries on which the two sides differ, and only its first steps read the whole problem.
     """
+    problem = _tightened(problem)
     over = _side(problem, 0.0)
     if problem.fits(over.cost):
         return Dual(0.0, over.tolls, dual_bound(problem, 0.0, over.tolls), over.choice)
@@ -124,6 +127,19 @@ def search(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> Dual:
     for part in reversed(parts):
         choice = part.whole(choice)
     return Dual(lowest.multiplier, lowest.tolls, dual_bound(problem, lowest.multiplier, lowest.tolls), choice)
+
+
+def _tightened(problem: Choices) -> Choices:
+    """The same problem with the limit rounded down to what costs can add up to, where they are the same for all queries.
+
+    The linear relaxation spends the whole limit; what no assignment can spend would only raise the bound.
+    """
+    _, cost = problem.read(slice(0, 2))
+    if len(cost) > 1 or len(problem) < 2:
+        return problem
+    tightened = copy(problem)
+    object.__setattr__(tightened, "limit", largest_sum(cost[0], len(problem), problem.limit))
+    return tightened
 
 
 def _side(problem: Choices, multiplier: float) -> _Side:

@@ -13,12 +13,13 @@ from jaxtyping import Bool, Float, Int
 
 from solvers.choices import Choices, Part
 from solvers.dual import Dual
+from solvers.grid import is_sharp
 
 
 def most_loss(problem: Choices, dual: Dual, value: float, rounding: float) -> float:
     """The largest slack of a choice that can be part of an assignment worth more than `value`."""
     # On a grid, a better assignment is better by at least one step.
-    step = 1 / problem.steps if problem.steps else 0.0
+    step = 1 / problem.steps if is_sharp(problem.steps, problem.magnitude) else 0.0
     return max(dual.bound - value - step, 0.0) * (1 + 1e-9) + rounding
 
 

@@ -41,7 +41,9 @@ def best_value(problem: Problem) -> float:
 def without_the_dynamic_program() -> Iterator[None]:
     """The search of the core gives up at once, so that CP-SAT has to do the work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("solvers._exact.search_states", lambda problem, dual, incumbent, **limits: StateSearch(incumbent, False))
+        patch.setattr(
+            "solvers._exact.search_states", lambda problem, dual, incumbent, **limits: StateSearch(incumbent, math.inf, False)
+        )
         yield
 
 
@@ -214,7 +216,7 @@ def test_a_core_search_with_enough_states_is_complete_and_optimal(problem: Probl
 
 
 def test_too_few_states_are_noticed_on_a_batch_that_needs_more():
-    problem = hard_batch(2)
+    problem = hard_batch(2, queries=300)
     dual, incumbent = search(problem, problem.cheapest), lagrangian(problem).choice.astype(int)
     assert search_states(problem, dual, incumbent).complete
     assert not search_states(problem, dual, incumbent, most_states=2).complete
