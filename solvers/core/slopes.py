@@ -1,9 +1,9 @@
 """The order in which the queries of a core are taken, and what those still to come can add or save at most.
 
 A swap's slope is what it gains per extra cost. At the multiplier, upward swaps (more cost) have slopes of at most the
-multiplier, downward swaps (less cost) of at least the multiplier. The queries with a slope nearest to it come first, so that
-the best slopes still to come get worse quickly (Pisinger 1995, "A minimal algorithm for the multiple-choice knapsack problem",
-section 3).
+multiplier, downward swaps (less cost) of at least the multiplier. The query with the largest upward slope and the one with the
+least downward slope come first, then the next ones, so that the best slopes still to come get worse quickly (Pisinger 1995, "A
+minimal algorithm for the multiple-choice knapsack problem", section 3).
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ def remaining_swaps(core: WholeCore, queries: Int[np.ndarray, " queries"], wante
     upward, downward = usable & (extra > 0), usable & (extra < 0)
     slope = gain / np.where(usable, extra, 1.0)
     down = -_largest(-slope, downward, -np.inf)
-    away = np.minimum(core.multiplier - _largest(slope, upward, -np.inf), down - core.multiplier)
-    order = np.argsort(away, kind="stable")
+    order = np.argsort(np.minimum(_rank(-_largest(slope, upward, -np.inf)), _rank(down)), kind="stable")
     bounds = np.zeros((5, len(order) + 1))
     bounds[0, :-1] = _from_here(np.maximum, _largest(slope, upward, 0.0)[order])
     bounds[1, :-1] = _from_here(np.add, _largest(extra, upward, 0.0)[order])
@@ -77,6 +76,13 @@ def _largest(
     numbers: Float[np.ndarray, "queries choices"], among: Bool[np.ndarray, "queries choices"], otherwise: float
 ) -> Float[np.ndarray, " queries"]:
     return np.where(among, numbers, otherwise).max(axis=1)
+
+
+def _rank(numbers: Float[np.ndarray, " queries"]) -> Int[np.ndarray, " queries"]:
+    """The place of every number when they are sorted."""
+    ranks = np.empty(len(numbers), np.int64)
+    ranks[np.argsort(numbers, kind="stable")] = np.arange(len(numbers))
+    return ranks
 
 
 def _from_here(combine: np.ufunc, numbers: Float[np.ndarray, " queries"]) -> Float[np.ndarray, " queries"]:
