@@ -2,7 +2,8 @@
 
 The Lagrangian dual gives an assignment, a bound and the slack of every choice. Almost all choices have too much slack to be
 part of anything better and are eliminated (`core/elimination.py`). What remains, the core, is solved by dynamic programming
-over states (`core/states.py`), and where that gives up, or with capacities, as an integer program (`core/integers.py`).
+over states (`core/states.py`), with capacities and one cost per model by branch and bound on counts (`core/counts.py`), and
+otherwise, or where these give up, as an integer program (`core/integers.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ from jaxtyping import Int
 
 from solvers.assignment import Assignment, proved
 from solvers.choices import Part
-from solvers.core import core_of, easiest, most_loss, search_states, solve_integers, undecided
+from solvers.core import (
+    core_of,
+    easiest,
+    most_loss,
+    one_cost_per_choice,
+    search_counts,
+    search_states,
+    solve_integers,
+    undecided,
+)
 from solvers.dual import PROVED, Dual, search, slack_rounding
 from solvers.filling import fill
 from solvers.grid import round_down, sum_rounding
@@ -25,6 +35,8 @@ from solvers.problem import Problem
 SMALL_CORE = 60
 """Queries of the first, small integer program, whose solution tightens the elimination before the whole core is solved."""
 MOST_WORKERS = 1_024
+SEARCH_SHARE = 0.6
+"""Of the time, for the search before CP-SAT."""
 
 
 @no_type_check
@@ -32,8 +44,9 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
     """The best assignment, with the proof that none is better.
 
     Choices that the Lagrangian bound excludes are eliminated (Kellerer, Pferschy & Pisinger 2004, "Knapsack Problems", section
-    11.4); the queries that are left are solved by dynamic programming (Pisinger 1995, "A minimal algorithm for the
-    multiple-choice knapsack problem") and by OR-Tools CP-SAT.
+    11.4). The queries that are left are solved by dynamic programming (Pisinger 1995, "A minimal algorithm for the
+    multiple-choice knapsack problem"); with capacities and one cost per model by branch and bound on how many queries every
+    model answers; and where neither closes the gap, by OR-Tools CP-SAT.
 
     `max_seconds` limits the search, not the reading of the problem before it. The search ends as soon as the gap is at most
     `relative_gap`, a share of the bound. `workers` is the number of CP-SAT's threads; 0 uses all cores, and 1 makes runs that
@@ -89,18 +102,21 @@ class _Goal:
     started: float
 
     def reached(self, found: _Found) -> bool:
-        return bool(found.bound - found.value <= max(self.rounding, self.relative_gap * abs(found.bound)))
+        return bool(found.bound - found.value <= self.enough(found))
+
+    def enough(self, found: _Found) -> float:
+        """The gap that is small enough."""
+        return max(self.rounding, self.relative_gap * abs(found.bound))
 
     def seconds_left(self) -> float:
         return self.max_seconds - (time.perf_counter() - self.started)
 
 
 def _close_gap(problem: Problem, dual: Dual, found: _Found, goal: _Goal) -> _Found:
-    """Solve the core of the problem: by states, then in integers, a small part of it first."""
+    """Solve the core of the problem: by states or by counts, then in integers, a small part of it first."""
     rounding = slack_rounding(problem, dual.multiplier, found.choice)
     core = core_of(problem, dual, found.choice, most_loss(problem, dual, found.value, rounding))
-    inner = replace(found, choice=found.choice[core.rows])
-    inner = _search_states(core, dual, inner, goal)
+    inner = _search(core, dual, replace(found, choice=found.choice[core.rows]), goal)
     for size in (SMALL_CORE, len(core)):
         if goal.reached(inner) or goal.seconds_left() <= 0:
             break
@@ -110,15 +126,27 @@ def _close_gap(problem: Problem, dual: Dual, found: _Found, goal: _Goal) -> _Fou
     return replace(inner, choice=core.whole(inner.choice))
 
 
-def _search_states(core: Part, dual: Dual, inner: _Found, goal: _Goal) -> _Found:
-    """Dynamic programming, in half of the time; with capacities, of which it knows nothing, only filling."""
-    choice, bound = inner.choice, inner.bound
+def _search(core: Part, dual: Dual, inner: _Found, goal: _Goal) -> _Found:
+    """By states without capacities; with them by counts where every model has one cost. CP-SAT keeps a share of the time."""
+    seconds = SEARCH_SHARE * goal.seconds_left()
     if core.places is None:
-        searched = search_states(core, dual, choice, max_seconds=goal.max_seconds / 2)
-        choice, bound = searched.choice, min(bound, searched.bound)
-    choice = fill(core, choice, dual)
-    value = core.totals(choice)[0]
-    return _Found(choice, value, max(bound, value))
+        states = search_states(core, dual, inner.choice, max_seconds=seconds)
+        return _improved(core, dual, inner, states.choice, states.bound)
+    cost = one_cost_per_choice(core)
+    if cost is None:
+        return _improved(core, dual, inner, inner.choice, inner.bound)
+    answer = search_counts(core, cost, inner.choice, enough=goal.enough(inner), max_seconds=seconds)
+    return _improved(core, dual, inner, answer.choice, answer.bound)
+
+
+def _improved(core: Part, dual: Dual, inner: _Found, choice: Int[np.ndarray, " queries"] | None, bound: float) -> _Found:
+    """`inner`, or something better, where the core's assignments are worth at most `bound`."""
+    if choice is not None and core.totals(choice)[0] > inner.value:
+        choice = fill(core, choice, dual)
+        inner = replace(inner, choice=choice, value=core.totals(choice)[0])
+    # The elimination took what is not better than the assignment known then: on a grid, but for rounding.
+    least_bound = inner.value + (sum_rounding(core.magnitude) if core.steps else 0.0)
+    return replace(inner, bound=min(inner.bound, max(bound, least_bound)))
 
 
 def _solve_integers(core: Part, dual: Dual, inner: _Found, rounding: float, goal: _Goal, size: int) -> tuple[_Found, bool]:
@@ -137,11 +165,5 @@ def _solve_integers(core: Part, dual: Dual, inner: _Found, rounding: float, goal
         max_seconds=left if is_whole else left / 4,
         workers=goal.workers,
     )
-    if answer.choice is not None and part.totals(answer.choice)[0] > inner.value:
-        choice = fill(core, part.whole(answer.choice), dual)
-        inner = replace(inner, choice=choice, value=core.totals(choice)[0])
-    if is_whole:
-        # On a grid the elimination also took what is equal to `inner` but for rounding.
-        least_bound = inner.value + (sum_rounding(core.magnitude) if core.steps else 0.0)
-        inner = replace(inner, bound=min(inner.bound, max(answer.bound, least_bound)))
-    return inner, is_whole
+    choice = None if answer.choice is None else part.whole(answer.choice)
+    return _improved(core, dual, inner, choice, answer.bound if is_whole else inner.bound), is_whole

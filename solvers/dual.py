@@ -198,9 +198,9 @@ def dual_bound(problem: Choices, multiplier: float, tolls: Float[np.ndarray, " c
         return total
     # Every term is off by at most one rounding of the product and two of the differences.
     scale = problem.magnitude + 2 * multiplier * problem.cost_magnitude + abs(total)
-    scale += (abs(spent[0]) if spent else 0.0) + 2 * float(collected.sum())
+    scale += (abs(spent[0]) if spent else 0.0) + 2 * float(np.abs(collected).sum())
     if tolls is not None:
-        scale += len(problem) * float(tolls.max())
+        scale += len(problem) * float(np.abs(tolls).max())
     return total + ROUNDING * scale
 
 
