@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from solvers.choices import Part
-from solvers.cp_sat import load_cp_sat, new_solver
+from solvers.cp_sat import load_cp_sat, new_solver, seconds_to_load
 
 LARGEST_SUM = 2**52
 """Integer sums stay below this: far from CP-SAT's overflow at 2^62, and exact in float64."""
@@ -33,6 +33,8 @@ MOST_KINDS = 64
 """Up to so many different costs are counted one by one."""
 MOST_EXCLUDED = 5
 """Solutions that only rounding let in, before the inner program is solved."""
+SECONDS_PER_CELL = 2e-5
+"""Twice what building the program takes; where less time is left, it is not begun."""
 EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -150,6 +152,8 @@ class _Program:
 
     def solve(self, budget: _Budget, excluded: Sequence[Int[np.ndarray, " queries"]] = ()) -> IntegerAnswer:
         """The best choices within `budget`, other than the `excluded` ones, and a bound on their true value."""
+        if self._seconds_left() < seconds_to_load() + len(self.cells.row) * SECONDS_PER_CELL:
+            return IntegerAnswer(None, math.inf)
         cp_model = load_cp_sat()
         gains, unit = self._gains()
         model = cp_model.CpModel()
@@ -161,11 +165,10 @@ class _Program:
         for choice in excluded:
             model.add(cp_model.LinearExpr.sum(self.cells.of_choice(picks, choice)) <= len(self.core) - 1)
         model.maximize(cp_model.LinearExpr.weighted_sum(picks, gains))
-        started_from = self.incumbent[self.cells.row] == self.cells.column
-        for pick, hint in zip(picks, started_from.tolist(), strict=True):
-            model.add_hint(pick, hint)
-        seconds = max(self.deadline - time.perf_counter(), 1e-3)
-        solver = new_solver(seconds, relative_gap=self.relative_gap, workers=self.workers)
+        # What is not picked follows from what is.
+        for pick in self.cells.of_choice(picks, self.incumbent):
+            model.add_hint(pick, True)
+        solver = new_solver(max(self._seconds_left(), 1e-3), relative_gap=self.relative_gap, workers=self.workers)
         status = solver.solve(model)
         if status == cp_model.MODEL_INVALID:
             raise RuntimeError(f"CP-SAT rejected the core: {model.validate()}")
@@ -177,6 +180,9 @@ class _Program:
         choice = self.incumbent.copy()
         choice[self.cells.row[picked]] = self.cells.column[picked]
         return IntegerAnswer(choice, self._true_bound(solver.best_objective_bound * unit))
+
+    def _seconds_left(self) -> float:
+        return self.deadline - time.perf_counter()
 
     def _gains(self) -> tuple[list[int], float]:
         """Values above their query's least, rounded up to whole units, and the unit."""

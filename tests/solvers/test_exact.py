@@ -53,6 +53,7 @@ def with_a_stopped_clock() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in ("solvers._exact", "solvers.core.integers"):
             patch.setattr(f"{module}.time", SimpleNamespace(perf_counter=lambda: 0.0))
+        patch.setattr("solvers.core.integers.SECONDS_PER_CELL", 0.0)
         yield
 
 
