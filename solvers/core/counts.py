@@ -130,7 +130,7 @@ class _Relaxation:
     """The linear relaxation for any box; every solution starts from the one before."""
 
     def __init__(self, core: Part, cost: Float[np.ndarray, " choices"]):
-        self.cost, self.program = cost, _new_program()
+        self.cost, (self.program, self.settings) = cost, _new_program()
         infinity: float = self.program.infinity()
         self.budget: Any = self.program.Constraint(-infinity, exact_sum([core.limit], [-one for one in core.settled[1]]))
         self.counts: list[Any] = [self.program.NumVar(0.0, infinity, "") for _ in cost]
@@ -160,7 +160,7 @@ class _Relaxation:
         for counted, low, high in zip(self.counts, box.low.tolist(), box.high.tolist(), strict=True):
             counted.SetBounds(float(low), float(high))
         self.program.SetTimeLimit(max(1, int(1000 * seconds)))
-        if self.program.Solve() != self.program.OPTIMAL:
+        if self.program.Solve(self.settings) != self.program.OPTIMAL:
             return None
         multiplier = max(float(self.budget.dual_value()), 0.0)
         # The price of a place in a sum is that of a count: its cost at the multiplier, and its toll.
@@ -169,12 +169,15 @@ class _Relaxation:
         return _Relaxed(multiplier, prices - multiplier * self.cost, counts)
 
 
-def _new_program() -> Any:
-    """An empty program of OR-Tools' GLOP, whose bindings have no types."""
+def _new_program() -> tuple[Any, Any]:
+    """An empty program of OR-Tools' GLOP, whose bindings have no types, and settings to start from the solution before."""
     from ortools.linear_solver import pywraplp  # pyright: ignore[reportMissingTypeStubs]
 
     library: Any = pywraplp
-    return library.Solver.CreateSolver("GLOP")
+    settings = library.MPSolverParameters()
+    settings.SetIntegerParam(settings.PRESOLVE, settings.PRESOLVE_OFF)
+    settings.SetIntegerParam(settings.LP_ALGORITHM, settings.DUAL)
+    return library.Solver.CreateSolver("GLOP"), settings
 
 
 def _assigned(core: Part, counts: Float[np.ndarray, " choices"]) -> Int[np.ndarray, " queries"] | None:

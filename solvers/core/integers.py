@@ -165,9 +165,9 @@ class _Program:
         for choice in excluded:
             model.add(cp_model.LinearExpr.sum(self.cells.of_choice(picks, choice)) <= len(self.core) - 1)
         model.maximize(cp_model.LinearExpr.weighted_sum(picks, gains))
-        # What is not picked follows from what is.
-        for pick in self.cells.of_choice(picks, self.incumbent):
-            model.add_hint(pick, True)
+        started_from = self.incumbent[self.cells.row] == self.cells.column
+        for pick, hint in zip(picks, started_from.tolist(), strict=True):
+            model.add_hint(pick, hint)
         solver = new_solver(max(self._seconds_left(), 1e-3), relative_gap=self.relative_gap, workers=self.workers)
         status = solver.solve(model)
         if status == cp_model.MODEL_INVALID:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers import Problem, exact, lagrangian
-from solvers.grid import find_steps, round_down
+from solvers.grid import find_steps, largest_sum, round_down
 
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=100)
 
@@ -79,3 +80,34 @@ def test_a_minimum_value_rounds_the_bound_on_dollars_up():
     found = exact(problem)
     assert found.status == "optimal"
     assert found.bound * 100 == pytest.approx(round(found.bound * 100), abs=1e-7)
+
+
+@CAREFUL
+@given(
+    st.integers(1, 6),
+    st.lists(st.integers(0, 40), min_size=1, max_size=4),
+    st.floats(0.0, 1.0),
+    st.sampled_from([1.0, 0.01, 0.3]),
+)
+def test_no_sum_of_costs_is_lost_by_rounding_the_limit_down(count: int, cents: list[int], share: float, unit: float):
+    cost = np.array(cents) * unit
+    sums = sorted({math.fsum(some) for some in itertools.combinations_with_replacement(cost.tolist(), count)})
+    limit = sums[0] + share * (sums[-1] - sums[0])
+    rounded = largest_sum(cost, count, limit)
+    below = max(one for one in sums if one <= limit)
+    assert below <= rounded <= limit
+    if len(set(cents)) == 2:
+        assert rounded == below or limit == sums[-1]
+
+
+def test_the_limit_of_a_pair_is_a_sum_of_its_costs_to_the_last_digit():
+    generator = np.random.default_rng(4)
+    for _ in range(200):
+        cost, count = generator.uniform(size=2), int(generator.integers(1, 1000))
+        limit = count * cost.min() + generator.uniform() * count * np.ptp(cost)
+        rounded = largest_sum(cost, count, limit)
+        sums = np.array([math.fsum([count * cost.min(), more * cost.max(), -more * cost.min()]) for more in range(count + 1)])
+        assert rounded == pytest.approx(sums[sums <= limit].max(), rel=1e-14)
+    assert largest_sum(np.array([0.2, 0.6, 20.0]), 10, 7.3) == pytest.approx(7.2)
+    assert largest_sum(generator.uniform(size=3), 10, 2.0) == 2.0
+    assert largest_sum(np.array([0.5, 0.5]), 10, 7.3) == 7.3
