@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from benchmarks.instances import batch
 from solvers import Problem, exact
 from solvers.core import one_cost_per_choice, search_counts
-from solvers.dual import dual_bound
+from solvers.core.counts import _Box as Box
+from solvers.core.counts import _Relaxed as Relaxed
 from tests.solvers.constrained import check_honest, crowded
 from tests.solvers.oracles import best_by_counts
 
@@ -35,13 +36,23 @@ def test_the_best_of_all_counts_is_found_and_proved(seed: int, queries: int, mod
     usable = generator.uniform(size=value.shape) < (0.7 if masks else 1.1)
     usable[:, 0] = True
     capacity = np.append(queries, generator.integers(1, queries + 1, models - 1))
+    if seed % 3 == 0 and not masks:
+        # As many places as queries.
+        capacity = generator.multinomial(queries, np.full(models, 1 / models))
     least = Problem(value, cost, capacity=capacity, available=usable).least_cost
     budget = least + share * (cost.max() * queries - least)
     problem = Problem(value, cost, budget, capacity=capacity, available=usable)
     found = exact(problem)
     check_honest(problem, found)
     assert found.status == "optimal"
-    assert found.value == pytest.approx(best_by_counts(value, cost, budget, capacity, usable), rel=1e-12)
+    best = best_by_counts(value, cost, budget, capacity, usable)
+    assert found.value == pytest.approx(best, rel=1e-12)
+    # From the cheapest assignment, on all queries.
+    core = problem.part(np.arange(queries), problem.cheapest)
+    answer = search_counts(core, cost, problem.cheapest, enough=1e-11, max_seconds=60)
+    assert problem.fits(problem.totals(answer.choice)[1]) and (problem.spare(answer.choice) >= 0).all()
+    assert problem.totals(answer.choice)[0] == pytest.approx(best, rel=1e-12)
+    assert best <= answer.bound + 1e-15 <= best + 1e-9
 
 
 @pytest.mark.parametrize(("queries", "models"), [(500, 6), (1_000, 11), (2_000, 20)])
@@ -54,18 +65,30 @@ def test_no_integer_program_is_needed(queries: int, models: int, monkeypatch: py
 
 
 @CAREFUL
-@given(st.integers(0, 10**6), st.floats(0.0, 5.0))
-def test_at_any_multiplier_and_any_tolls_the_bound_of_a_box_holds(seed: int, multiplier: float):
+@given(st.integers(0, 10**6), st.floats(0.0, 5.0), st.sampled_from([1.0, 1e12]))
+def test_at_any_multiplier_and_any_tolls_the_bound_of_a_box_holds(seed: int, multiplier: float, size: float):
     generator = np.random.default_rng(seed)
-    value, cost, tolls = generator.uniform(size=(4, 3)), generator.uniform(size=3), generator.normal(size=3)
+    value, cost, tolls = generator.uniform(size=(4, 3)), generator.uniform(size=3), size * generator.normal(size=3)
     low, high = generator.integers(0, 2, 3), generator.integers(1, 5, 3)
     problem = Problem(value, cost, 4 * cost.max(), capacity=[4, 4, 4])
-    part = replace(problem.part(np.arange(4), problem.cheapest), places=np.where(tolls > 0, high, low))
-    bound = dual_bound(part, multiplier, tolls)
+    part = problem.part(np.arange(4), problem.cheapest)
+    bound = Relaxed(multiplier, tolls, np.zeros(3)).bound(part, Box(low, high))
     for choice in itertools.product(range(3), repeat=4):
         counts = np.bincount(choice, minlength=3)
         if (low <= counts).all() and (counts <= high).all():
             assert value[np.arange(4), choice].sum() <= bound
+
+
+def test_rounding_is_outward_however_large_the_tolls_are():
+    """All queries at the one model whose toll is huge and negative: the bound is their value, and what rounding can hide."""
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        value = generator.uniform(size=(50, 2))
+        problem = Problem(value, [0.0, 0.0], 1.0, capacity=[50, 50])
+        part = problem.part(np.arange(50), problem.cheapest)
+        tolls = np.array([-1e9 * generator.uniform(), 0.0])
+        bound = Relaxed(0.0, tolls, np.zeros(2)).bound(part, Box(np.array([50, 0]), np.array([50, 0])))
+        assert math.fsum(value[:, 0]) <= bound
 
 
 def test_out_of_time_the_bound_still_holds():
