@@ -144,8 +144,8 @@ def _improved(core: Part, dual: Dual, inner: _Found, choice: Int[np.ndarray, " q
     if choice is not None and core.totals(choice)[0] > inner.value:
         choice = fill(core, choice, dual)
         inner = replace(inner, choice=choice, value=core.totals(choice)[0])
-    # The elimination took what is not better than the assignment known then: on a grid, but for rounding.
-    least_bound = inner.value + (sum_rounding(core.magnitude) if core.steps else 0.0)
+    # The elimination took what is not better than the assignment known then: on a grid, but for the rounding of both.
+    least_bound = inner.value + (2 * sum_rounding(core.magnitude) if core.steps else 0.0)
     return replace(inner, bound=min(inner.bound, max(bound, least_bound)))
 
 

@@ -45,7 +45,7 @@ class Lattice:
         count = (slope * most + core.rounding - least) / slope if slope else math.inf
         if count < 0:
             return math.inf
-        if self.period == 1 or count >= MOST_COSTS:
+        if self.period == 1 or not count < MOST_COSTS:
             return least
         costs = np.array([most - index for index in range(int(count) + 1)], object)
         gains = costs * self.shift

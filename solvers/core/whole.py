@@ -25,6 +25,9 @@ from solvers.grid import decimal_steps, is_sharp, sum_rounding
 from solvers.sums import exact_sum
 
 LARGEST_SUM = 2.0**52
+LEAST_EXPONENT = -1074
+"""Of the smallest float64, of which all others are multiples."""
+LARGEST_MULTIPLIER = 1e250
 EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -66,7 +69,8 @@ def whole_core(core: Choices, dual: Dual, incumbent: Int[np.ndarray, " queries"]
     base_value, _ = core.totals(base)
     gain, unit, off = _gains(core, value, usable, base)
     extra, cost_unit, room = _extras(core, cost, usable, base)
-    multiplier = dual.multiplier * cost_unit / unit
+    # Any multiplier will do; where one number is next to nothing, it could be infinite.
+    multiplier = min(dual.multiplier * (cost_unit / unit), LARGEST_MULTIPLIER)
     most_gain, most_extra = (float(np.abs(np.where(usable, one, 0.0)).max(axis=1).sum()) for one in (gain, extra))
     # A base is best in float64 and may lose a trifle in units; products and differences are rounded.
     negative = float(np.maximum(gain - multiplier * extra, 0.0).max(axis=1).sum())
@@ -92,7 +96,7 @@ def _gains(
         counted = np.rint(filled * core.steps)
         gain = counted - counted[rows, base][:, None]
         unit = _divisor(gain[usable])
-        return np.where(usable, gain / unit, -np.inf), unit / core.steps, sum_rounding(core.magnitude)
+        return np.where(usable, gain / unit, -np.inf), unit / core.steps, 2 * sum_rounding(core.magnitude)
     gain = filled - filled[rows, base][:, None]
     unit = _fine_unit(np.where(usable, np.abs(gain), 0.0).max(axis=1, initial=0.0))
     gain = np.ceil((gain + EPSILON * np.abs(gain)) / unit)
@@ -113,21 +117,21 @@ def _extras(
     if steps:
         counted = np.rint(filled * steps)
         extra = np.where(usable, counted - counted[rows, base][:, None], 0.0)
-        # Costs that stand for whole steps are off by a rounding each.
-        unit, room = 1 / steps, math.floor(min((room + sum_rounding(most)) * steps, LARGEST_SUM))
+        # The costs of a choice and those of the bases are both off their steps by rounding.
+        unit, left = 1 / steps, (room + 2 * sum_rounding(most)) * steps
     else:
         extra = np.where(usable, filled - spent[:, None], 0.0)
         unit = _fine_unit(np.abs(extra).max(axis=1, initial=0.0))
-        extra = np.floor((extra - EPSILON * np.abs(extra)) / unit)
-        room = math.floor(min(room / unit, LARGEST_SUM)) if room >= 0 else math.floor(room / unit)
+        extra, left = np.floor((extra - EPSILON * np.abs(extra)) / unit), room / unit
     divisor = _divisor(extra)
-    return extra / divisor, unit * divisor, math.floor(room / divisor)
+    left = min(max(left, -LARGEST_SUM), LARGEST_SUM)
+    return extra / divisor, unit * divisor, float(math.floor(math.floor(left) / divisor))
 
 
 def _fine_unit(largest: Float[np.ndarray, " queries"]) -> float:
-    """The finest power of two in which sums of such numbers are counted exactly."""
+    """The finest power of two in which sums of such numbers are counted exactly; of the least ones there is no finer."""
     total = float(largest.sum())
-    return 2.0 ** (math.frexp(total)[1] - 50) if total else 1.0
+    return 2.0 ** max(math.frexp(total)[1] - 50, LEAST_EXPONENT) if total else 1.0
 
 
 def _divisor(counted: np.ndarray) -> float:

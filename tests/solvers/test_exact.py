@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix, eye, kron
 
+from benchmarks.knapsacks import knapsack
 from solvers import Problem, ProblemError, exact, lagrangian
 from solvers.core import StateSearch, search_states
 from solvers.dual import search
@@ -277,3 +279,40 @@ def test_cp_sat_alone_agrees_with_brute_force_on_a_thousand_batches():
             found = exact(problem, workers=1)
             assert found.value <= best_value(problem) <= found.bound
             assert found.status == "feasible" or found.value >= best_value(problem) - ROUNDING
+
+
+@pytest.mark.parametrize("values", [1e-310, 1e-20, 1.0, 1e199])
+@pytest.mark.parametrize("costs", [1e-310, 1e-20, 1.0, 1e199])
+def test_numbers_of_any_size_are_proved(values: float, costs: float):
+    generator = np.random.default_rng(0)
+    for decimal in (False, True):
+        value, cost = generator.uniform(size=(2, 3, 3))
+        cost = np.rint(cost * 10) / 10 if decimal else cost
+        problem = Problem(value * values, cost * costs, float((cost.min(axis=1) + cost.max(axis=1)).sum() / 2 * costs))
+        found, best = exact(problem), best_value(problem)
+        assert found.status == "optimal"
+        assert best - 1e-11 * values <= found.value <= best <= found.bound
+
+
+def test_an_integer_program_that_cannot_be_built_in_time_is_not_begun(monkeypatch: pytest.MonkeyPatch):
+    problem = hard_batch(0)
+    best = exact(problem)
+    monkeypatch.setattr("solvers.core.integers.SECONDS_PER_CELL", 60.0)
+    monkeypatch.setattr("solvers.core.integers.load_cp_sat", None)
+    with without_the_dynamic_program():
+        found = exact(problem)
+    assert found.status == "feasible"
+    assert found.value < best.value <= found.bound
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("max_seconds", [2.0, 8.0])
+def test_a_problem_that_is_too_hard_ends_in_time(max_seconds: float):
+    """Strongly correlated with a trifle added to every value, so that no two differ by whole tens."""
+    value, cost, budget = knapsack("strongly_correlated", 5_000, 10, 10_000)
+    value += np.random.default_rng(0).uniform(0, 1e-3, value.shape)
+    problem = Problem(value, cost, budget)
+    started = time.perf_counter()
+    found = exact(problem, max_seconds=max_seconds)
+    assert time.perf_counter() - started <= 1.1 * max_seconds
+    assert found.status == "feasible" and found.relative_gap < 1e-6
