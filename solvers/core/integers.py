@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 
 from solvers.choices import Part
 from solvers.cp_sat import load_cp_sat, new_solver, seconds_to_load
+from solvers.grid import decimal_steps, sum_rounding
 
 LARGEST_SUM = 2**52
 """Integer sums stay below this: far from CP-SAT's overflow at 2^62, and exact in float64."""
@@ -122,11 +123,12 @@ def _budgets(core: Part, cells: _Cells) -> tuple[_Budget, _Budget]:
     left = min(core.limit - settled_cost, most)
     # What is left for the core is a difference of sums, and wrong by their rounding.
     rounding = 4 * EPSILON * (abs(settled_cost) + abs(left))
-    grid = _decimal_unit(cells.cost, left)
-    unit = grid or _unit(np.abs(cells.cost), len(core))
-    if grid:
-        # A sum is a whole number of units, so what exceeds the last whole one by rounding cannot be spent.
-        outer = _budget(cells, np.rint(cells.cost / unit), math.floor((left + rounding) / unit))
+    largest = float(np.maximum.reduceat(np.abs(cells.cost), cells.first).sum())
+    steps = decimal_steps(cells.cost, largest)
+    unit = 1 / steps if steps else _unit(np.abs(cells.cost), len(core))
+    if steps:
+        # A sum is a whole number of steps but for rounding, so what exceeds the last whole one cannot be spent.
+        outer = _budget(cells, np.rint(cells.cost * steps), math.floor((left + rounding + sum_rounding(largest)) * steps))
     else:
         outer = _budget(cells, np.floor(cells.cost / unit), math.ceil((left + rounding) / unit) + 1)
     inner = _budget(cells, np.ceil(cells.cost / unit), math.floor((left - rounding) / unit) - 1)
@@ -226,18 +228,6 @@ def _add_budget(model: Any, picks: list[Any], budget: _Budget) -> None:
         counts.append(count)
     divisor = math.gcd(*kinds) if kinds else 1
     model.add(expression.weighted_sum(counts, [kind // divisor for kind in kinds]) <= budget.room // divisor)
-
-
-def _decimal_unit(costs: Float[np.ndarray, " cells"], budget: float) -> float | None:
-    """The power of ten of which all costs are whole multiples, as prices are; None if there is none or it is too fine."""
-    for digits in range(13):
-        unit = 10.0**-digits
-        whole = np.rint(costs / unit)
-        if max(float(np.abs(whole).sum()), abs(budget) / unit) >= LARGEST_SUM:
-            return None
-        if np.array_equal(whole / 10.0**digits, costs):
-            return unit
-    return None
 
 
 def _unit(numbers: Float[np.ndarray, " cells"], rows: int) -> float:

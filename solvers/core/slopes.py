@@ -46,8 +46,8 @@ class Remaining:
 def open_swaps(core: WholeCore, queries: Int[np.ndarray, " queries"], wanted: float) -> Bool[np.ndarray, "queries choices"]:
     """The swaps that by themselves leave a gain of `wanted` possible."""
     gain, extra = core.gain[queries], core.extra[queries]
-    # What gains nothing for more cost, or loses some for no less, is dominated by the base.
-    useful = np.where(extra > 0, gain > 0, extra < 0)
+    # What gains nothing and saves nothing is dominated by the base.
+    useful = (gain > 0) | (extra < 0)
     return useful & (gain + core.multiplier * (core.room - extra) >= wanted)
 
 
@@ -58,7 +58,7 @@ def remaining_swaps(core: WholeCore, queries: Int[np.ndarray, " queries"], wante
     queries, usable = queries[several], usable[several]
     gain, extra = core.gain[queries], core.extra[queries]
     upward, downward = usable & (extra > 0), usable & (extra < 0)
-    slope = gain / np.where(usable, extra, 1.0)
+    slope = gain / np.where(usable & (extra != 0), extra, 1.0)
     down = -_largest(-slope, downward, -np.inf)
     order = np.argsort(np.minimum(_rank(-_largest(slope, upward, -np.inf)), _rank(down)), kind="stable")
     bounds = np.zeros((5, len(order) + 1))

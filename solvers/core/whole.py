@@ -21,10 +21,9 @@ from jaxtyping import Float, Int
 
 from solvers.choices import Choices
 from solvers.dual import Dual
-from solvers.grid import decimal_steps, is_sharp, sum_rounding
+from solvers.grid import LARGEST_COUNT, decimal_steps, is_sharp, sum_rounding
 from solvers.sums import exact_sum
 
-LARGEST_SUM = 2.0**52
 LEAST_EXPONENT = -1074
 """Of the smallest float64, of which all others are multiples."""
 LARGEST_MULTIPLIER = 1e250
@@ -92,7 +91,7 @@ def _gains(
     """Gains in units, the unit, and by how much a value counted in units can be off."""
     rows = np.arange(len(base))
     filled = np.where(usable, value, 0.0)
-    if is_sharp(core.steps, core.magnitude) and core.magnitude * core.steps < LARGEST_SUM / 4:
+    if is_sharp(core.steps, core.magnitude) and core.magnitude * core.steps < LARGEST_COUNT:
         counted = np.rint(filled * core.steps)
         gain = counted - counted[rows, base][:, None]
         unit = _divisor(gain[usable])
@@ -124,7 +123,8 @@ def _extras(
         unit = _fine_unit(np.abs(extra).max(axis=1, initial=0.0))
         extra, left = np.floor((extra - EPSILON * np.abs(extra)) / unit), room / unit
     divisor = _divisor(extra)
-    left = min(max(left, -LARGEST_SUM), LARGEST_SUM)
+    # More than all extra costs together is as good as infinite.
+    left = min(max(left, -4 * LARGEST_COUNT), 4 * LARGEST_COUNT)
     return extra / divisor, unit * divisor, float(math.floor(math.floor(left) / divisor))
 
 
