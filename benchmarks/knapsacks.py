@@ -1,6 +1,6 @@
 """Multiple-choice knapsacks of five classes in whole numbers, from easy to hard: what solvers of such problems are compared on.
 
-Pisinger 1995, "A minimal algorithm for the multiple-choice knapsack problem", section 5. R is the largest number:
+The classes of Pisinger 1995, "A minimal algorithm for the multiple-choice knapsack problem". R is the largest number:
 
     uncorrelated         cost and value uniform in 1..R
     weakly_correlated    cost uniform in 1..R, value within 10 of it, at least 1

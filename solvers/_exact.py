@@ -63,11 +63,11 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
         rounding=2 * PROVED * problem.magnitude,
         started=time.perf_counter(),
     )
-    dual = search(problem, problem.cheapest)
+    dual = search(problem, problem.cheapest, deadline=goal.started + goal.max_seconds)
     choice = fill(problem, dual.choice, dual)
     bound = round_down(dual.bound, problem.steps, problem.magnitude)
     found = _Found(choice, problem.totals(choice)[0], bound)
-    if not goal.reached(found):
+    if not goal.reached(found) and goal.seconds_left() > 0:
         found = _close_gap(problem, dual, found, goal)
     return proved(
         problem,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -85,8 +86,10 @@ class _Side:
         return self.multiplier * limit + (self.value - self.multiplier * self.cost) if self.multiplier else self.value
 
 
-def search(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> Dual:
+def search(problem: Choices, cheapest: Int[np.ndarray, " queries"], *, deadline: float = math.inf) -> Dual:
     """Minimise L over multipliers >= 0; `cheapest` are the choices of least cost, which are within the limit.
+
+    Beyond the `deadline`, by `time.perf_counter`, the best multiplier so far is taken.
 
     Without capacities a query whose best choice is the same at two multipliers has that choice at every multiplier between
     them, since its value - multiplier * cost is then the tangent of a convex function at both ends. So the search forgets all
@@ -102,7 +105,7 @@ def search(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> Dual:
     rest: Choices = problem
     parts: list[Part] = []
     for step in range(MOST_STEPS):
-        if over.cost <= within.cost:
+        if over.cost <= within.cost or time.perf_counter() > deadline:
             break
         multiplier, crossing = _next(step, over, within, guess)
         if not over.multiplier < multiplier < within.multiplier:

@@ -32,6 +32,8 @@ from solvers.core.integers import IntegerAnswer
 from solvers.dual import dual_bound
 from solvers.sums import exact_sum
 
+SECONDS_PER_CELL = 2e-5
+"""Twice what building the program takes; where less time is left, it is not begun."""
 WHOLE = 1e-6
 """A count that is off a whole number by less is one, as far as GLOP can tell."""
 
@@ -56,6 +58,8 @@ def search_counts(
 ) -> IntegerAnswer:
     """Improve `incumbent`, which is within the limit, until nothing is better by more than `enough`, or time is over."""
     deadline = time.perf_counter() + max_seconds
+    if max_seconds < SECONDS_PER_CELL * np.count_nonzero(~np.isneginf(core.choices[0])):
+        return IntegerAnswer(incumbent, math.inf)
     choice, value = incumbent, core.totals(incumbent)[0]
     assert core.places is not None
     relaxation = _Relaxation(core, cost)

@@ -3,7 +3,7 @@
 A swap's slope is what it gains per extra cost. At the multiplier, upward swaps (more cost) have slopes of at most the
 multiplier, downward swaps (less cost) of at least the multiplier. The query with the largest upward slope and the one with the
 least downward slope come first, then the next ones, so that the best slopes still to come get worse quickly (Pisinger 1995, "A
-minimal algorithm for the multiple-choice knapsack problem", section 3).
+minimal algorithm for the multiple-choice knapsack problem").
 """
 
 from __future__ import annotations

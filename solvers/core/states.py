@@ -11,7 +11,7 @@ most
     gain + up * min(room - cost, reach)           if cost <= room
     gain - down * (cost - room)                   if cost > room
 
-(Pisinger 1995, "A minimal algorithm for the multiple-choice knapsack problem", sections 3 and 4). When no state is left, the
+(Pisinger 1995, "A minimal algorithm for the multiple-choice knapsack problem"). When no state is left, the
 best assignment known is proved best. Where states or time become too many, the largest of these bounds among the states that
 are given up bounds all assignments. Capacities are not considered.
 """

@@ -20,6 +20,7 @@ from benchmarks.knapsacks import knapsack
 from solvers import Problem, ProblemError, exact, lagrangian
 from solvers.core import StateSearch, search_states
 from solvers.dual import search
+from tests.solvers.constrained import crowded
 
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=60)
 ROUNDING = 1e-11
@@ -316,3 +317,14 @@ def test_a_problem_that_is_too_hard_ends_in_time(max_seconds: float):
     found = exact(problem, max_seconds=max_seconds)
     assert time.perf_counter() - started <= 1.1 * max_seconds
     assert found.status == "feasible" and found.relative_gap < 1e-6
+
+
+def test_even_the_search_for_the_multiplier_ends_in_time():
+    """Within capacities every step is a flow; after the first two, whatever is known is taken."""
+    problem = crowded(3, queries=2_000)
+    best = exact(problem)
+    hurried = search(problem, problem.cheapest, deadline=-math.inf)
+    assert hurried.multiplier == 0.0
+    for found in (hurried, exact(problem, max_seconds=1e-9)):
+        assert problem.totals(found.choice)[0] < best.value <= found.bound
+        assert problem.fits(problem.totals(found.choice)[1]) and (problem.spare(found.choice) >= 0).all()
