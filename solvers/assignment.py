@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,7 +18,8 @@ from solvers.problem import UNANSWERED, Problem
 class Assignment:
     """One model per query, its value and cost, and a proof of how far from the best it can be.
 
-    Value, cost and bound are computed in float64; value and cost are exact sums (`math.fsum`) over the queries.
+    Value, cost and bound are computed in float64; value and cost are exact sums (`math.fsum`) over the queries. Where a solver
+    needs no bound to find its choices, `bound` and `multiplier` are computed when they are first read.
     """
 
     choice: Int[np.ndarray, " queries"]
@@ -58,6 +62,14 @@ class Assignment:
         """How many queries are left without a model."""
         return int((self.choice == UNANSWERED).sum())
 
+    def changed(self, **changes: Any) -> Assignment:
+        """A copy with other fields, as by `dataclasses.replace`, which would compute a bound that nobody has asked for."""
+        return Assignment(**(vars(self) | changes))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: numbers, not what they are computed from."""
+        return vars(self) | {name: getattr(self, name) for name in WHEN_READ}
+
     def __str__(self) -> str:
         lost = f", {self.unanswered} unanswered" if self.unanswered else ""
         off = "below the best" if self.objective == "value" else "above the cheapest"
@@ -68,37 +80,85 @@ class Assignment:
         )
 
 
+WHEN_READ = ("bound", "multiplier")
+
+
+class _WhenRead:
+    """A field that is a number, or a call that computes it, which is made once, when the field is first read."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __get__(self, found: Assignment | None, owner: type) -> float:
+        if found is None:
+            raise AttributeError(self.name)
+        stored = vars(found)[self.name]
+        if callable(stored):
+            vars(found)[self.name] = stored = float(stored())
+        return stored
+
+    def __set__(self, found: Assignment, value: float | Callable[[], float]) -> None:
+        vars(found)[self.name] = value
+
+
+# Set here and not in the class, where they would be the fields' defaults.
+for _name in WHEN_READ:
+    setattr(Assignment, _name, _WhenRead(_name))
+
+WhenRead = float | Callable[[], float]
+
+
 def proved(
     problem: Problem,
     choice: Int[np.ndarray, " queries"],
     *,
-    bound: float,
-    multiplier: float,
+    totals: tuple[float, float] | None = None,
+    bound: WhenRead,
+    multiplier: WhenRead,
     tolls: Float[np.ndarray, " choices"] | None = None,
     status: str,
     seconds: float,
     solver: str,
 ) -> Assignment:
-    """The Assignment of `choice`, which holds columns of `problem.choices`, with exact sums.
+    """The Assignment of `choice`, which holds columns of `problem.choices` or UNANSWERED, with exact sums.
 
-    `bound` and `multiplier` are those of the standard form, which maximises: with a minimum value, minus the dollars.
+    `totals` (value and cost, summed exactly, where they are known), `bound` and `multiplier` are those of the standard form,
+    which maximises: with a minimum value, minus the dollars. Bound and multiplier may be calls, which are made when these
+    fields are read.
     """
-    value, cost_usd = problem.totals(choice)
-    objective, bound = "value", float(max(bound, value))
-    if problem.minimum_value is not None:
-        objective, value, cost_usd, bound = "cost_usd", -cost_usd, -value, -bound
-        # The standard form's multiplier is dollars per value.
-        multiplier = 1 / multiplier if multiplier else math.inf
+    value, cost_usd = totals or problem.totals(choice)
+    minimised = problem.minimum_value is not None
     models = problem.value.shape[1]
+    found: dict[str, Any] = {
+        "bound": _later(partial(_bound, value, minimised), bound),
+        "multiplier": _later(partial(_multiplier, minimised), multiplier),
+    }
     return Assignment(
         choice=np.where(choice == models, UNANSWERED, choice).astype(np.int32),
-        value=value,
-        cost_usd=cost_usd,
-        bound=bound,
-        multiplier=float(multiplier),
+        value=-cost_usd if minimised else value,
+        cost_usd=-value if minimised else cost_usd,
         tolls=None if tolls is None else tolls[:models],
         status=status,
         seconds=seconds,
         solver=solver,
-        objective=objective,
+        objective="cost_usd" if minimised else "value",
+        **found,
     )
+
+
+def _later(convert: Callable[[float], float], number: WhenRead) -> WhenRead:
+    """The converted number, or a call that computes and converts it."""
+    return (lambda: convert(number())) if callable(number) else convert(number)
+
+
+def _bound(value: float, minimised: bool, bound: float) -> float:
+    """A bound is not below what was found, for rounding; with a minimum value it is one of dollars."""
+    bound = float(max(bound, value))
+    return -bound if minimised else bound
+
+
+def _multiplier(minimised: bool, multiplier: float) -> float:
+    """Value per dollar: the standard form's multiplier is dollars per value where the cost is minimised."""
+    if not minimised:
+        return float(multiplier)
+    return 1 / multiplier if multiplier else math.inf
