@@ -20,8 +20,8 @@ from jaxtyping import Bool, Float, Int
 
 from solvers.sums import RunningSum, exact_parts, exact_sum
 
-CHUNK_CELLS = 2**16
-"""Choices per chunk: half a megabyte in float64."""
+CHUNK_CELLS = 2**17
+"""Choices per chunk: a megabyte in float64."""
 
 
 @dataclass(frozen=True, eq=False)

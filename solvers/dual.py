@@ -172,7 +172,8 @@ def _unknown(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> _Search
     """The search from the multipliers 0 and infinity; its end where the limit is met at no price."""
     over = _side(problem, 0.0)
     if problem.fits(over.cost):
-        bound = dual_bound(problem, 0.0, over.tolls)
+        # Without tolls the bound at no price is the value itself.
+        bound = over.value if over.tolls is None else dual_bound(problem, 0.0, over.tolls)
         return Dual(0.0, over.tolls, bound, problem.answers(over.choice))
     return _Search(problem, over, _Side(math.inf, None, cheapest, *problem.totals(cheapest)), [], (0.0, math.inf))
 

@@ -140,10 +140,10 @@ def _offers(problem: Choices, answers: Answers, dual: Dual) -> _Offers:
         chosen = answers.choice[rows]
         own = picked_of(worth, chosen)
         near = worth >= (own - within)[:, None]
-        # A query's own choice is always among them. One count over all is much cheaper than one per query.
-        if np.count_nonzero(near) == len(near):
+        near[np.arange(len(near)), chosen] = False
+        row = np.unique(np.flatnonzero(near) // problem.width)
+        if not row.size:
             continue
-        row = np.flatnonzero(near.sum(axis=1) > 1)
         values, costs = value[row], np.broadcast_to(cost, value.shape)[row]
         gain, extra = values - picked_of(values, chosen[row])[:, None], costs - picked_of(costs, chosen[row])[:, None]
         allowed = (gain > 0) & (extra <= left)
