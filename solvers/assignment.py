@@ -11,15 +11,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from solvers.errors import ProblemError
+from solvers.on_demand import when_read
 from solvers.problem import UNANSWERED, Problem
+from solvers.sums import exact_sum
 
 
+@when_read("bound", "multiplier")
 @dataclass(frozen=True, eq=False)
 class Assignment:
     """One model per query, its value and cost, and a proof of how far from the best it can be.
 
     Value, cost and bound are computed in float64; value and cost are exact sums (`math.fsum`) over the queries. Where a solver
-    needs no bound to find its choices, `bound` and `multiplier` are computed when they are first read.
+    needs no bound to find its choices, `bound` and `multiplier` are computed when they are first read, from the arrays of the
+    `Problem`, which must still be the same: where the choices are no longer worth what they were, `ProblemError` says so.
     """
 
     choice: Int[np.ndarray, " queries"]
@@ -66,10 +71,6 @@ class Assignment:
         """A copy with other fields, as by `dataclasses.replace`, which would compute a bound that nobody has asked for."""
         return Assignment(**(vars(self) | changes))
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: numbers, not what they are computed from."""
-        return vars(self) | {name: getattr(self, name) for name in WHEN_READ}
-
     def __str__(self) -> str:
         lost = f", {self.unanswered} unanswered" if self.unanswered else ""
         off = "below the best" if self.objective == "value" else "above the cheapest"
@@ -79,31 +80,6 @@ class Assignment:
             f"queries{lost}; {self.status}, at most {self.relative_gap:.2g} {off}; {self.seconds:.3g} s"
         )
 
-
-WHEN_READ = ("bound", "multiplier")
-
-
-class _WhenRead:
-    """A field that is a number, or a call that computes it, which is made once, when the field is first read."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __get__(self, found: Assignment | None, owner: type) -> float:
-        if found is None:
-            raise AttributeError(self.name)
-        stored = vars(found)[self.name]
-        if callable(stored):
-            vars(found)[self.name] = stored = float(stored())
-        return stored
-
-    def __set__(self, found: Assignment, value: float | Callable[[], float]) -> None:
-        vars(found)[self.name] = value
-
-
-# Set here and not in the class, where they would be the fields' defaults.
-for _name in WHEN_READ:
-    setattr(Assignment, _name, _WhenRead(_name))
 
 WhenRead = float | Callable[[], float]
 
@@ -129,9 +105,10 @@ def proved(
     value, cost_usd = totals or problem.totals(choice)
     minimised = problem.minimum_value is not None
     models = problem.value.shape[1]
+    unchanged = partial(_check_unchanged, problem, choice, (value, cost_usd))
     found: dict[str, Any] = {
-        "bound": _later(partial(_bound, value, minimised), bound),
-        "multiplier": _later(partial(_multiplier, minimised), multiplier),
+        "bound": _later(unchanged, partial(_bound, value, minimised), bound),
+        "multiplier": _later(unchanged, partial(_multiplier, minimised), multiplier),
     }
     return Assignment(
         choice=np.where(choice == models, UNANSWERED, choice).astype(np.int32),
@@ -146,9 +123,26 @@ def proved(
     )
 
 
-def _later(convert: Callable[[float], float], number: WhenRead) -> WhenRead:
-    """The converted number, or a call that computes and converts it."""
-    return (lambda: convert(number())) if callable(number) else convert(number)
+def _later(check: Callable[[], None], convert: Callable[[float], float], number: WhenRead) -> WhenRead:
+    """The converted number, or a call that checks, computes and converts it."""
+    if not callable(number):
+        return convert(number)
+
+    def compute() -> float:
+        check()
+        return float(convert(number()))
+
+    return compute
+
+
+def _check_unchanged(problem: Problem, choice: Int[np.ndarray, " queries"], totals: tuple[float, float]) -> None:
+    """Raise `ProblemError` where an array of the problem was changed since its choices were summed."""
+    answered = choice != UNANSWERED
+    found = tuple(exact_sum(cells[answered]) for cells in problem.picked(np.where(answered, choice, 0)))
+    if found != totals:
+        raise ProblemError(
+            "the arrays of the problem were changed before its bound was read: read the bound first, or pass copies"
+        )
 
 
 def _bound(value: float, minimised: bool, bound: float) -> float:

@@ -198,7 +198,9 @@ class Part(Choices):
         return answered
 
 
-def picked_of(cells: Float[np.ndarray, "#queries choices"], choice: Int[np.ndarray, " queries"]) -> Float[np.ndarray, " queries"]:
+def picked_of(
+    cells: Float[np.ndarray, "#queries choices"], choice: Int[np.ndarray, " queries"]
+) -> Float[np.ndarray, " queries"]:
     """Per query the cell of its choice; one row of cells is that of every query."""
     return cells[0, choice] if len(cells) == 1 else cells[np.arange(len(cells)), choice]
 

@@ -89,6 +89,8 @@ class _Side:
 
     def height(self, limit: float) -> float:
         """L at its own multiplier, rounded."""
+        if math.isinf(self.multiplier):
+            return math.inf
         return self.multiplier * limit + (self.value - self.multiplier * self.cost) if self.multiplier else self.value
 
 
@@ -127,9 +129,10 @@ class _Search:
         choice = answers.choice
         for part in reversed(self.parts):
             choice = part.whole(choice)
-        known = bool(self.parts) and self.bracket[0] <= lowest.multiplier <= self.bracket[1]
-        bound = dual_bound(self.parts[0] if known else self.problem, lowest.multiplier, lowest.tolls)
-        return Dual(lowest.multiplier, lowest.tolls, bound, Answers(choice, answers.parts), self.parts[0] if self.parts else None)
+        near = self.parts[0] if self.parts else None
+        known = self.bracket[0] <= lowest.multiplier <= self.bracket[1]
+        bound = dual_bound(near if near is not None and known else self.problem, lowest.multiplier, lowest.tolls)
+        return Dual(lowest.multiplier, lowest.tolls, bound, Answers(choice, answers.parts), near)
 
 
 def search(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> Dual:
@@ -145,7 +148,7 @@ def search(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> Dual:
     found = _narrowed(problem, cheapest, narrowed) if narrowed else _unknown(problem, cheapest)
     if isinstance(found, Dual):
         return found
-    lowest = min(found.over, found.within, key=lambda side: side.height(problem.limit) if side.multiplier < math.inf else math.inf)
+    lowest = min(found.over, found.within, key=lambda side: side.height(problem.limit))
     for step in range(MOST_STEPS):
         over, within = found.over, found.within
         if over.cost <= within.cost:

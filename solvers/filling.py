@@ -84,7 +84,8 @@ class _Offers:
         chosen = answers.choice[self.rows]
         # The sums of all other queries.
         settled = [
-            exact_parts(np.append(parts, -picked_of(cells, chosen))) for parts, cells in zip(answers.parts, self.cells, strict=True)
+            exact_parts(np.append(parts, -picked_of(cells, chosen)))
+            for parts, cells in zip(answers.parts, self.cells, strict=True)
         ]
         others = None
         if problem.places is not None:

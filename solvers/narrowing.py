@@ -1,7 +1,7 @@
 """A large problem narrowed, in one reading, to the queries that a bracket of multipliers leaves undecided.
 
-For every query, value - multiplier * cost of its best choice is a convex function of the multiplier, and a choice that is best at
-both ends of a bracket is the tangent at both: it is best everywhere between them. So one reading that looks at both ends
+For every query, value - multiplier * cost of its best choice is a convex function of the multiplier, and a choice that is best
+at both ends of a bracket is the tangent at both: it is best everywhere between them. So one reading that looks at both ends
 decides most queries for the rest of the search. An even sample says where the bracket has to be.
 """
 
@@ -98,7 +98,8 @@ def _bracket(problem: Choices, cheapest: Int[np.ndarray, " queries"], low: float
     before = problem.settled
     settled = [*before[0], *decided[0].parts()], [*before[1], *decided[1].parts()]
     totals = [
-        (math.fsum([*settled[0], *value.parts()]), math.fsum([*settled[1], *cost.parts()])) for value, cost in (sums_low, sums_high)
+        (math.fsum([*settled[0], *value.parts()]), math.fsum([*settled[1], *cost.parts()]))
+        for value, cost in (sums_low, sums_high)
     ]
     part = None
     if kept is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+Made = TypeVar("Made")
 
 
 class _WhenRead:
@@ -16,28 +18,28 @@ class _WhenRead:
         if instance is None:
             # For a dataclass, a value of the class would be the field's default.
             raise AttributeError(self.name)
-        found = vars(instance)[self.name]
-        if callable(found):
-            vars(instance)[self.name] = found = found()
-        return found
+        fields: dict[str, Any] = instance.__dict__
+        if callable(fields[self.name]):
+            fields[self.name] = fields[self.name]()
+        return fields[self.name]
 
     def __set__(self, instance: Any, value: object) -> None:
-        vars(instance)[self.name] = value
+        instance.__dict__[self.name] = value
 
 
-def when_read(*names: str) -> Callable[[type[Any]], type[Any]]:
+def when_read(*names: str) -> Callable[[type[Made]], type[Made]]:
     """Decorates a dataclass, frozen ones too: these fields may be set to calls without arguments.
 
     A copy or a pickle holds what the calls return.
     """
 
     def state(instance: Any) -> dict[str, Any]:
-        return vars(instance) | {name: getattr(instance, name) for name in names}
+        fields: dict[str, Any] = instance.__dict__
+        return fields | {name: getattr(instance, name) for name in names}
 
-    def decorate(made: type[Any]) -> type[Any]:
-        for name in names:
-            setattr(made, name, _WhenRead(name))
-        setattr(made, "__getstate__", state)
+    def decorate(made: type[Made]) -> type[Made]:
+        for name, changed in {"__getstate__": state, **{name: _WhenRead(name) for name in names}}.items():
+            setattr(made, name, changed)
         return made
 
     return decorate

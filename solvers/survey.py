@@ -64,7 +64,7 @@ def survey(choices: Choices, available: Bool[np.ndarray, "queries models"] | Non
 
 def _closed(available: Bool[np.ndarray, "rows models"]) -> int:
     """Cells that are not available."""
-    return available.size - np.count_nonzero(available)
+    return available.size - int(np.count_nonzero(available))
 
 
 def _are_within(numbers: Float[np.ndarray, " rows"], least: float, most: float) -> bool:

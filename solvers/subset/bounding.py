@@ -62,7 +62,9 @@ class Bounding:
     def by_size(self) -> list[float]:
         sizes = range(1, len(self.simple_by_size) + 1)
         values = [self.values[min(size, len(self.values)) - 1] if self.values else 0.0 for size in sizes]
-        found = self._closer([min(one, self.bound) for one in self.simple_by_size], values, [size - self.required for size in sizes])
+        found = self._closer(
+            [min(one, self.bound) for one in self.simple_by_size], values, [size - self.required for size in sizes]
+        )
         # A larger set is worth no less than a smaller one.
         falling = np.minimum.accumulate(found[::-1])[::-1]
         return [float(max(one, value)) for one, value in zip(falling, values, strict=True)]

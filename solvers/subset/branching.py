@@ -1,7 +1,7 @@
 """The best set of models, by branch and bound on the levels of the linear relaxation.
 
-A branch has chosen some models, which reach b[j] on every query. With the levels u of the relaxation (`relaxation.py`), raised to
-b where that is higher, no models of the branch add more than
+A branch has chosen some models, which reach b[j] on every query. With the levels u of the relaxation (`relaxation.py`), raised
+to b where that is higher, no models of the branch add more than
 
     sum_j max(u[j], b[j]) + max { sum_i x[i] sum_j max(g[i, j] - max(u[j], b[j]), 0) }
 
@@ -101,7 +101,9 @@ class Branching:
                 return
             model = int(others[place])
             left = room - float(cost[place])
-            yield _Branch([*chosen, model], np.maximum(reached, self.pool.gains[model]), levels, others[place + 1 :], left, bound)
+            yield _Branch(
+                [*chosen, model], np.maximum(reached, self.pool.gains[model]), levels, others[place + 1 :], left, bound
+            )
 
     def _try_singles(self, chosen: list[int], reached: Float[np.ndarray, " rows"], others: Int[np.ndarray, " others"]) -> None:
         """Whether one more model makes the best set."""

@@ -2,9 +2,9 @@
 
 Serving a share x[i] of every model, with what it adds to a query as a gain g[i, j]:
 
-    maximise  sum_j max { sum_i g[i, j] z[i, j] : z[i, j] <= x[i], sum_i z[i, j] <= 1 }    subject to  sum_i cost[i] x[i] <= room
+    maximise  sum_j max { sum_i g[i, j] z[i, j] : z[i, j] <= x[i], sum_i z[i, j] <= 1 }   subject to  sum_i cost[i] x[i] <= room
 
-For any level u[j] >= 0 of every query, what a set adds is at most u[j] and what its models add above that level, which gives the
+For any level u[j] >= 0 of every query, a set adds at most u[j] and what its models add above that level. This gives the
 Lagrangian bound (Cornuejols, Fisher & Nemhauser 1977, "Location of bank accounts to optimize float", section 3)
 
     L(u) = sum_j u[j] + max { sum_i rho[i] x[i] },      rho[i] = sum_j max(g[i, j] - u[j], 0)
@@ -17,6 +17,7 @@ computed from the levels, so that it does not depend on what HiGHS returns.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,9 @@ def stepped_levels(pool: Residual, room: float, start: list[int]) -> Float[np.nd
     return best
 
 
-def relaxed_levels(pool: Residual, room: float, start: list[int], cuts: Cuts, seconds: float = 60.0) -> Float[np.ndarray, " rows"]:
+def relaxed_levels(
+    pool: Residual, room: float, start: list[int], cuts: Cuts, seconds: float = 60.0
+) -> Float[np.ndarray, " rows"]:
     """Levels at which L is about as low as it gets; `start` are models that are good together, `cuts` are added to."""
     shares = np.zeros(len(pool.models))
     shares[start] = 1.0
@@ -106,8 +109,7 @@ class Cuts:
 
     def add(self, shares: Float[np.ndarray, " models"], reached: Float[np.ndarray, " rows"] | None) -> int:
         """Add the cuts at these shares that what is `reached` violates, or all of them; returns how many."""
-        from scipy.sparse import csr_array, hstack
-
+        sparse, _ = _scipy()
         levels = self.levels(shares)
         slopes = np.maximum(self.gains - levels[:, None], 0.0)
         most = levels + slopes @ shares
@@ -115,8 +117,8 @@ class Cuts:
         if reached is not None:
             rows = np.flatnonzero(reached > most + VIOLATED * max(float(most.mean()), VIOLATED))
         if rows.size:
-            ones = csr_array((np.ones(len(rows)), (np.arange(len(rows)), rows)), shape=(len(rows), len(levels)))
-            self.slopes.append(hstack([csr_array(-slopes[rows]), ones]))
+            ones = sparse.csr_array((np.ones(len(rows)), (np.arange(len(rows)), rows)), shape=(len(rows), len(levels)))
+            self.slopes.append(sparse.hstack([sparse.csr_array(-slopes[rows]), ones]))
             self.rows.append(rows)
             self.heights.append(levels[rows])
         return len(rows)
@@ -129,17 +131,15 @@ class Cuts:
         The multipliers of a query's cuts add up to one, and their mean level is at least as good as the cuts together, since
         rho is convex in the levels.
         """
-        from scipy.optimize import linprog
-        from scipy.sparse import csr_array, vstack
-
-        queries, models = self.gains.shape
-        budget = csr_array(np.append(self.pool.cost, np.zeros(queries))[None])
+        sparse, optimize = _scipy()
+        queries, models = len(self.gains), len(self.pool.models)
+        budget = sparse.csr_array(np.append(self.pool.cost, np.zeros(queries))[None])
         most = np.concatenate([*self.heights, [room]])
         objective = np.append(np.zeros(models), -np.ones(queries))
         bounds = np.column_stack([np.zeros(models + queries), np.append(np.ones(models), np.full(queries, np.inf))])
-        found: Any = linprog(
+        found: Any = optimize.linprog(
             objective,
-            A_ub=vstack([*self.slopes, budget], format="csr"),
+            A_ub=sparse.vstack([*self.slopes, budget], format="csr"),
             b_ub=most,
             bounds=bounds,
             method="highs",
@@ -147,8 +147,14 @@ class Cuts:
         )
         if found.status != 0:
             return None
-        weights, rows = -found.ineqlin.marginals[:-1], np.concatenate(self.rows)
+        weights: np.ndarray = -found.ineqlin.marginals[:-1]
+        rows = np.concatenate(self.rows)
         total = np.bincount(rows, weights, queries)
         means = np.bincount(rows, weights * np.concatenate(self.heights), queries)
-        levels = np.divide(means, total, out=np.zeros(queries), where=total > 0)
+        levels: np.ndarray = np.divide(means, total, out=np.zeros(queries), where=total > 0)
         return found.x[:models], found.x[models:], np.maximum(levels, 0.0) * self.scale
+
+
+def _scipy() -> tuple[Any, Any]:
+    """scipy.sparse and scipy.optimize, which have no types; imported when a relaxation is solved."""
+    return import_module("scipy.sparse"), import_module("scipy.optimize")
