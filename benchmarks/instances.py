@@ -42,3 +42,35 @@ def answers(queries: int, models: int, *, seed: int = 0) -> Bool[np.ndarray, "qu
         difficulty = generator.normal(size=(rows.stop - start, 1))
         found[rows] = ability - difficulty + 1.5 * generator.normal(size=(rows.stop - start, models)) > 0
     return found
+
+
+def graded(queries: int, models: int, *, spread: float = 2.5, seed: int = 0) -> Float[np.ndarray, "queries models"]:
+    """Grades in [0, 1] as a judge gives them, many near 0 or 1; models of uneven ability, each with strong and weak sides."""
+    generator = np.random.default_rng(seed)
+    ability = np.sort(generator.normal(0, 1.2, models))
+    logits = ability - generator.normal(size=(queries, 1)) + generator.normal(0, spread, (queries, models))
+    return np.round(1 / (1 + np.exp(2 - 2 * logits)), 6)
+
+
+def pisinger(kind: str, queries: int, models: int, bound: int, seed: int) -> Problem:
+    """A multiple-choice knapsack of whole numbers up to about `bound`, the budget half way between least and most cost.
+
+    Classes of Pisinger 1995, "A minimal algorithm for the multiple-choice knapsack problem", section 6: `uncorrelated`, `weak`,
+    `strong` (per query the running sums of an ordinary strongly correlated knapsack: no choice is dominated), `subset sum`, and
+    `zigzag` (Sinha & Zoltners: values and costs sorted by themselves).
+    """
+    generator = np.random.default_rng(seed)
+    cost = generator.integers(1, bound + 1, (queries, models))
+    if kind in ("strong", "zigzag"):
+        cost.sort(axis=1)
+    value = {
+        "uncorrelated": lambda: generator.integers(1, bound + 1, cost.shape),
+        "weak": lambda: np.maximum(cost + generator.integers(-10, 11, cost.shape), 1),
+        "strong": lambda: cost + 10,
+        "subset sum": lambda: cost,
+        "zigzag": lambda: np.sort(generator.integers(1, bound + 1, cost.shape), axis=1),
+    }[kind]()
+    if kind == "strong":
+        value, cost = np.cumsum(value, axis=1), np.cumsum(cost, axis=1)
+    budget = (int(cost.min(axis=1).sum()) + int(cost.max(axis=1).sum())) // 2
+    return Problem(value, cost, float(budget))
