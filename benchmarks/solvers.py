@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -231,18 +232,17 @@ def correlated(config: Config) -> Result:
 def with_capacities(config: Config) -> Result:
     """Every model takes at most 1.5 times its even share of the queries."""
     result: Result = {}
-    for name, queries, models, solver, options in (
-        ("2000x20", 2_000, 20, exact, {"max_seconds": config.exact_seconds}),
-        ("4000x11", 4_000, 11, exact, {"max_seconds": config.exact_seconds}),
-        ("1e4x56_cost_per_query", 10_000, 56, exact, {"max_seconds": config.exact_seconds}),
-        ("1e6x11", 1_000_000, 11, lagrangian, {}),
+    proving = partial(exact, max_seconds=config.exact_seconds)
+    for name, queries, models, solver in (
+        ("2000x20", 2_000, 20, proving),
+        ("4000x11", 4_000, 11, proving),
+        ("1e4x56_cost_per_query", 10_000, 56, proving),
+        ("1e6x11", 1_000_000, 11, lagrangian),
     ):
         value, cost, budget = batch(_scaled(queries, config), models, cost_per_query="per_query" in name)
         capacity = np.full(models, 3 * len(value) // (2 * models) + 1)
         posed = Problem(value, cost, budget, capacity=capacity)
-        ((seconds, found),) = _in_turns(
-            [lambda posed=posed, solver=solver, options=options: solver(posed, **options)], _once(config)
-        )
+        ((seconds, found),) = _in_turns([lambda posed=posed, solver=solver: solver(posed)], _once(config))
         result |= {
             f"capacity_{name}_cpu_seconds": seconds,
             f"capacity_{name}_status": found.status,

@@ -16,8 +16,8 @@ Import names from `solvers` itself. The files, by what they hold:
 
 To add a solver: write `_name.py` with one function `name(problem, ...) -> Assignment`. Read the problem through its standard
 form (`problem.chunks()`, or `problem.choices` where it is small), compute a choice per query, a bound (`dual.dual_bound`, or a
-call that computes it when it is read) and return `assignment.proved(...)`, which sums exactly. List it in `_solve.SOLVERS` and here, and add it to the solvers that
-`tests/solvers/test_assignment_solvers.py` holds against brute force.
+call that computes it when it is read) and return `assignment.proved(...)`, which sums exactly. List it in `_solve.SOLVERS` and
+here, and add it to the solvers that `tests/solvers/test_assignment_solvers.py` holds against brute force.
 """
 
 from solvers._exact import exact
