@@ -10,6 +10,7 @@ among those that the rest of the budget pays for (Routoo, arXiv:2401.13979, sect
 from __future__ import annotations
 
 import math
+import sys
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +27,7 @@ from solvers.problem import UNANSWERED, Problem
 from solvers.sums import RunningSum, exact_parts
 
 IN_DOUBT = -2
+ROUNDING = 8 * sys.float_info.epsilon
 SHORTEST, LONGEST = 64, 2**15
 """Queries that are tried at once: doubled where all went well, quartered where the budget changed a choice."""
 
@@ -92,12 +94,14 @@ def _select(problem: Problem, alpha: float, reserve: bool) -> Answers:
     could decide, the query is chosen alone, with exact sums.
     """
     kept = problem.picked(problem.cheapest)[1] if reserve else np.zeros(0)
-    rounding = 8 * np.finfo(np.float64).eps * len(problem) * problem.limit
     choice = np.empty(len(problem), np.int32)
     values, costs = RunningSum(), RunningSum()
     spent = exact_parts(kept)
-    length = LONGEST
+    length, starved = LONGEST, False
     for chunk, value, cost in problem.chunks():
+        if starved and not reserve and cost.min() > problem.limit * (1 + ROUNDING) - math.fsum(spent):
+            choice[chunk] = UNANSWERED
+            continue
         ratio = _ratio(problem, value, cost, alpha)
         usual = best_of(ratio, -cost)
         # What a choice takes of what is left: its cost, or what it costs above the answer that was reserved.
@@ -108,13 +112,15 @@ def _select(problem: Problem, alpha: float, reserve: bool) -> Answers:
         start = 0
         while start < len(value):
             left = problem.limit - math.fsum(spent)
-            if not reserve and need[start:].min() > left + rounding:
+            # That of `left` itself, and of the running sums of a block, which count as long as they are within it.
+            rounding = ROUNDING * problem.limit + ROUNDING * length * max(left, 0.0)
+            if starved and need[start:].min() > left + rounding:
                 # Nothing fits any more.
                 choice[chunk.start + start : chunk.stop] = UNANSWERED
                 break
             block = slice(start, start + length)
             picks = _picks(ratio[block], cost[block], need[block], usual[block], left, rounding)
-            takes = np.where(picks < 0, 0.0, need[block][np.arange(len(picks)), picks])
+            takes = np.where(picks < 0, 0.0, need[block][np.arange(len(picks)), np.maximum(picks, 0)])
             before = left - np.append(0.0, np.cumsum(takes)[:-1])
             certain = (picks != IN_DOUBT) & ((takes <= before - rounding) | (takes == 0))
             taken = len(picks) if certain.all() else int(certain.argmin())
@@ -123,6 +129,7 @@ def _select(problem: Problem, alpha: float, reserve: bool) -> Answers:
                 picks = np.array([_pick_exactly(problem, ratio[start], value[start], cost[start], freed)])
                 taken = 1
             picks = picks[:taken]
+            starved = bool(picks[-1] == UNANSWERED)
             done = np.flatnonzero(picks != UNANSWERED)
             answered = slice(chunk.start + start, chunk.start + start + taken)
             spent = exact_parts(np.concatenate([spent, cost[start + done, picks[done]], -kept[answered]]))
