@@ -79,6 +79,17 @@ def test_so_many_ties_that_candidates_alone_would_leave_most_of_the_budget():
         assert some.mean() == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize("solver", [lagrangian, by_frontier])
+def test_a_table_that_was_shuffled_before_is_not_put_back_in_order(solver: Callable[[Problem], Assignment]):
+    """With numpy's first seeds: the same draw twice would undo the first one."""
+    value, task = right_or_wrong()
+    for seed in range(3):
+        rows = np.random.default_rng(seed).permutation(QUERIES)
+        choice = np.empty(QUERIES, np.int32)
+        choice[rows] = solver(Problem(value[rows], COST, 600.0)).choice
+        check_spread(choice, task)
+
+
 def test_equal_numbers_are_drawn_and_others_keep_their_order():
     numbers = np.repeat([3.0, 1.0, 2.0], 50)
     order = least_first(numbers)
