@@ -40,7 +40,7 @@ def filled(problem: Choices, answers: Answers, dual: Dual) -> Answers:
     considered again, a few times, as long as some of those that offered an upgrade were left out.
     """
     near = dual.near
-    if near is not None and near.parent is problem and answers is dual.answers:
+    if near is not None and answers is dual.answers:
         answers = _with(near, answers, _looked(near, near.answers(answers.choice[near.rows]), dual))
     return _looked(problem, answers, dual)
 
