@@ -42,3 +42,11 @@ def answers(queries: int, models: int, *, seed: int = 0) -> Bool[np.ndarray, "qu
         difficulty = generator.normal(size=(rows.stop - start, 1))
         found[rows] = ability - difficulty + 1.5 * generator.normal(size=(rows.stop - start, models)) > 0
     return found
+
+
+def graded(queries: int, models: int, *, spread: float = 2.5, seed: int = 0) -> Float[np.ndarray, "queries models"]:
+    """Grades in [0, 1] as a judge gives them, many near 0 or 1; models of uneven ability, each with strong and weak sides."""
+    generator = np.random.default_rng(seed)
+    ability = np.sort(generator.normal(0, 1.2, models))
+    logits = ability - generator.normal(size=(queries, 1)) + generator.normal(0, spread, (queries, models))
+    return np.round(1 / (1 + np.exp(2 - 2 * logits)), 6)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 from ortools.linear_solver import pywraplp
@@ -32,9 +38,12 @@ def plain_greedy(value: list[list[float]], cost: list[list[float]], budget_usd: 
 
 
 def full_cp_sat(problem: Problem, max_seconds: float) -> tuple[float, float, str]:
-    """Value, seconds and status of CP-SAT with a variable per cell; values and costs are counted in 2^-40 of their sums."""
+    """Value, seconds of processor time and status of CP-SAT with a variable per cell.
+
+    Values and costs are counted in 2^-40 of their sums.
+    """
     value, cost = problem.choices
-    started = time.perf_counter()
+    started = time.process_time()
     value_unit, cost_unit = value.max(axis=1).sum() / LARGEST_SUM, problem.limit / LARGEST_SUM
     model = cp_model.CpModel()
     picks = [[model.new_bool_var("") for _ in row] for row in value]
@@ -48,14 +57,14 @@ def full_cp_sat(problem: Problem, max_seconds: float) -> tuple[float, float, str
     solver.parameters.max_time_in_seconds = max_seconds
     status = solver.solve(model)
     choice = np.array([[solver.boolean_value(pick) for pick in row] for row in picks]).argmax(axis=1)
-    return problem.totals(choice)[0], time.perf_counter() - started, solver.status_name(status)
+    return problem.totals(choice)[0], time.process_time() - started, solver.status_name(status)
 
 
 def highs(problem: Problem, max_seconds: float) -> tuple[float, float, str]:
     """The same by scipy's HiGHS."""
     value, cost = problem.choices
     queries, models = value.shape
-    started = time.perf_counter()
+    started = time.process_time()
     each = kron(eye_array(queries), np.ones((1, models)), format="csr")
     found = milp(
         -value.ravel(),
@@ -65,7 +74,7 @@ def highs(problem: Problem, max_seconds: float) -> tuple[float, float, str]:
         options={"time_limit": max_seconds, "mip_rel_gap": 1e-9},
     )
     choice = found.x.reshape(value.shape).argmax(axis=1) if found.x is not None else problem.cheapest
-    return problem.totals(choice)[0], time.perf_counter() - started, "OPTIMAL" if found.status == 0 else "FEASIBLE"
+    return problem.totals(choice)[0], time.process_time() - started, "OPTIMAL" if found.status == 0 else "FEASIBLE"
 
 
 def pdlp_bound(problem: Problem) -> tuple[float, float]:
@@ -82,17 +91,25 @@ def pdlp_bound(problem: Problem) -> tuple[float, float]:
             each.SetCoefficient(share, 1)
             budget.SetCoefficient(share, price)
             objective.SetCoefficient(share, worth)
-    started = time.perf_counter()
+    started = time.process_time()
     solver.Solve()
-    return objective.Value(), time.perf_counter() - started
+    return objective.Value(), time.process_time() - started
 
 
-def apricot_cover(answered: np.ndarray, size: int) -> tuple[float, float]:
-    """Share of the queries covered by the set that apricot-select's lazy greedy chooses, and seconds."""
-    from apricot import MaxCoverageSelection  # pyright: ignore[reportMissingImports]
+def apricot_python() -> Path | None:
+    """A Python that has apricot-select: the one that APRICOT_PYTHON names, or this one; None where neither has it."""
+    named = os.environ.get("APRICOT_PYTHON")
+    if named:
+        return Path(named)
+    return Path(sys.executable) if importlib.util.find_spec("apricot") else None
 
-    by_model = np.ascontiguousarray(answered.T, np.float64)
-    started = time.perf_counter()
-    chosen = np.asarray(MaxCoverageSelection(size, threshold=1.0, optimizer="lazy").fit(by_model).ranking)
-    seconds = time.perf_counter() - started
-    return float(answered[:, np.unique(chosen)].any(axis=1).mean()), seconds
+
+def apricot_cover(python: Path, answered: np.ndarray, size: int) -> tuple[float, float]:
+    """Share of the queries covered by the set that apricot-select's lazy greedy chooses, and its seconds of processor time."""
+    script = Path(__file__).with_name("apricot_cover.py")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "answers.npy"
+        np.save(path, answered)
+        run = subprocess.run([python, script, path, str(size)], capture_output=True, text=True, check=True)
+    value, seconds = map(float, run.stdout.split())
+    return value, seconds

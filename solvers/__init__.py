@@ -9,13 +9,15 @@ Import names from `solvers` itself. The files, by what they hold:
 - `problem`, `assignment`, `errors`: what solvers take, return and raise.
 - `_solve`, `_exact`, `_lagrangian`, `_greedy`, `_frontier`: the solvers, one public function per file (two at a multiplier).
 - `subset/`: `build_universe`, the models worth serving.
-- `dual`, `core/`, `capacity/`, `filling`: what solvers are made of: bounds, elimination and search, capacities, upgrades.
-- `choices`, `inputs`, `grid`, `sums`, `cp_sat`: the standard form, checks of input, exact arithmetic, OR-Tools' settings.
+- `dual`, `narrowing`, `mixing`, `filling`: the multiplier, in few readings of a large problem; ties; upgrades.
+- `core/`, `capacity/`: elimination and search; capacities.
+- `choices`, `survey`, `inputs`, `grid`, `sums`, `on_demand`, `cp_sat`: the standard form, its first reading, checks of input,
+  exact arithmetic, fields that are computed when they are read, OR-Tools' settings.
 
 To add a solver: write `_name.py` with one function `name(problem, ...) -> Assignment`. Read the problem through its standard
-form (`problem.chunks()`, or `problem.choices` where it is small), compute a choice per query, a bound (`dual.dual_bound`) and
-return `assignment.proved(...)`, which sums exactly. List it in `_solve.SOLVERS` and here, and add it to the solvers that
-`tests/solvers/test_assignment_solvers.py` holds against brute force.
+form (`problem.chunks()`, or `problem.choices` where it is small), compute a choice per query, a bound (`dual.dual_bound`, or a
+call that computes it when it is read) and return `assignment.proved(...)`, which sums exactly. List it in `_solve.SOLVERS` and
+here, and add it to the solvers that `tests/solvers/test_assignment_solvers.py` holds against brute force.
 """
 
 from solvers._exact import exact

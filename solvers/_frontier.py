@@ -9,7 +9,7 @@ the points between steps are assignments, each the best for what it costs.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
@@ -20,6 +20,7 @@ from solvers.choices import best_of
 from solvers.dual import dual_bound
 from solvers.errors import InfeasibleBudget, ProblemError
 from solvers.inputs import at_least, floats, no_type_check
+from solvers.mixing import shuffled
 from solvers.problem import BUDGET_TOLERANCE, Problem
 
 
@@ -72,7 +73,7 @@ class Frontier:
         """
         started = time.perf_counter()
         point = self._point(at_least("budget_usd", budget_usd, 0))
-        problem = replace(self.problem, budget_usd=budget_usd)
+        problem = self.problem.within(budget_usd)
         choice = self._choice_at(point)
         # Running sums are rounded, so the point can be a few steps too far.
         while point > 0 and not problem.fits(problem.totals(choice)[1]):
@@ -82,7 +83,7 @@ class Frontier:
         return proved(
             problem,
             choice,
-            bound=dual_bound(problem, multiplier),
+            bound=lambda: dual_bound(problem, multiplier),
             multiplier=multiplier,
             status="optimal" if point == len(self.query) else "feasible",
             seconds=time.perf_counter() - started,
@@ -114,11 +115,11 @@ def frontier(problem: Problem) -> Frontier:
     """
     if problem.capacity is not None:
         raise ProblemError("frontier knows no capacity: leave it out, or solve for one budget after the other")
-    problem = replace(problem, budget_usd=None, minimum_value=None)
+    problem = problem.within(None)
     walks = [_walk(problem.cheapest[rows], rows.start, value, cost) for rows, value, cost in problem.chunks()]
     query, choice, slope, value, cost = (np.concatenate(parts) for parts in zip(*walks, strict=True))
-    order = np.argsort(-slope, kind="stable")
-    least_value, least_cost = problem.totals(problem.cheapest)
+    order = _falling(slope, query, len(problem))
+    least_value, least_cost = problem.cheapest_value, problem.least_cost
     return Frontier(
         problem=problem,
         cost_usd=np.cumsum(np.append(least_cost, cost[order])),
@@ -127,6 +128,16 @@ def frontier(problem: Problem) -> Frontier:
         query=query[order],
         choice=choice[order],
     )
+
+
+def _falling(slope: Float[np.ndarray, " steps"], query: Int[np.ndarray, " steps"], queries: int) -> Int[np.ndarray, " steps"]:
+    """Steps by falling slope; equal ones in an order of the queries that is drawn, those of one query as it walks."""
+    order = np.argsort(-slope, kind="stable")
+    ordered = slope[order]
+    if not (ordered[1:] == ordered[:-1]).any():
+        return order
+    drawn = np.argsort(shuffled(queries)[query], kind="stable")
+    return drawn[np.argsort(-slope[drawn], kind="stable")]
 
 
 def _walk(

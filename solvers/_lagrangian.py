@@ -9,14 +9,13 @@ upgrades that lose least (`filling.py`).
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from solvers.assignment import Assignment, proved
 from solvers.dual import PROVED, dual_bound, search
-from solvers.filling import fill
+from solvers.filling import filled
 from solvers.grid import round_down
 from solvers.inputs import at_least, no_type_check
 from solvers.problem import Problem
@@ -34,13 +33,13 @@ def lagrangian(problem: Problem) -> Assignment:
     """
     started = time.perf_counter()
     dual = search(problem, problem.cheapest)
-    choice = fill(problem, dual.choice, dual)
-    value, _ = problem.totals(choice)
+    answers = filled(problem, dual.answers, dual)
     bound = round_down(dual.bound, problem.steps, problem.magnitude)
-    closed = bound - value <= PROVED * problem.magnitude
+    closed = bound - answers.totals[0] <= PROVED * problem.magnitude
     return proved(
         problem,
-        choice,
+        answers.choice,
+        totals=answers.totals,
         bound=bound,
         multiplier=dual.multiplier,
         tolls=dual.tolls,
@@ -71,12 +70,12 @@ def at_price(
     multiplier = at_least("price", price, 0)
     started = time.perf_counter()
     unlimited = Problem(value, cost_usd, available=available)
-    choice = unlimited.best_at(multiplier)
-    problem = replace(unlimited, budget_usd=unlimited.totals(choice)[1])
+    best = unlimited.best_at(multiplier)
     return proved(
-        problem,
-        choice,
-        bound=dual_bound(problem, multiplier),
+        unlimited,
+        best.choice,
+        totals=best.totals,
+        bound=lambda: dual_bound(unlimited.within(best.totals[1]), multiplier),
         multiplier=multiplier,
         status="optimal",
         seconds=time.perf_counter() - started,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from solvers._exact import exact
@@ -35,7 +34,7 @@ def solve(problem: Problem, solver: str = "auto", **options: Any) -> Assignment:
     few = len(problem) <= EXACT_QUERIES
     found = (exact if few else lagrangian)(problem, **options)
     why = "up to" if few else "more than"
-    return replace(found, reason=f"taken since {len(problem):,} queries are {why} {EXACT_QUERIES:,}")
+    return found.changed(reason=f"taken since {len(problem):,} queries are {why} {EXACT_QUERIES:,}")
 
 
 def check_solver(problem: Problem, solver: str) -> None:

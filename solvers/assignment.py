@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from solvers.errors import ProblemError
+from solvers.on_demand import when_read
 from solvers.problem import UNANSWERED, Problem
+from solvers.sums import exact_sum
 
 
+@when_read("bound", "multiplier")
 @dataclass(frozen=True, eq=False)
 class Assignment:
     """One model per query, its value and cost, and a proof of how far from the best it can be.
 
-    Value, cost and bound are computed in float64; value and cost are exact sums (`math.fsum`) over the queries.
+    Value, cost and bound are computed in float64; value and cost are exact sums (`math.fsum`) over the queries. Where a solver
+    needs no bound to find its choices, `bound` and `multiplier` are computed when they are first read, from the arrays of the
+    `Problem`, which must still be the same: where the choices are no longer worth what they were, `ProblemError` says so.
     """
 
     choice: Int[np.ndarray, " queries"]
@@ -58,6 +67,10 @@ class Assignment:
         """How many queries are left without a model."""
         return int((self.choice == UNANSWERED).sum())
 
+    def changed(self, **changes: Any) -> Assignment:
+        """A copy with other fields, as by `dataclasses.replace`, which would compute a bound that nobody has asked for."""
+        return Assignment(**(vars(self) | changes))
+
     def __str__(self) -> str:
         lost = f", {self.unanswered} unanswered" if self.unanswered else ""
         off = "below the best" if self.objective == "value" else "above the cheapest"
@@ -68,37 +81,78 @@ class Assignment:
         )
 
 
+WhenRead = float | Callable[[], float]
+
+
 def proved(
     problem: Problem,
     choice: Int[np.ndarray, " queries"],
     *,
-    bound: float,
-    multiplier: float,
+    totals: tuple[float, float] | None = None,
+    bound: WhenRead,
+    multiplier: WhenRead,
     tolls: Float[np.ndarray, " choices"] | None = None,
     status: str,
     seconds: float,
     solver: str,
 ) -> Assignment:
-    """The Assignment of `choice`, which holds columns of `problem.choices`, with exact sums.
+    """The Assignment of `choice`, which holds columns of `problem.choices` or UNANSWERED, with exact sums.
 
-    `bound` and `multiplier` are those of the standard form, which maximises: with a minimum value, minus the dollars.
+    `totals` (value and cost, summed exactly, where they are known), `bound` and `multiplier` are those of the standard form,
+    which maximises: with a minimum value, minus the dollars. Bound and multiplier may be calls, which are made when these
+    fields are read.
     """
-    value, cost_usd = problem.totals(choice)
-    objective, bound = "value", float(max(bound, value))
-    if problem.minimum_value is not None:
-        objective, value, cost_usd, bound = "cost_usd", -cost_usd, -value, -bound
-        # The standard form's multiplier is dollars per value.
-        multiplier = 1 / multiplier if multiplier else math.inf
+    value, cost_usd = totals or problem.totals(choice)
+    minimised = problem.minimum_value is not None
     models = problem.value.shape[1]
+    unchanged = partial(_check_unchanged, problem, choice, (value, cost_usd))
+    found: dict[str, Any] = {
+        "bound": _later(unchanged, partial(_bound, value, minimised), bound),
+        "multiplier": _later(unchanged, partial(_multiplier, minimised), multiplier),
+    }
     return Assignment(
         choice=np.where(choice == models, UNANSWERED, choice).astype(np.int32),
-        value=value,
-        cost_usd=cost_usd,
-        bound=bound,
-        multiplier=float(multiplier),
+        value=-cost_usd if minimised else value,
+        cost_usd=-value if minimised else cost_usd,
         tolls=None if tolls is None else tolls[:models],
         status=status,
         seconds=seconds,
         solver=solver,
-        objective=objective,
+        objective="cost_usd" if minimised else "value",
+        **found,
     )
+
+
+def _later(check: Callable[[], None], convert: Callable[[float], float], number: WhenRead) -> WhenRead:
+    """The converted number, or a call that checks, computes and converts it."""
+    if not callable(number):
+        return convert(number)
+
+    def compute() -> float:
+        check()
+        return float(convert(number()))
+
+    return compute
+
+
+def _check_unchanged(problem: Problem, choice: Int[np.ndarray, " queries"], totals: tuple[float, float]) -> None:
+    """Raise `ProblemError` where an array of the problem was changed since its choices were summed."""
+    answered = choice != UNANSWERED
+    found = tuple(exact_sum(cells[answered]) for cells in problem.picked(np.where(answered, choice, 0)))
+    if found != totals:
+        raise ProblemError(
+            "the arrays of the problem were changed before its bound was read: read the bound first, or pass copies"
+        )
+
+
+def _bound(value: float, minimised: bool, bound: float) -> float:
+    """A bound is not below what was found, for rounding; with a minimum value it is one of dollars."""
+    bound = float(max(bound, value))
+    return -bound if minimised else bound
+
+
+def _multiplier(minimised: bool, multiplier: float) -> float:
+    """Value per dollar: the standard form's multiplier is dollars per value where the cost is minimised."""
+    if not minimised:
+        return float(multiplier)
+    return 1 / multiplier if multiplier else math.inf

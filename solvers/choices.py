@@ -9,6 +9,7 @@ digit, so that a solver can forget queries that are decided.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,10 +18,25 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from solvers.sums import exact_parts, exact_sum
+from solvers.sums import RunningSum, exact_parts, exact_sum
 
-CHUNK_CELLS = 2**16
-"""Choices per chunk: half a megabyte in float64."""
+CHUNK_CELLS = 2**17
+"""Choices per chunk: a megabyte in float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """One choice per query of a problem, with its sums."""
+
+    choice: Int[np.ndarray, " queries"]
+    parts: tuple[list[float], list[float]]
+    """A few numbers whose exact sum is the value, and a few for the cost; those of settled queries included."""
+
+    @cached_property
+    def totals(self) -> tuple[float, float]:
+        """Value and cost, summed exactly and rounded once."""
+        value, cost = self.parts
+        return math.fsum(value), math.fsum(cost)
 
 
 class Choices(ABC):
@@ -79,8 +95,13 @@ class Choices(ABC):
         for rows, value, cost in self.chunks():
             column = choice[rows]
             values[rows] = value[np.arange(len(value)), column]
-            costs[rows] = cost[0, column] if len(cost) == 1 else cost[np.arange(len(value)), column]
+            costs[rows] = picked_of(cost, column)
         return values, costs
+
+    def answers(self, choice: Int[np.ndarray, " queries"]) -> Answers:
+        """An assignment with its sums."""
+        (value, cost), (settled_value, settled_cost) = self.picked(choice), self.settled
+        return Answers(choice, ([*settled_value, *exact_parts(value)], [*settled_cost, *exact_parts(cost)]))
 
     def totals(self, choice: Int[np.ndarray, " queries"]) -> tuple[float, float]:
         """Value and cost of an assignment, summed exactly; `choice` holds columns of `choices`."""
@@ -97,15 +118,19 @@ class Choices(ABC):
             return np.full(self.width, len(self))
         return self.places - np.bincount(choice, minlength=self.width)
 
-    def best_at(self, multiplier: float) -> Int[np.ndarray, " queries"]:
+    def best_at(self, multiplier: float) -> Answers:
         """Per query the choice with the largest value - multiplier * cost, the cheaper among equals, then the lower column.
 
         It considers one query at a time, and therefore no capacities.
         """
         choice = np.empty(len(self), np.int32)
+        values, costs = RunningSum(), RunningSum()
         for rows, value, cost in self.chunks():
-            choice[rows] = best_of(value - multiplier * cost, -cost)
-        return choice
+            choice[rows] = best = best_of(value - multiplier * cost, -cost)
+            values.add(value[np.arange(len(best)), best])
+            costs.add(picked_of(cost, best))
+        settled_value, settled_cost = self.settled
+        return Answers(choice, ([*settled_value, *values.parts()], [*settled_cost, *costs.parts()]))
 
     def part(self, rows: Int[np.ndarray, " rows"], choice: Int[np.ndarray, " queries"]) -> Part:
         """The queries at the positions `rows` (rising), every other one answered by `choice`."""
@@ -171,6 +196,13 @@ class Part(Choices):
         answered = self.choice.copy()
         answered[self.rows] = choice
         return answered
+
+
+def picked_of(
+    cells: Float[np.ndarray, "#queries choices"], choice: Int[np.ndarray, " queries"]
+) -> Float[np.ndarray, " queries"]:
+    """Per query the cell of its choice; one row of cells is that of every query."""
+    return cells[0, choice] if len(cells) == 1 else cells[np.arange(len(cells)), choice]
 
 
 def best_of(

@@ -7,7 +7,8 @@ method for solving integer programming problems", section 2):
 
 L is convex and piecewise linear; its least value is the linear relaxation's. The search keeps the best choices on either side
 of the limit and goes to where their two lines cross, which ends at the exact breakpoint. Without capacities the maximum is
-every query's own; with them it is a flow (`capacity`), and the tolls prove it.
+every query's own, and a large problem is first narrowed to a few queries (`narrowing.py`); with them it is a flow
+(`capacity`), and the tolls prove it.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from solvers.capacity import blend, share
-from solvers.choices import Choices, Part
+from solvers.choices import Answers, Choices, Part
 from solvers.grid import largest_sum
+from solvers.mixing import mixed
+from solvers.narrowing import SAMPLE, narrow, sample
 from solvers.sums import exact_sum
 
 MOST_STEPS = 200
 SMALL = 1_000
 """A problem of so few queries is read whole in every step."""
-SAMPLE = 20_000
-"""Queries of the sample that a large problem's search starts from."""
+LARGE = 4 * SAMPLE
+"""A problem of more queries is first looked at in a sample."""
 GUESS_WIDTH = 1.02
 """The sample's multiplier is off by about a hundredth; this factor leads to the other side of the limit."""
 ROUNDING = 4 * sys.float_info.epsilon
@@ -46,7 +49,13 @@ class Dual:
     tolls: Float[np.ndarray, " choices"] | None
     """None without capacities."""
     bound: float
-    choice: Int[np.ndarray, " queries"]
+    answers: Answers
+    near: Part | None = None
+    """The queries that were still undecided when most were decided: those that are closest to changing their choice."""
+
+    @property
+    def choice(self) -> Int[np.ndarray, " queries"]:
+        return self.answers.choice
 
     def reduced(
         self, value: Float[np.ndarray, "rows choices"], cost: Float[np.ndarray, "#rows choices"]
@@ -83,7 +92,50 @@ class _Side:
 
     def height(self, limit: float) -> float:
         """L at its own multiplier, rounded."""
+        if math.isinf(self.multiplier):
+            return math.inf
         return self.multiplier * limit + (self.value - self.multiplier * self.cost) if self.multiplier else self.value
+
+
+@dataclass
+class _Search:
+    """The two sides, and the part of the problem that they leave undecided."""
+
+    problem: Choices
+    over: _Side
+    within: _Side
+    parts: list[Part]
+    """Every one is a part of the one before it."""
+    bracket: tuple[float, float]
+    """The multipliers of the two sides when the first part was made: it holds the bound of all multipliers between."""
+
+    @property
+    def rest(self) -> Choices:
+        return self.parts[-1] if self.parts else self.problem
+
+    def forget_decided(self) -> None:
+        """Go on with the queries on which the two sides differ, where these are few."""
+        undecided = np.flatnonzero(self.over.choice != self.within.choice)
+        if self.problem.places is not None or 2 * len(undecided) > len(self.rest) or len(self.rest) <= SMALL:
+            return
+        if not self.parts:
+            self.bracket = self.over.multiplier, self.within.multiplier
+        self.parts.append(self.rest.part(undecided, self.within.choice))
+        self.over, self.within = (replace(side, choice=side.choice[undecided]) for side in (self.over, self.within))
+
+    def ended(self, lowest: _Side) -> Dual:
+        """The bound at the lowest multiplier, and the choices within the limit, tied ones spread."""
+        if self.problem.places is None:
+            answers = mixed(self.rest, self.within.choice, self.over.choice)
+        else:
+            answers = self.problem.answers(blend(self.problem, self.within.choice, self.over.choice))
+        choice = answers.choice
+        for part in reversed(self.parts):
+            choice = part.whole(choice)
+        near = self.parts[0] if self.parts else None
+        known = self.bracket[0] <= lowest.multiplier <= self.bracket[1]
+        bound = dual_bound(near if near is not None and known else self.problem, lowest.multiplier, lowest.tolls)
+        return Dual(lowest.multiplier, lowest.tolls, bound, Answers(choice, answers.parts), near)
 
 
 def search(problem: Choices, cheapest: Int[np.ndarray, " queries"], *, deadline: float = math.inf) -> Dual:
@@ -92,44 +144,62 @@ def search(problem: Choices, cheapest: Int[np.ndarray, " queries"], *, deadline:
     Beyond the `deadline`, by `time.perf_counter`, the best multiplier so far is taken.
 
     Without capacities a query whose best choice is the same at two multipliers has that choice at every multiplier between
-    them, since its value - multiplier * cost is then the tangent of a convex function at both ends. So the search forgets all
-    but the queries on which the two sides differ, and only its first steps read the whole problem.
+    them (`narrowing.py`). So the search forgets all but the queries on which the two sides differ, and only its first steps
+    read the whole problem. The part of these queries proves the bound too: a choice that rounding made look best at both ends
+    is off by no more between them than the linear mean of the two roundings, which `dual_bound` allows for.
     """
     problem = _tightened(problem)
-    over = _side(problem, 0.0)
-    if problem.fits(over.cost):
-        return Dual(0.0, over.tolls, dual_bound(problem, 0.0, over.tolls), over.choice)
-    within = _Side(math.inf, None, cheapest, *problem.totals(cheapest))
-    lowest = over
-    guess = _guess(problem, cheapest) if len(problem) > 4 * SAMPLE else 0.0
-    rest: Choices = problem
-    parts: list[Part] = []
+    guess = _guess(problem, cheapest) if len(problem) > LARGE else 0.0
+    narrowed = guess if problem.places is None else 0.0
+    found = _narrowed(problem, cheapest, narrowed) if narrowed else _unknown(problem, cheapest)
+    if isinstance(found, Dual):
+        return found
+    lowest = min(found.over, found.within, key=lambda side: side.height(problem.limit))
     for step in range(MOST_STEPS):
+        over, within = found.over, found.within
         if over.cost <= within.cost or time.perf_counter() > deadline:
             break
-        multiplier, crossing = _next(step, over, within, guess)
+        multiplier, crossing = _next(step, over, within, 0.0 if narrowed else guess)
         if not over.multiplier < multiplier < within.multiplier:
             break
-        found = _side(rest, multiplier)
-        if found.height(problem.limit) < lowest.height(problem.limit):
-            lowest = found
-        old = within if problem.fits(found.cost) else over
+        side = _side(found.rest, multiplier)
+        if side.height(problem.limit) < lowest.height(problem.limit):
+            lowest = side
+        old = within if problem.fits(side.cost) else over
         if old is within:
-            within = found
+            found.within = side
         else:
-            over = found
-        if crossing and (found.value, found.cost) == (old.value, old.cost):
+            found.over = side
+        if crossing and (side.value, side.cost) == (old.value, old.cost):
             # Nothing lies below the crossing of the two lines.
             break
-        undecided = np.flatnonzero(over.choice != within.choice)
-        if problem.places is None and 2 * len(undecided) <= len(rest) and len(rest) > SMALL:
-            rest = rest.part(undecided, within.choice)
-            parts.append(rest)
-            over, within = (replace(side, choice=side.choice[undecided]) for side in (over, within))
-    choice = within.choice if problem.places is None else blend(problem, within.choice, over.choice)
-    for part in reversed(parts):
-        choice = part.whole(choice)
-    return Dual(lowest.multiplier, lowest.tolls, dual_bound(problem, lowest.multiplier, lowest.tolls), choice)
+        found.forget_decided()
+    return found.ended(lowest)
+
+
+def _unknown(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> _Search | Dual:
+    """The search from the multipliers 0 and infinity; its end where the limit is met at no price."""
+    over = _side(problem, 0.0)
+    if problem.fits(over.cost):
+        # Without tolls the bound at no price is the value itself.
+        bound = over.value if over.tolls is None else dual_bound(problem, 0.0, over.tolls)
+        return Dual(0.0, over.tolls, bound, problem.answers(over.choice))
+    return _Search(problem, over, _Side(math.inf, None, cheapest, *problem.totals(cheapest)), [], (0.0, math.inf))
+
+
+def _narrowed(problem: Choices, cheapest: Int[np.ndarray, " queries"], guess: float) -> _Search | Dual:
+    """The search from a bracket around the guess."""
+    found = narrow(problem, cheapest, guess)
+    low = _Side(found.low, None, found.at_low, *found.totals_low)
+    if problem.fits(low.cost):
+        # Only at no price: the bound is then the value itself.
+        return Dual(0.0, None, low.value, problem.answers(low.choice))
+    high = _Side(found.high, None, found.at_high, *found.totals_high)
+    part = found.undecided
+    if part is None:
+        return _Search(problem, low, high, [], (0.0, math.inf))
+    low, high = (replace(side, choice=side.choice[part.rows]) for side in (low, high))
+    return _Search(problem, low, high, [part], (found.low, found.high))
 
 
 def _tightened(problem: Choices) -> Choices:
@@ -148,11 +218,10 @@ def _tightened(problem: Choices) -> Choices:
 def _side(problem: Choices, multiplier: float) -> _Side:
     """The best choices at a multiplier."""
     if problem.places is None:
-        choice, tolls = problem.best_at(multiplier), None
-    else:
-        shared = share(problem, multiplier)
-        choice, tolls = shared.choice, shared.tolls
-    return _Side(multiplier, tolls, choice, *problem.totals(choice))
+        best = problem.best_at(multiplier)
+        return _Side(multiplier, None, best.choice, *best.totals)
+    shared = share(problem, multiplier)
+    return _Side(multiplier, shared.tolls, shared.choice, *problem.totals(shared.choice))
 
 
 def _next(step: int, over: _Side, within: _Side, guess: float) -> tuple[float, bool]:
@@ -171,20 +240,16 @@ def _next(step: int, over: _Side, within: _Side, guess: float) -> tuple[float, b
 
 
 def _guess(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> float:
-    """The best multiplier of an even sample of a large problem, with its share of the limit and of all places; 0 if none."""
-    drawn = SAMPLE / len(problem)
-    part = problem.part(np.linspace(0, len(problem) - 1, SAMPLE).astype(int), cheapest)
-    places = None if problem.places is None else np.ceil(problem.places * drawn).astype(np.int64)
-    # Queries outside the sample cost nothing and take no place.
-    sample = replace(part, settled_sums=([], []), places=places)
-    least = sample.choice[part.rows]
-    if places is not None:
-        shared = share(sample, math.inf)
+    """The best multiplier of an even sample of a large problem; 0 if none."""
+    part = sample(problem, cheapest)
+    least = part.choice[part.rows]
+    if part.places is not None:
+        shared = share(part, math.inf)
         if shared.left_over.size:
             return 0.0
         least = shared.choice
-    limit = max(problem.limit * drawn, sample.totals(least)[1])
-    return search(replace(sample, limit=limit), least).multiplier
+    limit = max(part.limit, part.totals(least)[1])
+    return search(replace(part, limit=limit), least).multiplier
 
 
 def dual_bound(problem: Choices, multiplier: float, tolls: Float[np.ndarray, " choices"] | None = None) -> float:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
@@ -22,16 +23,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 
 from solvers.capacity import share
-from solvers.choices import Choices, best_of
+from solvers.choices import Choices
 from solvers.errors import InfeasibleBudget, InfeasibleCapacity, InfeasibleProblem, InfeasibleValue, ProblemError, shown
-from solvers.grid import find_steps
 from solvers.inputs import array, floats, no_type_check, number, switch, together
+from solvers.survey import LARGEST, survey
 
 BUDGET_TOLERANCE = 1e-12
 """A budget holds up to this relative excess, so that ten times 0.1 fits into 1; a minimum value likewise."""
 UNANSWERED = -1
-LARGEST = 1e200
-"""Larger numbers are neither values nor dollars, and their sums would overflow; NaN is not within it either."""
 NO_LIMIT = sys.float_info.max / 4
 
 
@@ -81,6 +80,8 @@ class Problem(Choices):
     """Of the standard form, `(queries,)`: the choices of least cost, for every query the most valuable one among equals."""
     least_cost: float = field(init=False, repr=False)
     """What they cost, summed exactly: the least budget in dollars; with a minimum value, minus the most value."""
+    cheapest_value: float = field(init=False, repr=False)
+    """Of the standard form, what they are worth, summed exactly."""
 
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
@@ -91,13 +92,8 @@ class Problem(Choices):
             put("cost_usd", np.broadcast_to(np.asarray(self.cost_usd), self.value.shape))
         put("limit", _limit(self))
         put("places", _places(self))
-        _check_cells(self)
         _survey(self)
-        if self.least_cost > self.limit:
-            if self.minimum_value is not None:
-                raise InfeasibleValue(self.minimum_value, -self.least_cost)
-            assert self.budget_usd is not None
-            raise InfeasibleBudget(self.budget_usd, self.least_cost)
+        _check_limit(self)
 
     def __len__(self) -> int:
         return self.value.shape[0]
@@ -111,6 +107,21 @@ class Problem(Choices):
         """Whether costs are spread over the queries, so that they need to be read for one of them only."""
         spread = getattr(self.cost_usd, "strides", (1,))[0] == 0
         return spread and self.available is None and self.minimum_value is None
+
+    def within(self, budget_usd: float | None) -> Problem:
+        """The same problem with another budget and no minimum value, without reading its cells again.
+
+        Raises `ProblemError` for what is no budget, and `InfeasibleBudget`.
+        """
+        if self.minimum_value is not None:
+            return replace(self, budget_usd=budget_usd, minimum_value=None)
+        changed = copy(self)
+        put = partial(object.__setattr__, changed)
+        put("budget_usd", None if budget_usd is None else number("budget_usd", budget_usd))
+        together(_misshapen(changed))
+        put("limit", _limit(changed))
+        _check_limit(changed)
+        return changed
 
     def read(self, rows: slice) -> tuple[Float[np.ndarray, "rows choices"], Float[np.ndarray, "#rows choices"]]:
         """In the standard form: with a minimum value, minus the dollars and minus the value."""
@@ -186,6 +197,15 @@ def _limit(problem: Problem) -> float:
     return NO_LIMIT if problem.budget_usd is None else min(problem.budget_usd * (1 + BUDGET_TOLERANCE), NO_LIMIT)
 
 
+def _check_limit(problem: Problem) -> None:
+    """Raise `InfeasibleProblem` where even the cheapest assignment breaks the limit."""
+    if problem.least_cost > problem.limit:
+        if problem.minimum_value is not None:
+            raise InfeasibleValue(problem.minimum_value, -problem.least_cost)
+        assert problem.budget_usd is not None
+        raise InfeasibleBudget(problem.budget_usd, problem.least_cost)
+
+
 def _places(problem: Problem) -> Int[np.ndarray, " choices"] | None:
     """How many queries may take each choice; any number may stay unanswered."""
     if problem.capacity is None:
@@ -228,35 +248,21 @@ def _wrong_cells(problem: Problem, name: str, rule: str) -> str | None:
 
 
 def _survey(problem: Problem) -> None:
-    """One reading of everything: the cheapest assignment, the magnitude of the numbers, and the grid they are on."""
-    cheapest = np.empty(len(problem), np.int32)
-    magnitudes: list[float] = []
-    cost_magnitudes: list[float] = []
-    steps = 1
-    for rows, value, cost in problem.chunks():
-        closed = np.isneginf(value) if problem.available is not None else None
-        row = np.arange(len(value))
-        if problem.one_cost_per_model:
-            columns = np.flatnonzero(cost[0] == cost.min())
-            cheapest[rows] = columns[value[:, columns].argmax(axis=1)]
-        else:
-            cheapest[rows] = best_of(-cost if closed is None else np.where(closed, -np.inf, -cost), value)
-        cost = np.abs(np.broadcast_to(cost[:1] if problem.one_cost_per_model else cost, value.shape))
-        sizes = value if closed is None else np.where(closed, 0.0, value)
-        steps = steps and find_steps(sizes, steps)
-        # argmax is several times faster than max along the short axis.
-        largest, least = sizes[row, sizes.argmax(axis=1)], sizes[row, sizes.argmin(axis=1)]
-        magnitudes.append(float(np.maximum(np.abs(largest), np.abs(least)).sum()))
-        most_cost = cost[0].max() * len(row) if problem.one_cost_per_model else cost[row, cost.argmax(axis=1)].sum()
-        cost_magnitudes.append(float(most_cost))
+    """One reading of everything. Raises `ProblemError` for cells that cannot be used, after a second one that counts them."""
+    found = survey(problem, problem.available, minimised=problem.minimum_value is not None)
+    if found is None:
+        _check_cells(problem)
+        raise AssertionError("the survey rejects cells that the check accepts")
+    cheapest, (value, cost) = found.cheapest, found.totals
     put = partial(object.__setattr__, problem)
+    for name in ("magnitude", "cost_magnitude", "steps"):
+        put(name, getattr(found, name))
     if (problem.spare(cheapest) < 0).any():
         cheapest = _cheapest_within_capacities(problem)
+        value, cost = problem.totals(cheapest)
     put("cheapest", cheapest)
-    put("magnitude", math.fsum(magnitudes))
-    put("cost_magnitude", math.fsum(cost_magnitudes))
-    put("steps", steps)
-    put("least_cost", problem.totals(cheapest)[1])
+    put("cheapest_value", value)
+    put("least_cost", cost)
 
 
 def _cheapest_within_capacities(problem: Problem) -> Int[np.ndarray, " queries"]:

@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
 from jaxtyping import Float
+
+BATCH = 2**15
+"""Numbers that are split together: few calls of numpy, and small enough for the cache."""
+
+
+@dataclass(eq=False)
+class RunningSum:
+    """An exact sum of arrays that come one after the other."""
+
+    waiting: list[Float[np.ndarray, " _"]] = field(default_factory=list[np.ndarray])
+    count: int = 0
+    split: list[float] = field(default_factory=list[float])
+
+    def add(self, numbers: Float[np.ndarray, " count"]) -> None:
+        self.waiting.append(numbers)
+        self.count += len(numbers)
+        if self.count >= BATCH:
+            self._settle()
+
+    def parts(self) -> list[float]:
+        """A few numbers with exactly the same sum."""
+        self._settle()
+        self.split = exact_parts(np.array(self.split))
+        return self.split
+
+    def total(self) -> float:
+        """The exact sum, rounded once."""
+        self._settle()
+        return math.fsum(self.split)
+
+    def _settle(self) -> None:
+        self.split += exact_parts(np.concatenate([*self.waiting, np.zeros(0)]))
+        self.waiting, self.count = [], 0
 
 
 def exact_sum(*numbers: Float[np.ndarray, " _"] | list[float]) -> float:

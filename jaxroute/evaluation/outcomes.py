@@ -115,7 +115,7 @@ def cost_quality_curve(
         choice[:, mixed] = _at_points(every, chosen)
     else:
         each = tqdm(budgets, desc=progress, unit=" budgets", delay=1, disable=progress is None)
-        choice[:, mixed] = [solver(replace(problem, budget_usd=float(budget))).choice for budget in each]
+        choice[:, mixed] = [solver(problem.within(float(budget))).choice for budget in each]
     return curve_of(table, choice, budgets / len(table))
 
 
@@ -130,7 +130,7 @@ def assign(
     found = solver(Problem(estimates[mixed], np.broadcast_to(expected_cost_usd, estimates.shape)[mixed], budget_usd))
     choice = np.empty_like(found.choice)
     choice[mixed] = found.choice
-    return replace(found, choice=choice)
+    return found.changed(choice=choice)
 
 
 def spread(

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from solvers.mixing import shuffled
+
 INTEGER_BITS, FEWEST_BITS = 61, 15
 """Sums of losses stay below 2^61, since OR-Tools counts in 64 bits. Fewer bits are tried where it finds that too many."""
 
@@ -30,7 +32,9 @@ def flow(
     places = places - np.bincount(choice[single], minlength=width)
     for full in np.flatnonzero(places < 0):
         choice[np.flatnonzero((counts == 1) & (choice == full))[places[full] :]] = -1
+    # Of flows that are equally good the solver takes one by the order of the queries, which must not be the table's.
     several = np.flatnonzero(counts > 1)
+    several = several[shuffled(len(several))]
     if several.size:
         choice[several] = _refined(reduced[several], arcs[several], np.maximum(places, 0))
     return choice, np.flatnonzero(choice < 0)

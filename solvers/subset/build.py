@@ -11,22 +11,26 @@ import math
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from solvers.errors import ProblemError, shown
 from solvers.inputs import array, at_least, no_type_check, problem_of, together, whole
+from solvers.on_demand import when_read
 from solvers.problem import BUDGET_TOLERANCE
+from solvers.subset.bounding import Bounding, best_set
 from solvers.subset.coverage import coverage_of
-from solvers.subset.exact import best_cover
 from solvers.subset.greedy import choose
 from solvers.subset.limits import Limits
+from solvers.subset.relaxation import MOST_CELLS
+from solvers.subset.residual import residual_of
 
 METHODS = ("lazy", "greedy", "exact")
 
 
+@when_read("bound", "bound_by_size")
 @dataclass(frozen=True)
 class Universe:
     """A set of models that is worth serving, and a proof of how near to the best it is."""
@@ -74,10 +78,11 @@ def build_universe(
     them may add up to. `required` models (columns) are chosen first, `banned` ones never.
 
     `method` `lazy` and `greedy` choose the same models in the same order, ties going to the lower column; lazy is faster. With
-    a size they reach at least 1 - 1/e of the best set, with a budget half of that. `exact` solves the integer program with
-    OR-Tools CP-SAT within `max_seconds`, for pools of up to some dozens of models.
+    a size they reach at least 1 - 1/e of the best set, with a budget half of that. `exact` finds the best set by branch and
+    bound within `max_seconds`, for pools of up to some dozens of models.
 
-    Returns a `Universe` with a proved bound. Raises `ProblemError`, which lists everything that is wrong.
+    Returns a `Universe` with a proved bound, that of the linear relaxation for pools of up to 250,000 cells, computed when it
+    is read. Raises `ProblemError`, which lists everything that is wrong.
     """
     quality = array("quality", quality, instead="pass quality.filled(np.nan), where NaN means never run")
     cost: np.ndarray | None = None if cost_usd is None else array("cost_usd", cost_usd, instead="give the cost of every model")
@@ -93,26 +98,33 @@ def build_universe(
     )
     coverage = coverage_of(quality)
     found = choose(coverage, limits, lazy=method != "greedy")
-    chosen, bound = found.models, found.bound
+    chosen, least = found.models, math.inf
     if method == "exact":
-        best, best_bound = best_cover(np.nan_to_num(quality.astype(np.float64)), limits, chosen, max_seconds)
+        best, least = best_set(residual_of(quality, limits), chosen, coverage.queries, max_seconds)
         if coverage.value(best) > coverage.value(chosen):
             # The order of choice, and the value after each model, are greedy's within the set.
             others = sorted(set(range(models)) - set(best))
             inside = Limits(np.ones(models), float(len(best)), limits.required, others, cost_matters=False)
             chosen = choose(coverage, inside, lazy=True).models
-        bound = min(bound, best_bound)
     # No set is worth more than all models together.
     everything = coverage.value(sorted(set(range(models)) - set(limits.banned)))
     values = [coverage.value(chosen[: count + 1]) for count in range(len(chosen))]
+    bounds = Bounding(
+        simple=min(found.bound, least, everything),
+        simple_by_size=[min(one, everything) for one in found.bound_by_size],
+        values=values,
+        required=len(required),
+        pool=residual_of(quality, limits) if quality.size <= MOST_CELLS else None,
+        queries=len(quality),
+    )
     return Universe(
         models=chosen,
         value_by_size=values,
-        bound=max(min(bound, everything), values[-1] if values else 0.0),
+        bound=cast(float, lambda: bounds.bound),
         evaluations=found.evaluations,
         never_run=int(np.isnan(quality).sum()) if quality.dtype.kind == "f" else 0,
         cost_usd=None if cost is None else math.fsum(cost.astype(np.float64)[chosen]),
-        bound_by_size=[min(one, everything, bound) for one in found.bound_by_size],
+        bound_by_size=cast("list[float]", lambda: bounds.by_size),
     )
 
 

@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, UInt64
 
+from solvers.subset.bits import are_right_or_wrong, packed_by_model
+
 Quality = Bool[np.ndarray, "queries models"] | Integer[np.ndarray, "queries models"] | Float[np.ndarray, "queries models"]
 CHUNK_BYTES = 2**23
 """Memory for the bits that are counted at once."""
@@ -15,7 +17,7 @@ CHUNK_BYTES = 2**23
 
 def coverage_of(quality: Quality) -> Coverage:
     """Bits where every quality is 0, 1 or NaN, else numbers; NaN (never run) counts as 0."""
-    right_or_wrong = quality.dtype == bool or bool(((quality == 0) | (quality == 1) | (quality != quality)).all())
+    right_or_wrong = quality.dtype == bool or are_right_or_wrong(quality)
     return BitCoverage(quality) if right_or_wrong else GradedCoverage(quality)
 
 
@@ -49,12 +51,7 @@ class BitCoverage:
 
     def __init__(self, quality: Quality):
         self.queries, self.models = quality.shape
-        words = -(-self.queries // 64)
-        packed = np.zeros((self.models, words * 8), np.uint8)
-        for start in range(0, self.models, step := max(1, CHUNK_BYTES // self.queries)):
-            bits = np.packbits(quality[:, start : start + step].T == 1, axis=1)
-            packed[start : start + step, : bits.shape[1]] = bits
-        self.words: UInt64[np.ndarray, "models words"] = packed.view(np.uint64)
+        self.words: UInt64[np.ndarray, "models words"] = packed_by_model(quality)
         self.reset()
 
     def reset(self) -> None:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from solvers.problem import BUDGET_TOLERANCE
 from solvers.subset.coverage import Coverage
-from solvers.subset.limits import Limits
+from solvers.subset.limits import Limits, most_gain
 
 BATCH = 16
 """Old gains that lazy greedy renews at once."""
@@ -50,7 +49,7 @@ def choose(coverage: Coverage, limits: Limits, *, lazy: bool) -> Choice:
     gains = _Gains(coverage, limits, open_models)
     single = _best_single(coverage, limits, gains.gain, spent) if limits.cost_matters else None
     room = limits.budget - spent
-    bound = coverage.covered + _most_gain(gains.gain, limits, room)
+    bound = coverage.covered + most_gain(gains.gain, limits.cost, room)
     by_size = _most_by_size(coverage, gains.gain, limits)
     while True:
         if limits.cost_matters:
@@ -66,7 +65,7 @@ def choose(coverage: Coverage, limits: Limits, *, lazy: bool) -> Choice:
         open_models[best] = False
         gains.taken(best)
         # Old gains only overstate, so they bound as well as new ones, if less closely.
-        bound = min(bound, coverage.covered + _most_gain(gains.gain, limits, room))
+        bound = min(bound, coverage.covered + most_gain(gains.gain, limits.cost, room))
         by_size = np.minimum(by_size, _most_by_size(coverage, gains.gain, limits))
     if single is not None and coverage.value([*limits.required, single]) > coverage.value(chosen):
         chosen = [*limits.required, single]
@@ -129,12 +128,3 @@ def _most_by_size(coverage: Coverage, gains: Float[np.ndarray, " models"], limit
     most = np.append(0.0, np.cumsum(-np.sort(-gains)))
     free = np.arange(1, int(limits.budget) + 1) - len(limits.required)
     return coverage.covered + most[np.clip(free, 0, len(gains))]
-
-
-def _most_gain(gains: Float[np.ndarray, " models"], limits: Limits, room: float) -> float:
-    """The fractional knapsack: the largest gains per cost, the last one in part."""
-    order = np.argsort(-np.divide(gains, limits.cost, out=np.full_like(gains, np.inf), where=limits.cost > 0), kind="stable")
-    gains, cost = gains[order], limits.cost[order]
-    left = room * (1 + 2 * BUDGET_TOLERANCE) - (np.cumsum(cost) - cost)
-    share = np.clip(np.divide(left, cost, out=np.ones_like(cost), where=cost > 0), 0.0, 1.0)
-    return float(gains @ share)
