@@ -35,8 +35,10 @@ from solvers.problem import Problem
 SMALL_CORE = 60
 """Queries of the first, small integer program, whose solution tightens the elimination before the whole core is solved."""
 MOST_WORKERS = 1_024
+DUAL_SHARE = 0.8
+"""Of the time, for the search for the multiplier, whose last step, a flow, is not interrupted."""
 SEARCH_SHARE = 0.6
-"""Of the time, for the search before CP-SAT."""
+"""Of what is left then, for the search before CP-SAT."""
 
 
 @no_type_check
@@ -63,7 +65,7 @@ def exact(problem: Problem, max_seconds: float = 60.0, relative_gap: float = 0.0
         rounding=2 * PROVED * problem.magnitude,
         started=time.perf_counter(),
     )
-    dual = search(problem, problem.cheapest, deadline=goal.started + goal.max_seconds)
+    dual = search(problem, problem.cheapest, deadline=goal.started + DUAL_SHARE * goal.max_seconds)
     choice = fill(problem, dual.choice, dual)
     bound = round_down(dual.bound, problem.steps, problem.magnitude)
     found = _Found(choice, problem.totals(choice)[0], bound)
