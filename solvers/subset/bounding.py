@@ -15,8 +15,8 @@ from solvers.subset.residual import Residual
 
 CLOSE_ENOUGH = 5e-3
 """A bound that is closer to the value than this share of it is not worth a linear program."""
-MOST_BRANCHES = 3_000
-"""Branches that are searched for a bound, about a second."""
+MOST_BRANCHES = 10_000
+"""Branches that are searched for a bound, two seconds or so."""
 ROUNDING = 1e-12
 
 
