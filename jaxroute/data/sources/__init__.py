@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxroute.data.prices import ROUTOO_TABLE_1, PriceList
+from jaxroute.data.sources.inspect_logs import load_inspect
 from jaxroute.data.sources.lm_eval import load_lm_eval
 from jaxroute.data.sources.options import loader_options, takes_price_file, takes_unpaid
 from jaxroute.data.sources.paretobandit import load_paretobandit
@@ -68,6 +69,13 @@ SOURCES: dict[str, Source] = {
         origin="github.com/EleutherAI/lm-evaluation-harness; options task=, filter=, metric=, scale=, clip, and --prices",
         path="the folder given as --output_path to lm_eval --log_samples, with a folder per model",
         load=load_lm_eval,
+        many=True,
+    ),
+    "inspect": Source(
+        holds="your own runs of inspect, several models",
+        origin="github.com/UKGovernmentBEIS/inspect_ai; options task=, scorer=, scale=, clip, and --prices",
+        path="the folder of its logs, .eval or .json",
+        load=load_inspect,
         many=True,
     ),
     "simulated": Source(

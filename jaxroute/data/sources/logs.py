@@ -75,9 +75,9 @@ def gathered(log: Log, problems: Problems, options: TableOptions, name: str) -> 
     Dollars are the log's own, else tokens times prices, else mean prices where nobody counted tokens. Raises `SourceError`.
     """
     records = _filled(log.records, options, problems)
-    if not records:
+    if not records and not problems.found:
         problems.add("it holds no outcomes")
-    elif all(np.isnan(one.score) for one in records):
+    elif records and all(np.isnan(one.score) for one in records):
         problems.add(f"none of its {counted(len(records), 'outcome')} has a score: {_reasons(records)}")
     problems.stop()
     models = list(dict.fromkeys(one.model for one in records))
@@ -217,7 +217,7 @@ def _counts(records: Sequence[Record], at: tuple[np.ndarray, np.ndarray]) -> lis
 def _reasons(records: Iterable[Record]) -> str:
     reasons = Counter(one.missing or NO_SCORE for one in records if np.isnan(one.score))
     return listed(
-        [f"{shortened(reason, 60, quoted=False)} ({count:,})" for reason, count in reasons.most_common()], MOST_REASONS
+        [f"{shortened(reason, 80, quoted=False)} ({count:,})" for reason, count in reasons.most_common()], MOST_REASONS
     )
 
 
@@ -253,8 +253,8 @@ def _costs(
     if not options.paid:
         return np.where(unknown, 0.0, cost), notes
     if unknown.any():
-        without = [model for model, all_unknown in zip(models, (unknown | ~run).all(axis=0)) if all_unknown]
-        if options.prices is None and len(without) == len(models):
+        without = [models[place] for place in np.flatnonzero(~(run & ~unknown).any(axis=0) & run.any(axis=0))]
+        if options.prices is None and (unknown | ~run).all():
             counts = not np.isnan(tokens[0][run]).any()
             how = (
                 "tokens times prices" if counts else f"mean prices per {TOKENS_PER_PRICE:,} tokens, since no tokens are logged"
