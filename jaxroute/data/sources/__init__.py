@@ -13,6 +13,7 @@ from jaxroute.data.sources.lm_eval import load_lm_eval
 from jaxroute.data.sources.options import loader_options, takes_price_file, takes_unpaid
 from jaxroute.data.sources.paretobandit import load_paretobandit
 from jaxroute.data.sources.routellm import load_gsm8k, load_mmlu
+from jaxroute.data.sources.routerarena import load_routerarena
 from jaxroute.data.sources.routerbench import load_routerbench
 from jaxroute.data.sources.routerdc import load_routerdc
 from jaxroute.data.sources.simulated import load_simulated, simulated_prices
@@ -63,6 +64,13 @@ SOURCES: dict[str, Source] = {
         origin="github.com/ParetoBandit/ParetoBandit, data_collection/rewards (Apache-2.0)",
         path="val_k4.jsonl (1,766 prompts, to learn from) or test_k4.jsonl (1,793, to judge with)",
         load=load_paretobandit,
+    ),
+    "routerarena": Source(
+        holds="current models' answers, tokens, dollars and scores on RouterArena's questions of some forty benchmarks",
+        origin="github.com/RouteWorks/RouterArena, cached_results (Apache-2.0); options metric=, scale=, clip, and --prices",
+        path="the folder cached_results, with a .jsonl per model; a cost.json in it gives prices",
+        load=load_routerarena,
+        many=True,
     ),
     "lm-eval": Source(
         holds="your own runs of lm-eval-harness, several models",
