@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxroute.data.prices import ROUTOO_TABLE_1, PriceList
+from jaxroute.data.sources.alpaca_eval import load_alpaca_eval
+from jaxroute.data.sources.helm import load_helm
 from jaxroute.data.sources.inspect_logs import load_inspect
+from jaxroute.data.sources.llmrouterbench import load_llmrouterbench
 from jaxroute.data.sources.lm_eval import load_lm_eval
 from jaxroute.data.sources.options import loader_options, takes_price_file, takes_unpaid
 from jaxroute.data.sources.paretobandit import load_paretobandit
@@ -72,6 +75,20 @@ SOURCES: dict[str, Source] = {
         load=load_routerarena,
         many=True,
     ),
+    "llmrouterbench": Source(
+        holds="twenty models of about 7B, and thirteen flagship models with their dollars, on some twenty datasets",
+        origin="github.com/ynulihao/LLMRouterBench, results/bench (MIT); options scale=, clip, and --prices",
+        path="the folder results/bench, or one of a dataset in it",
+        load=load_llmrouterbench,
+        many=True,
+    ),
+    "alpaca-eval": Source(
+        holds="a judge's preferences for many models' answers over a reference model's, on 805 instructions",
+        origin="github.com/tatsu-lab/alpaca_eval, results; options annotator=, reference, and --prices",
+        path="the folder results, with annotations.json in it by model and judge; or a list of such files",
+        load=load_alpaca_eval,
+        many=True,
+    ),
     "lm-eval": Source(
         holds="your own runs of lm-eval-harness, several models",
         origin="github.com/EleutherAI/lm-evaluation-harness; options task=, filter=, metric=, scale=, clip, and --prices",
@@ -84,6 +101,13 @@ SOURCES: dict[str, Source] = {
         origin="github.com/UKGovernmentBEIS/inspect_ai; options task=, scorer=, scale=, clip, and --prices",
         path="the folder of its logs, .eval or .json",
         load=load_inspect,
+        many=True,
+    ),
+    "helm": Source(
+        holds="your own runs of HELM, or published ones, several models",
+        origin="github.com/stanford-crfm/helm; options metric=, scale=, clip, and --prices",
+        path="a suite's folder, benchmark_output/runs/SUITE, with scenario_state.json and per_instance_stats.json by run",
+        load=load_helm,
         many=True,
     ),
     "simulated": Source(

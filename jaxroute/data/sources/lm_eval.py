@@ -56,7 +56,7 @@ def load_lm_eval(
 
     - `task` chooses tasks by a pattern, such as `mmlu_*`; the task is the domain.
     - `filter` and `metric` name those that count; the defaults are the task's first, in the order of the author of the task.
-      A task with only one keeps it, whatever is named.
+      Of several, joined by commas, the first that a task has. A task with only one keeps it, whatever is named.
     - A query is a document (`doc_hash`, or its prompt before version 0.4.3). Its prompt is what the first model was given.
     - Of several files of one model and task the newest counts.
 
@@ -175,8 +175,9 @@ def _metrics(cells: Mapping[str, Any]) -> list[str]:
 
 def _chosen(what: str, wanted: str, names: list[str], log: _Samples, chosen: dict[str, None], problems: Problems) -> str:
     """Which of the names counts; of several, `chosen` says which it was. Empty where none does, which is a problem."""
-    if wanted in names or (names and not wanted) or len(names) == 1:
-        used = wanted if wanted in names else names[0]
+    named = next((one for one in wanted.split(",") if one in names), "")
+    if named or (names and not wanted) or len(names) == 1:
+        used = named or names[0]
         if len(names) > 1:
             chosen[f"{log.task}: {what} {used} of {listed(names, 6)}"] = None
         return used

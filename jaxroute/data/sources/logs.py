@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -143,6 +144,15 @@ def found_files(path: Path | Sequence[Path], patterns: Sequence[str]) -> list[Pa
             raise Unreadable(f"{one}: there is no such file or folder")
         files += [one] if one.is_file() else sorted(file for pattern in patterns for file in one.rglob(pattern))
     return list(dict.fromkeys(files))
+
+
+def json_of(file: Path, name: str, problems: Problems) -> Any:
+    """What a JSON file holds; None, and a problem, where it cannot be read."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        problems.add(f"{name} cannot be read as JSON: {shortened(str(error), 200, quoted=False)}; is it cut off?")
+        return None
 
 
 def under(path: Path | Sequence[Path], file: Path) -> str:
