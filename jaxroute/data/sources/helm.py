@@ -11,9 +11,21 @@ import numpy as np
 
 from jaxroute.data.messages import prompt_text
 from jaxroute.data.prices import PriceList
-from jaxroute.data.reading import Problems
+from jaxroute.data.reading import Problems, as_text
 from jaxroute.data.rows import Unreadable
-from jaxroute.data.sources.logs import Log, Record, found_files, gathered, json_of, keys_of, log_problems, number, under
+from jaxroute.data.sources.logs import (
+    Log,
+    Record,
+    entries,
+    found_files,
+    gathered,
+    json_of,
+    keys_of,
+    log_problems,
+    mapping,
+    number,
+    under,
+)
 from jaxroute.data.table import RoutingTable
 from jaxroute.data.table_options import TableOptions
 from jaxroute.errors import PromptError, counted, listed, shortened
@@ -84,7 +96,7 @@ def load_helm(
             continue
         used[f"{run.scenario}: {name}"] = None
         for state, place in run.states:
-            if (state.get("instance") or {}).get("perturbation"):
+            if state["instance"].get("perturbation"):
                 perturbed += 1
             elif record := _record(run, state, f"{run.name}, request_states[{place}]", name, problems):
                 records.append(record)
@@ -102,7 +114,7 @@ class _Run:
     scenario: str
     states: list[tuple[Mapping[str, Any], int]]
     """A request of each instance and trial, with its place."""
-    stats: Mapping[tuple[str, int], Mapping[str, float]]
+    stats: Mapping[tuple[str, str], Mapping[str, float]]
     """Every metric's mean, by instance and trial."""
 
     @property
@@ -118,34 +130,33 @@ class _Run:
         stats = json_of(beside, f"{name.removesuffix(STATE)}{STATS}", problems)
         if found is None or stats is None:
             return None
-        states = found.get("request_states") if isinstance(found, dict) else None
-        model = (found.get("adapter_spec") or {}).get("model") if isinstance(found, dict) else None
-        if not isinstance(states, list) or not isinstance(model, str) or not isinstance(stats, list):
+        states, model = mapping(found).get("request_states"), mapping(mapping(found).get("adapter_spec")).get("model")
+        if not isinstance(states, list) or not isinstance(model, str) or not model.strip():
             has = keys_of(found, "helm") if isinstance(found, dict) else "it is no object"
             problems.add(f"{name} has no request_states and adapter_spec.model: {has}")
             return None
-        first: dict[tuple[str, int], tuple[Mapping[str, Any], int]] = {}
+        first: dict[tuple[str, ...], tuple[Mapping[str, Any], int]] = {}
         for place, state in enumerate(states):
             # Of a method with a request per reference the first shows the prompt.
             if isinstance(state, dict) and isinstance(state.get("instance"), dict):
                 perturbation = state["instance"].get("perturbation")
-                first.setdefault((*_key(state["instance"].get("id"), state), repr(perturbation)), (state, place))  # type: ignore[arg-type]
-        return _Run(name, model, _scenario(file.parent.name), list(first.values()), dict(_means(stats)))
+                first.setdefault((*_key(state["instance"].get("id"), state), repr(perturbation)), (state, place))
+        return _Run(name, model, _scenario(file.parent.name), list(first.values()), dict(_means(entries(stats))))
 
 
-def _key(instance: Any, row: Mapping[str, Any]) -> tuple[str, int]:
-    return str(instance), int(number(row.get("train_trial_index", 0)) or 0)
+def _key(instance: Any, row: Mapping[str, Any]) -> tuple[str, str]:
+    return f"{instance}", str(row.get("train_trial_index", 0))
 
 
-def _means(stats: list[Any]) -> Iterator[tuple[tuple[str, int], Mapping[str, float]]]:
+def _means(stats: list[Any]) -> Iterator[tuple[tuple[str, str], Mapping[str, float]]]:
     """Of every unperturbed instance and trial the mean of every metric that was computed."""
     for row in stats:
         if isinstance(row, dict) and not row.get("perturbation"):
             means = {}
-            for one in row.get("stats") or []:
-                name = one.get("name") if isinstance(one, dict) else None
-                if isinstance(name, dict) and not name.get("perturbation") and one.get("count"):
-                    means[str(name.get("name"))] = number(one.get("mean", number(one.get("sum")) / number(one.get("count"))))
+            for one in map(mapping, entries(row.get("stats"))):
+                name, count = mapping(one.get("name")), number(one.get("count"))
+                if name and not name.get("perturbation") and count:
+                    means[str(name.get("name"))] = number(one.get("mean", number(one.get("sum")) / count))
             yield _key(row.get("instance_id"), row), means
 
 
@@ -157,7 +168,7 @@ def _scenario(folder: str) -> str:
 
 
 def _record(run: _Run, state: Mapping[str, Any], where: str, metric: str, problems: Problems) -> Record | None:
-    request, result = state.get("request") or {}, state.get("result") or {}
+    request, result = mapping(state.get("request")), mapping(state.get("result"))
     try:
         prompt = prompt_text(_prompt(request))
     except PromptError as error:
@@ -166,7 +177,7 @@ def _record(run: _Run, state: Mapping[str, Any], where: str, metric: str, proble
     instance, trial = _key(state["instance"].get("id"), state)
     means = run.stats.get((instance, trial), {})
     failed = result.get("success") is False
-    completions = result.get("completions") or []
+    first = mapping(next(iter(entries(result.get("completions"))), None))
     return Record(
         model=run.model,
         query=f"{run.scenario}/{instance}",
@@ -177,13 +188,13 @@ def _record(run: _Run, state: Mapping[str, Any], where: str, metric: str, proble
         missing=f"failed: {shortened(str(result.get('error')), 40, quoted=False)}" if failed else f"no {metric}",
         **{part: next((means[one] for one in names if one in means), np.nan) for part, names in TOKENS.items()},
         latency_seconds=means.get(SECONDS, np.nan),
-        response=completions[0].get("text", "") if completions and isinstance(completions[0], dict) else "",
+        response=as_text(first.get("text")) or "",
     )
 
 
 def _prompt(request: Mapping[str, Any]) -> Any:
     """A text, chat messages, or a sequence of media as one message."""
-    media = (request.get("multimodal_prompt") or {}).get("media_objects")
+    media = mapping(request.get("multimodal_prompt")).get("media_objects")
     if isinstance(media, list):
         return [{"role": "user", "content": [_part(one) for one in media if isinstance(one, dict)]}]
     return request.get("messages") or request.get("prompt")

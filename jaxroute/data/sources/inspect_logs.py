@@ -16,7 +16,18 @@ from jaxroute.data.messages import prompt_text
 from jaxroute.data.prices import PriceList
 from jaxroute.data.reading import Problems
 from jaxroute.data.rows import Unreadable
-from jaxroute.data.sources.logs import Log, Record, found_files, gathered, keys_of, log_problems, number, under
+from jaxroute.data.sources.logs import (
+    Log,
+    Record,
+    entries,
+    found_files,
+    gathered,
+    keys_of,
+    log_problems,
+    mapping,
+    number,
+    under,
+)
 from jaxroute.data.table import RoutingTable
 from jaxroute.data.table_options import TableOptions
 from jaxroute.errors import PromptError, counted, listed, shortened
@@ -116,8 +127,8 @@ def _logs(path: Path | Sequence[Path], problems: Problems) -> Iterator[tuple[_He
         except (OSError, ValueError, RecursionError, zipfile.BadZipFile, KeyError) as error:
             problems.add(f"{name} cannot be read: {shortened(str(error), 200, quoted=False)}; is it cut off?")
             continue
-        described = content.get("eval") if isinstance(content, dict) else None
-        if not isinstance(described, dict) or not isinstance(described.get("model"), str):
+        described = mapping(mapping(content).get("eval"))
+        if not isinstance(described.get("model"), str) or not described["model"].strip():
             others.append(
                 f"{name} is no log: {keys_of(content, 'inspect') if isinstance(content, dict) else 'it is no object'}"
             )
@@ -129,8 +140,7 @@ def _logs(path: Path | Sequence[Path], problems: Problems) -> Iterator[tuple[_He
 
 
 def _listed_samples(content: Any, name: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    samples = content.get("samples") if isinstance(content, dict) else None
-    for place, sample in enumerate(samples if isinstance(samples, list) else []):
+    for place, sample in enumerate(entries(mapping(content).get("samples"))):
         if isinstance(sample, dict):
             yield sample, f"{name}, samples[{place}]"
 
@@ -201,14 +211,11 @@ def _record(
             score = _value(given.get("value"), scorer, part)
         except ValueError as wrong:
             problems.add(f"{where}: {wrong}")
-    messages = [one for one in sample.get("messages") or [] if isinstance(one, dict)]
+    messages = [mapping(one) for one in entries(sample.get("messages"))]
     failed_tools = any(one.get("role") == "tool" and (one.get("error") or one.get("tool_error")) for one in messages)
-    output = sample.get("output")
-    output = output if isinstance(output, dict) else {}
+    output = mapping(sample.get("output"))
     single = sum(one.get("source") == "generate" for one in messages) == 1 and isinstance(output.get("usage"), dict)
-    by_model = sample.get("model_usage")
-    usage = output["usage"] if single else by_model.get(header.model) if isinstance(by_model, dict) else None
-    usage = usage if isinstance(usage, dict) else {}
+    usage = output["usage"] if single else mapping(mapping(sample.get("model_usage")).get(header.model))
     return Record(
         model=header.model,
         query=f"{header.task}/{sample.get('id')}",
@@ -249,9 +256,8 @@ def _input_tokens(usage: Mapping[str, Any]) -> float:
 
 
 def _response(output: Mapping[str, Any]) -> str:
-    choices = output.get("choices")
-    message = choices[0].get("message") if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
-    content = message.get("content") if isinstance(message, dict) else output.get("completion")
+    message = mapping(mapping(next(iter(entries(output.get("choices"))), None)).get("message"))
+    content = message.get("content", output.get("completion"))
     parts = content if isinstance(content, list) else [content]
     texts = [one.get("text") if isinstance(one, dict) else one for one in parts]
     return "\n".join(text for text in texts if isinstance(text, str))
@@ -259,11 +265,10 @@ def _response(output: Mapping[str, Any]) -> str:
 
 def _prompt(sample: Mapping[str, Any]) -> str:
     """The input, with attachments in their places, and its choices. Raises `PromptError`."""
-    attached = sample.get("attachments")
-    given = _attached(sample.get("input"), attached if isinstance(attached, dict) else {})
+    given = _attached(sample.get("input"), mapping(sample.get("attachments")))
     text = prompt_text([_message(one) for one in given] if isinstance(given, list) else given)
-    choices = sample.get("choices")
-    if not isinstance(choices, list) or not choices:
+    choices = entries(sample.get("choices"))
+    if not choices:
         return text
     return "\n".join([text, "", *(f"{chr(ord('A') + place)}) {choice}" for place, choice in enumerate(choices))])
 
@@ -282,11 +287,11 @@ def _message(message: Any) -> Any:
         return message
     found = {name: message.get(name) for name in ("role", "content")}
     if isinstance(found["content"], list):
-        kept = [one for one in found["content"] if not isinstance(one, dict) or one.get("type") not in UNREAD]
+        kept = [one for one in found["content"] if not isinstance(one, dict) or str(one.get("type")) not in UNREAD]
         found["content"] = [
             one | {"type": "file"} if isinstance(one, dict) and one.get("type") == "document" else one for one in kept
         ]
-    calls = [one for one in message.get("tool_calls") or [] if isinstance(one, dict)]
+    calls = [one for one in entries(message.get("tool_calls")) if isinstance(one, dict)]
     if calls:
         found["tool_calls"] = [{"function": {"name": one.get("function"), "arguments": one.get("arguments")}} for one in calls]
     return found

@@ -16,7 +16,18 @@ from jaxroute.data.messages import prompt_text
 from jaxroute.data.prices import PriceList
 from jaxroute.data.reading import Problems
 from jaxroute.data.rows import Row, Unreadable, read_rows
-from jaxroute.data.sources.logs import Log, Record, found_files, gathered, keys_of, log_problems, name_of, number, under
+from jaxroute.data.sources.logs import (
+    Log,
+    Record,
+    found_files,
+    gathered,
+    keys_of,
+    log_problems,
+    mapping,
+    name_of,
+    number,
+    under,
+)
 from jaxroute.data.table import RoutingTable
 from jaxroute.data.table_options import TableOptions
 from jaxroute.errors import PromptError, listed, shortened
@@ -111,7 +122,7 @@ class _Samples:
                 file, under(path, file), _model(file, stamp), stem.removeprefix("samples_"), stamp[1] if stamp else ""
             )
         # Before 0.4.3: MODEL_ARGUMENTS_TASK.jsonl beside results.json, which names the tasks.
-        tasks = [name for name in _json(file.with_name("results.json")).get("configs", {}) if stem.endswith(f"_{name}")]
+        tasks = [name for name in mapping(_json(file.with_name("results.json")).get("configs")) if stem.endswith(f"_{name}")]
         task = max(tasks, key=len, default=stem)
         model = stem.removesuffix(f"_{task}").removeprefix("pretrained__").replace("__", "/") if tasks else file.parent.name
         return _Samples(file, under(path, file), model, task, "")

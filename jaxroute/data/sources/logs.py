@@ -133,6 +133,16 @@ def number(value: Any) -> float:
     return float(value) if isinstance(value, bool | int | float | np.number) else np.nan
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value where it is an object; else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def entries(value: Any) -> list[Any]:
+    """The value where it is a list; else an empty one."""
+    return value if isinstance(value, list) else []
+
+
 def found_files(path: Path | Sequence[Path], patterns: Sequence[str]) -> list[Path]:
     """The file itself, or all files beneath a folder that match one of the patterns, sorted; a list of paths is joined.
 

@@ -12,7 +12,7 @@ from jaxroute.data.messages import prompt_text
 from jaxroute.data.prices import PriceList
 from jaxroute.data.reading import Problems, as_text
 from jaxroute.data.rows import Row, Unreadable, read_rows
-from jaxroute.data.sources.logs import Log, Record, found_files, gathered, keys_of, log_problems, number, under
+from jaxroute.data.sources.logs import Log, Record, found_files, gathered, keys_of, log_problems, mapping, number, under
 from jaxroute.data.table import RoutingTable
 from jaxroute.data.table_options import TableOptions
 from jaxroute.errors import PromptError, listed, shortened
@@ -66,7 +66,7 @@ def _records(file: Path, name: str, metric: str, problems: Problems) -> list[Rec
                 problems.add(f"{where} has no {listed(missing)}: {keys_of(row.cells, 'routerarena')}")
                 return []
             else:
-                judged = row.cells["evaluation_result"] or {}
+                judged = mapping(row.cells["evaluation_result"])
                 metrics[str(judged.get("metric"))] = None
                 if metric in ("", judged.get("metric")):
                     found += _record(row, where, judged, file.stem, problems)

@@ -63,6 +63,7 @@ def test_every_way_to_choose_is_read(way: str, place: int, reference: int):
     [
         ("A house is larger than a mouse, so B", "B"),
         ("I think it is C", "C"),
+        ("Surely the house of cards, it is the largest", "C"),
         ("a mouse is small", "A"),
         ("", None),
         ("All of them", None),
