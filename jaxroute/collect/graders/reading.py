@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
+"""What opens a box, and all other braces."""
 STATED = re.compile(r"(?:\banswer\b(?:\s+\w+){0,3}?\s*(?:\*\*)?\s*(?:is\b\s*:?|[:=])|####)\s*(?P<said>[^\n]+)", re.IGNORECASE)
 """The answer is 5; Final answer: 5; the correct answer here is 5; #### 5."""
 WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|operatorname)\s*\{([^{}]*)\}")
@@ -16,15 +17,15 @@ MARKS = " \t\n.,;:!?\"'`*$_\u201c\u201d\u2018\u2019\u00ab\u00bb"
 
 def boxed(answer: str) -> str | None:
     r"""What the last complete `\boxed{...}` holds; None where there is none."""
-    found = None
-    for start in BOX.finditer(answer):
-        depth, position = 1, start.end()
-        while position < len(answer) and depth:
-            depth += {"{": 1, "}": -1}.get(answer[position], 0)
-            position += 1
-        if not depth:
-            found = answer[start.end() : position - 1]
-    return None if found is None else unwrapped(found)
+    opened: list[int | None] = []
+    found = (-1, -1)
+    # In one pass, since a looping model may open thousands of boxes and close none.
+    for brace in BRACES.finditer(answer):
+        if brace[0] != "}":
+            opened.append(brace.end() if len(brace[0]) > 1 else None)
+        elif opened and (start := opened.pop()) is not None:
+            found = max(found, (start, brace.start()))
+    return unwrapped(answer[slice(*found)]) if found[0] >= 0 else None
 
 
 def stated(answer: str) -> str | None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 from jaxroute.collect.graders import find_grader
 from jaxroute.collect.graders.reading import boxed, stated
@@ -44,6 +47,20 @@ def test_boxes_may_nest_and_be_cut_off():
     assert boxed(r"\boxed{\frac{1}{2}} and \boxed{cut") == r"\frac{1}{2}"
     assert boxed("none") is None and stated("none") is None
     assert stated("The answer here is 5\nAnswer: 6\n") == "6"
+
+
+@settings(max_examples=30, deadline=None)
+@given(text=some.text(alphabet="a{}", max_size=30), inner=some.text(alphabet="ab ", max_size=5))
+def test_the_last_box_that_closes_counts(text: str, inner: str):
+    answer = text + r"\boxed{" + inner + "}"
+    assert boxed(answer) == inner.strip() and boxed(answer + r" \boxed{" + text.replace("}", "")) == inner.strip()
+
+
+def test_an_answer_that_opens_boxes_without_end_is_read_at_once():
+    started = time.process_time()
+    for grader in ("exact", "numeric", "choice"):
+        assert score(grader, r"\boxed{" * 20_000, "5") == 0
+    assert time.process_time() - started < 1, "in minutes, if every box is followed to the end"
 
 
 def test_contains_whole_words():
