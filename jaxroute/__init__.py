@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxroute.errors import (
         CheckpointError,
         EncoderError,
+        GraderError,
         JaxrouteError,
         OutputError,
         PromptError,
@@ -42,6 +43,7 @@ _HOMES = {
     "ScoringConfig": "encoders.batching",
     "CheckpointError": "errors",
     "EncoderError": "errors",
+    "GraderError": "errors",
     "JaxrouteError": "errors",
     "OutputError": "errors",
     "PromptError": "errors",
@@ -72,6 +74,7 @@ __all__ = [
     "EncoderError",
     "Estimates",
     "Estimator",
+    "GraderError",
     "JaxrouteError",
     "OutputError",
     "Predictor",

@@ -40,6 +40,10 @@ class RouterError(JaxrouteError):
     """A router that is unknown, has other options, or gives what is not estimates."""
 
 
+class GraderError(JaxrouteError):
+    """A grader that is unknown, has other options, or has a reference that it cannot grade with."""
+
+
 class JaxrouteWarning(UserWarning):
     """Something that a user should know of, and that stops nothing."""
 

@@ -16,6 +16,8 @@ import pytest
 
 from jaxroute import SourceError, load_source
 from jaxroute.cli import main
+from jaxroute.collect.graders import find_grader, grader_names
+from jaxroute.data.sources import SOURCES
 from jaxroute.evaluation import outcome
 from jaxroute.routers.base import find_router, router_names
 from solvers import Problem, exact
@@ -68,9 +70,9 @@ def test_every_router_is_in_the_reference():
 
 @pytest.fixture
 def recipes(tmp_path: Path) -> list[Path]:
-    """The files of CONTRIBUTING.md's recipes: a router, a solver, a source, a measure."""
+    """The files of CONTRIBUTING.md's recipes: a router, a solver, a source, a measure, a grader."""
     blocks = re.findall(r"    ```python\n(.*?)    ```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
-    files = [tmp_path / f"{name}.py" for name in ("router", "solver", "source", "measure")]
+    files = [tmp_path / f"{name}.py" for name in ("router", "solver", "source", "measure", "grader")]
     for file, block in zip(files, blocks, strict=True):
         file.write_text(textwrap.dedent(block), encoding="utf-8")
     return files
@@ -87,6 +89,18 @@ def test_the_recipes_router_tells_prompts_apart_and_its_solver_stays_below_the_o
     assert found.cost_usd <= best.cost_usd and found.value <= best.value <= found.bound
     share = runpy.run_path(str(recipes[3]))["share_of_best"]
     assert 0 < share(test, outcome(test, found)) < share(test, outcome(test, best)) < 1
+
+
+def test_every_grader_and_every_source_of_logs_is_on_its_page():
+    graders, sources = ((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("graders.md", "own-data.md"))
+    assert [name for name in grader_names() if f"\n| `{name}` |" not in graders] == []
+    assert [name for name, source in SOURCES.items() if source.many and f"\n| `{name}` |" not in sources] == []
+
+
+def test_the_recipes_grader_prefers_short_answers(recipes: list[Path]):
+    grader = find_grader(f"{recipes[4]}:words=2")
+    grader.check(None)
+    assert [grader.grade(answer).score for answer in ("", "one two", "one two three four")] == [1, 1, 0.5]
 
 
 def test_the_recipes_source_leaves_missing_scores_open_and_names_what_is_wrong(recipes: list[Path], tmp_path: Path):

@@ -10,9 +10,9 @@ import pytest
 import jaxroute
 
 NAMES = (
-    "Checkpoint CheckpointError EncoderError Estimates Estimator JaxrouteError OutputError Predictor PromptError Queries "
-    "RouteRequest Router RouterError RoutingTable ScoringConfig SourceError TableError TrainConfig __version__ estimate_stream "
-    "join load load_checkpoint load_source save_checkpoint train train_costs train_estimator"
+    "Checkpoint CheckpointError EncoderError Estimates Estimator GraderError JaxrouteError OutputError Predictor PromptError "
+    "Queries RouteRequest Router RouterError RoutingTable ScoringConfig SourceError TableError TrainConfig __version__ "
+    "estimate_stream join load load_checkpoint load_source save_checkpoint train train_costs train_estimator"
 )
 
 

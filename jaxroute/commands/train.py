@@ -10,7 +10,7 @@ import jax
 import tyro
 
 from jaxroute.data.prices import PriceList, load_prices, priced
-from jaxroute.data.sources import chosen_table, own_prices
+from jaxroute.data.sources import chosen_table, makes_dollars, own_prices
 from jaxroute.data.table import RoutingTable
 from jaxroute.errors import RouterError
 from jaxroute.predictor.checkpoint import is_estimator
@@ -88,8 +88,9 @@ def _train_router(config: Train) -> None:
 
 
 def _table(config: Train) -> RoutingTable:
-    """A price list also supplies dollars that one's own table lacks, and is checked against those that it has."""
-    return chosen_table(config.table, config.source, config.path, config.option, prices=config.prices if config.table else None)
+    """A price list also supplies dollars that one's own outcomes lack, and is checked against those that they have."""
+    prices = config.prices if makes_dollars(config.source) else None
+    return chosen_table(config.table, config.source, config.path, config.option, prices=prices)
 
 
 def _prices(config: Train, table: RoutingTable) -> PriceList | None:

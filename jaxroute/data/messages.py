@@ -112,7 +112,7 @@ def _turn(message: Any, counts: Counter[str]) -> tuple[str, str]:
     if not isinstance(message, Mapping):
         raise PromptError(f"{shortened(message)} is not an object with role and content")
     role, content = message.get("role"), message.get("content")
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise PromptError(f"role={shortened(role)} is none of {', '.join(ROLES)}")
     if content is None or isinstance(content, str):
         pieces = [content or ""]
@@ -131,12 +131,12 @@ def _part(part: Any, counts: Counter[str]) -> str:
     if not isinstance(part, Mapping):
         raise PromptError(f"the part {shortened(part)} is not an object")
     kind = part.get("type")
-    if kind in TEXT_PARTS:
+    if isinstance(kind, str) and kind in TEXT_PARTS:
         text = part.get(TEXT_PARTS[kind])
         if not isinstance(text, str):
             raise PromptError(f"the part of type {kind!r} has {TEXT_PARTS[kind]}={shortened(text)}, which is not a text")
         return text
-    if kind not in OTHER_PARTS:
+    if not isinstance(kind, str) or kind not in OTHER_PARTS:
         raise PromptError(f"type={shortened(kind)} of a part is unknown; known are {listed([*TEXT_PARTS, *OTHER_PARTS], 20)}")
     what = OTHER_PARTS[kind]
     counts[what] += 1

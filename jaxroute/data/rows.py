@@ -37,10 +37,13 @@ class Row(NamedTuple):
     problem: str = ""
 
 
-def read_rows(path: Path, *, suffixes: Sequence[str], columns: Sequence[str] | None = None) -> Iterator[Row]:
+def read_rows(
+    path: Path, *, suffixes: Sequence[str], columns: Sequence[str] | None = None, read_as: str | None = None
+) -> Iterator[Row]:
     """Every row of `path`, by its suffix, which must be one of `suffixes`. Blank lines are none.
 
-    Of Parquet only `columns` are read where they are given, as far as it has them. Raises `Unreadable`.
+    Of Parquet only `columns` are read where they are given, as far as it has them. `read_as` is the suffix that a file whose
+    own is wrong should have. Raises `Unreadable`.
     """
     if not path.is_file():
         raise Unreadable("there is no such file" if not path.exists() else "it is a folder, not a file")
@@ -50,7 +53,7 @@ def read_rows(path: Path, *, suffixes: Sequence[str], columns: Sequence[str] | N
         if path.suffix == ".parquet":
             yield from _parquet(path, columns)
         else:
-            yield from {".csv": _csv, ".jsonl": _json_lines, ".json": _json, ".txt": _text}[path.suffix](path)
+            yield from {".csv": _csv, ".jsonl": _json_lines, ".json": _json, ".txt": _text}[read_as or path.suffix](path)
     except UnicodeDecodeError as error:
         raise Unreadable(f"it is not UTF-8 ({error.reason}): save it as UTF-8") from error
     except OSError as error:

@@ -14,23 +14,15 @@ What answers cost is learnt beside, in one way for all: means, dollars or length
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import math
-import pkgutil
-import sys
-import traceback
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import tyro
 from jaxtyping import Float, UInt64
 
 from jaxroute.data.estimates import Estimates, Estimator, as_queries, renamed
@@ -39,19 +31,17 @@ from jaxroute.data.shrinkage import warn_of_few
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders import check_prompts, load_encoder
 from jaxroute.encoders.features import Reader, prompt_features
-from jaxroute.errors import CheckpointError, JaxrouteError, RouterError, TableError, listed, shortened
+from jaxroute.errors import CheckpointError, RouterError, TableError, listed, shortened
 from jaxroute.evaluation import Curve
 from jaxroute.predictor.checkpoint import DESCRIPTION, load_predictor
 from jaxroute.predictor.pricing import CostModel
 from jaxroute.predictor.training import learn_costs
 from jaxroute.routers.saved_routers import is_older_router, read_router, write_router
 from jaxroute.storage.bundles import read_description
-from jaxroute.storage.digests import file_digest
+from jaxroute.storage.specs import Shelf, caption
 
-ROOM = "jaxroute.routers"
+ROUTERS = Shelf("jaxroute.routers", "router", RouterError, others=("base", "saved_routers"))
 PREDICTOR = "predictor"
-NO_ROUTERS = ("base", "saved_routers")
-"""Modules of this room that are none."""
 ENCODER = "encoder_sha256"
 SHARES = ("epsilon", "accept")
 POSITIVE = (
@@ -76,33 +66,12 @@ NOT_NEGATIVE = ("seed", "strength", "tiers", "ridge", "noise", "weight_decay", "
 
 def find_router(spec: str) -> RouterKind:
     """The router that a name, or a file, and options say. Raises `RouterError` naming what is known."""
-    name, *given = spec.split(":")
-    module = _module(name)
+    module = ROUTERS.module(spec)
     if not is_dataclass(getattr(module, "Config", None)) or not any(
         all(hasattr(module, name) for name in names) for names in (("curve",), ("estimator",), ("fit", "estimate"))
     ):
         raise RouterError(f"router={spec!r}: {module.__name__} must hold a dataclass Config, and fit and estimate, or curve")
-    known = [one.name for one in fields(module.Config)]
-    arguments = []
-    for part in given:
-        option, equals, value = part.partition("=")
-        if not equals or option not in known:
-            raise RouterError(f"router={spec!r}: {part!r} is none of its options, which are {', '.join(known) or 'none'}")
-        if value.casefold() in ("true", "false"):
-            arguments.append(f"--{option}" if value.casefold() == "true" else f"--no-{option}")
-        else:
-            arguments += [f"--{option}", *value.split(",")]
-    try:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            config = tyro.cli(module.Config, args=arguments) if arguments else module.Config()
-    except SystemExit as error:
-        # What a conversion or a `__post_init__` of the options says, where it was that.
-        said = [text for text in getattr(error.__context__, "args", ())[:1] if isinstance(text, str)]
-        why = f": {shortened(said[0], 300, quoted=False)}" if said else ""
-        raise RouterError(
-            f"router={shortened(spec)}: an option's value does not fit ({listed(given)}){why}; options are joined by colons, "
-            f"as in NAME:option=value:other=value, and the defaults are {shortened(str(module.Config()), 300, quoted=False)}"
-        ) from None
+    config = ROUTERS.config(spec, module)
     if problems := _out_of_range(config):
         raise RouterError(f"router={shortened(spec)}: {'; '.join(problems)}")
     return RouterKind(spec, module, config)
@@ -145,7 +114,7 @@ def load_router(folder: Path | str, *, encoder: str | None = None) -> TrainedRou
 
 def router_names() -> dict[str, str]:
     """Name and caption of every router in this room."""
-    return {name: (importlib.import_module(f"{ROOM}.{name}").__doc__ or "").split("\n")[0] for name in _known()}
+    return ROUTERS.captions()
 
 
 @dataclass(frozen=True)
@@ -173,7 +142,7 @@ class RouterKind:
         if hasattr(self.module, "estimator"):
             return self.module.estimator(train, self.config, prices)
         warn_of_few(train.models, train.quality)
-        state = self._own_words("fit", lambda: dict(self.module.fit(train, self.config)))
+        state = ROUTERS.own_words(self.spec, self.module, "fit", lambda: dict(self.module.fit(train, self.config)))
         if (identity := self.encoder_identity()) is not None:
             state[ENCODER] = np.array(identity)
         about = {"trained_on": train.name, "queries": len(train)}
@@ -184,17 +153,6 @@ class RouterKind:
         """What a router with hindsight achieves on `test`."""
         return self.module.curve(train, test, self.config)
 
-    def _own_words(self, name: str, call: Callable[[], Any]) -> Any:
-        """What a file of one's own does wrong is reported with its place in that file."""
-        if self.own_code is None:
-            return call()
-        try:
-            return call()
-        except JaxrouteError:
-            raise
-        except Exception as error:
-            raise RouterError(f"router={shortened(self.spec)}: {name} failed{_where(error, self.module)}") from error
-
     @property
     def hindsight(self) -> bool:
         """Whether it needs the outcomes of the queries that it answers."""
@@ -202,7 +160,7 @@ class RouterKind:
 
     @property
     def caption(self) -> str:
-        return (self.module.__doc__ or self.spec).split("\n")[0]
+        return caption(self.module) or self.spec
 
     @property
     def described(self) -> dict[str, Any]:
@@ -212,9 +170,7 @@ class RouterKind:
     @property
     def own_code(self) -> str | None:
         """SHA-256 of a file of one's own; None for a router of this package."""
-        if self.module.__name__.startswith(f"{ROOM}."):
-            return None
-        return file_digest(Path(str(self.module.__file__)))
+        return ROUTERS.own_code(self.module)
 
     def encoder_identity(self) -> str | None:
         """The content hash of the encoder that it reads prompts with; None where it has none."""
@@ -270,7 +226,9 @@ class TrainedRouter:
             raise RouterError(
                 f"router={self.kind.spec!r} was trained with another encoder than encoder={self.kind.config.encoder!r} is now"
             )
-        values = self.kind._own_words(
+        values = ROUTERS.own_words(
+            self.kind.spec,
+            self.kind.module,
             "estimate",
             lambda: np.asarray(self.kind.module.estimate(self.state, queries, self.kind.config), np.float64),
         )
@@ -335,36 +293,3 @@ def _out_of_range(config: Any) -> list[str]:
         elif one.name in NOT_NEGATIVE and not all(number >= 0 for number in numbers):
             problems.append(f"{one.name}={value} must be at least 0")
     return problems
-
-
-def _module(name: str) -> ModuleType:
-    if name.endswith(".py"):
-        if not Path(name).is_file():
-            raise RouterError(f"router={name!r}: there is no such file")
-        # Its own prefix, so that a file called random.py hides no other module.
-        described = importlib.util.spec_from_file_location(f"own_router_{Path(name).stem}", name)
-        assert described is not None and described.loader is not None
-        module = importlib.util.module_from_spec(described)
-        # A dataclass whose annotations are texts looks its module up by name.
-        sys.modules[described.name] = module
-        try:
-            described.loader.exec_module(module)
-        except Exception as error:
-            raise RouterError(f"router={shortened(name)} cannot be imported{_where(error, module)}") from error
-        return module
-    if name not in _known():
-        raise RouterError(f"router={name!r} is unknown; known are {', '.join(_known())}, or give a .py file of your own")
-    return importlib.import_module(f"{ROOM}.{name}")
-
-
-def _where(error: Exception, module: ModuleType) -> str:
-    """The error in words, with the last line of the module's file that led to it."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == module.__file__]
-    line = lines[-1] if lines else getattr(error, "lineno", None)
-    place = f" in line {line}" if line else ""
-    return f"{place}: {type(error).__name__}: {shortened(str(error), 300, quoted=False)}"
-
-
-def _known() -> list[str]:
-    found = pkgutil.iter_modules([str(Path(__file__).parent)])
-    return sorted(one.name for one in found if one.name not in NO_ROUTERS and not one.ispkg)

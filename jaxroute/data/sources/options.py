@@ -34,9 +34,19 @@ def loader_options(source: str, load: Callable[..., Any], given: Sequence[str], 
     if prices is not None:
         if PRICES not in _keywords(load):
             raise SourceError(f"prices={str(prices)!r}: the source {source!r} has dollars of its own, leave the list out")
-        # A table reads the list itself, since only its own models matter.
-        found[PRICES] = prices if source == "table" else load_prices(prices)
+        # A loader that takes a file reads the list itself, since only its own models matter.
+        found[PRICES] = prices if takes_price_file(load) else load_prices(prices)
     return found
+
+
+def takes_price_file(load: Callable[..., Any]) -> bool:
+    """Whether the loader makes dollars from tokens with a price list."""
+    return PRICES in _keywords(load) and Path in get_args(get_type_hints(load)[PRICES])
+
+
+def takes_unpaid(load: Callable[..., Any]) -> bool:
+    """Whether outcomes without dollars can be loaded, for what reads qualities only."""
+    return "paid" in _keywords(load)
 
 
 def _keywords(load: Callable[..., Any]) -> list[str]:
