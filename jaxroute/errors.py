@@ -44,6 +44,14 @@ class GraderError(JaxrouteError):
     """A grader that is unknown, has other options, or has a reference that it cannot grade with."""
 
 
+class EndpointError(JaxrouteError):
+    """Endpoints that are described wrongly, or whose keys are missing; the message names the model and the field."""
+
+
+class LedgerError(JaxrouteError):
+    """A ledger that cannot be read or written, or is asked for what contradicts what is booked."""
+
+
 class JaxrouteWarning(UserWarning):
     """Something that a user should know of, and that stops nothing."""
 

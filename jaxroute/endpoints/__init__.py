@@ -1,0 +1,13 @@
+"""Endpoints that answer in OpenAI's wire format: one client that asks them, and the ledger that counts the money.
+
+- `models.py` reads `models.yaml`, `price_lists.py` the price lists that it names.
+- `client.py` asks one model one prompt. Retries, time-outs, limits, and the reading of answers have files of their own.
+- `ledger.py` holds the budget. Dollars that are reserved or spent are counted there and nowhere else.
+
+Nothing here knows a table of outcomes, a router or an assignment; which model to ask is decided above. To add another wire
+format, write a reader of its answers beside `wire.py`. To add another format of price lists, add it to `price_lists.py`.
+"""
+
+from jaxroute.endpoints.ledger import Ledger, Reservation, Totals
+
+__all__ = ["Ledger", "Reservation", "Totals"]
