@@ -9,5 +9,18 @@ format, write a reader of its answers beside `wire.py`. To add another format of
 """
 
 from jaxroute.endpoints.ledger import Ledger, Reservation, Totals
+from jaxroute.endpoints.models import Endpoint, load_models, read_keys
+from jaxroute.endpoints.prices import TokenPrice
+from jaxroute.endpoints.usage import Usage, read_usage
 
-__all__ = ["Ledger", "Reservation", "Totals"]
+__all__ = [
+    "Endpoint",
+    "Ledger",
+    "Reservation",
+    "TokenPrice",
+    "Totals",
+    "Usage",
+    "load_models",
+    "read_keys",
+    "read_usage",
+]
