@@ -119,10 +119,8 @@ def read_keys(endpoints: Iterable[Endpoint]) -> dict[str, str]:
         key = os.environ.get(one.api_key_env, "").strip()
         if not key:
             missing.setdefault(one.api_key_env, []).append(one.name)
-        elif not (key.isascii() and key.isprintable()):
-            raise EndpointError(
-                f"the environment variable {one.api_key_env} holds what is no key: blanks or special characters"
-            )
+        elif not KEY.fullmatch(key):
+            raise EndpointError(f"the environment variable {one.api_key_env} holds blanks or special characters: it is no key")
         else:
             keys[one.name] = key
     if missing:

@@ -199,7 +199,7 @@ def test_keys_come_from_the_environment_and_are_in_no_repr(write, monkeypatch: p
     assert read_keys(found.values()) == {"a": SECRET, "b": "second", "c": "second"}
     assert SECRET not in repr(found)
     monkeypatch.setenv("SECOND_KEY", "two\nlines")
-    with pytest.raises(EndpointError, match="SECOND_KEY holds blanks or special characters"):
+    with pytest.raises(EndpointError, match="SECOND_KEY holds blanks"):
         read_keys(found.values())
 
 
