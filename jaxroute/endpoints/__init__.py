@@ -8,18 +8,30 @@ Nothing here knows a table of outcomes, a router or an assignment; which model t
 format, write a reader of its answers beside `wire.py`. To add another format of price lists, add it to `price_lists.py`.
 """
 
+from jaxroute.endpoints.answers import Answer, CallFailed, Try
+from jaxroute.endpoints.client import Client, ClientConfig, Stream
 from jaxroute.endpoints.ledger import Ledger, Reservation, Totals
 from jaxroute.endpoints.models import Endpoint, load_models, read_keys
 from jaxroute.endpoints.prices import TokenPrice
+from jaxroute.endpoints.requests import Prompt, Request, build_request
 from jaxroute.endpoints.usage import Usage, read_usage
 
 __all__ = [
+    "Answer",
+    "CallFailed",
+    "Client",
+    "ClientConfig",
     "Endpoint",
     "Ledger",
+    "Prompt",
+    "Request",
     "Reservation",
+    "Stream",
     "TokenPrice",
     "Totals",
+    "Try",
     "Usage",
+    "build_request",
     "load_models",
     "read_keys",
     "read_usage",

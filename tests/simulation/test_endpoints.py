@@ -1,4 +1,4 @@
-"""The simulated endpoints, asked by OpenAI's own client: answers, tokens and faults follow their models, and the money is counted."""
+"""The simulated endpoints, asked by OpenAI's own client: answers and faults as ordered, and the money counted."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def test_models_are_listed_and_unknown_ones_refused(client) -> None:
 
 def test_a_key_is_asked_for_where_one_is_set() -> None:
     with serving_in_thread(SimulationConfig(time_scale=0, api_key="right")) as simulation:
-        with openai.OpenAI(base_url=simulation.base_url, api_key="wrong", max_retries=0) as client:
-            with pytest.raises(openai.AuthenticationError):
-                client.chat.completions.create(model="sim-nano", messages=MESSAGES)
+        client = openai.OpenAI(base_url=simulation.base_url, api_key="wrong", max_retries=0)
+        with client, pytest.raises(openai.AuthenticationError):
+            client.chat.completions.create(model="sim-nano", messages=MESSAGES)
         assert "right" not in repr(simulation.config)
 
 

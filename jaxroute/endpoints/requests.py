@@ -1,0 +1,100 @@
+"""A request for a chat completion: its body, and the most that it can cost before anybody has counted a token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from jaxroute.endpoints.models import Endpoint
+from jaxroute.errors import EndpointError, shortened
+
+Prompt = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
+"""A text, a list of chat messages, or `{"messages": [...]}`."""
+LIMITS = ("max_completion_tokens", "max_tokens")
+OWN = ("model", "messages", "stream", "stream_options", "n")
+NEWER = ("openai.com", "openai.azure.com")
+"""Hosts whose newer models take `max_completion_tokens` and no `max_tokens`, which is what the others know."""
+TEMPLATE_TOKENS = 128
+"""What an endpoint may write around the messages, such as a default system prompt with the date."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call, ready to be sent any number of times."""
+
+    endpoint: Endpoint
+    body: bytes
+    """JSON."""
+    output_tokens: int
+    """The limit of the answer's length."""
+    prompt_tokens: int
+    """The prompt has no more; usually far fewer."""
+    stream: bool
+
+    @property
+    def worst_case_usd(self) -> float:
+        """Prompt tokens at the input price and the output limit at the output price, dollars."""
+        return self.endpoint.price.worst_case_usd(self.prompt_tokens, self.output_tokens)
+
+
+def build_request(
+    endpoint: Endpoint,
+    prompt: Prompt,
+    *,
+    output_tokens: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    stream: bool = False,
+) -> Request:
+    """The request of that prompt; `options` are further fields of the body, such as `temperature` or `tools`.
+
+    Raises `EndpointError` where the prompt is in no known form, or the worst case of its cost cannot be bounded.
+    """
+    options = dict(options or {})
+    if wrong := [name for name in OWN if name in options]:
+        raise EndpointError(f"options must not hold {wrong[0]}, which the client sets itself")
+    given = [options.pop(name) for name in LIMITS if name in options]
+    limit = next((one for one in (output_tokens, *given) if one is not None), endpoint.output_tokens)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise EndpointError(f"output_tokens={shortened(limit)} must be a whole number of at least 1")
+    messages = _messages(prompt)
+    host = urlsplit(endpoint.base_url).hostname or ""
+    name = LIMITS[0] if host.endswith(NEWER) else LIMITS[1]
+    body = {"model": endpoint.model, "messages": messages, name: limit, **options}
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    try:
+        text = json.dumps(body, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        raise EndpointError(f"the request to {endpoint.name} is no JSON: {shortened(str(error), quoted=False)}") from error
+    return Request(endpoint, text, limit, _most_prompt_tokens(endpoint, messages, text), stream)
+
+
+def _messages(prompt: Prompt) -> list[Any]:
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    if isinstance(prompt, Mapping):
+        prompt = prompt.get("messages", ())
+    if isinstance(prompt, Sequence) and prompt and all(isinstance(one, Mapping) for one in prompt):
+        return list(prompt)
+    raise EndpointError(f"prompt={shortened(prompt)} is neither a text nor a list of chat messages")
+
+
+def _most_prompt_tokens(endpoint: Endpoint, messages: list[Any], body: bytes) -> int:
+    """A token is at least one byte of UTF-8, in byte-level vocabularies and in those with bytes as a fallback; JSON's own marks
+    around every message outweigh what templates put there. Images and the like have no such bound but the context's length."""
+    texts_alone = all(isinstance(one.get("content"), str | None) or _is_text(one["content"]) for one in messages)
+    if not texts_alone and endpoint.context_tokens is None:
+        raise EndpointError(
+            f"a prompt to {endpoint.name} holds images or other parts, whose tokens only context_tokens bounds: set it in "
+            "models.yaml"
+        )
+    most = len(body) + TEMPLATE_TOKENS
+    context = endpoint.context_tokens
+    return most if context is None else min(most, context) if texts_alone else context
+
+
+def _is_text(parts: object) -> bool:
+    return isinstance(parts, list) and all(isinstance(one, Mapping) and one.get("type") == "text" for one in parts)

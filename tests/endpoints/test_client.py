@@ -1,0 +1,417 @@
+"""The client against the simulated endpoints, on a clock that jumps: tries, time-outs, limits, and what counts as spent."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jaxroute.endpoints import CallFailed, Client, ClientConfig, Endpoint, Ledger, TokenPrice
+from jaxroute.errors import EndpointError
+from jaxroute.simulation import SimulationConfig, serving
+
+_spec = importlib.util.spec_from_file_location("fast_time", Path(__file__).with_name("fast_time.py"))
+assert _spec and _spec.loader
+_fast_time = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_fast_time)
+run_fast = _fast_time.run_fast
+
+PROMPT = "What is 12 plus 30?"
+ONE_TRY = ClientConfig(retries=0)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@asynccontextmanager
+async def raw_server(
+    reply: Callable[[asyncio.StreamReader, asyncio.StreamWriter], object],
+) -> AsyncIterator[dict[str, Endpoint]]:
+    """A server that does with a connection whatever the test says."""
+    server = await asyncio.start_server(reply, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield {"m": Endpoint("m", f"http://127.0.0.1:{port}/v1", "m", TokenPrice(1.0, 2.0))}
+    finally:
+        server.close()
+
+
+async def read_request(reader: asyncio.StreamReader) -> tuple[str, dict]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    length = next(int(line.split(":")[1]) for line in head.splitlines() if line.lower().startswith("content-length"))
+    return head, json.loads(await reader.readexactly(length))
+
+
+def http(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+def test_an_answer_has_text_tokens_dollars_and_times() -> None:
+    async def story() -> None:
+        async with serving() as simulation, Client(simulation.endpoints()) as client:
+            answer = await client.ask("sim-math", PROMPT, options={"logprobs": True, "temperature": 0})
+            expected = simulation.pool.outcome("sim-math", PROMPT)
+            assert answer.text.endswith(f"The answer is {simulation.pool.answer('sim-math', PROMPT)}.")
+            usage = answer.usage
+            assert (usage.prompt_tokens, usage.cached_tokens) == (expected.prompt_tokens, 0)
+            assert (usage.completion_tokens, usage.reasoning_tokens) == (expected.completion_tokens, expected.reasoning_tokens)
+            assert answer.cost_usd == answer.spent_usd == simulation.counts.answered_pico / 1e12
+            assert expected.latency_seconds <= answer.latency_seconds <= expected.latency_seconds + 0.2
+            assert answer.log_probabilities is not None and len(answer.log_probabilities) == len(answer.text.split())
+            assert (await client.ask("sim-nano", PROMPT)).usage.reasoning_tokens is None
+
+    run_fast(story())
+
+
+def test_a_stream_gives_the_same_answer_piece_by_piece() -> None:
+    async def story() -> None:
+        async with serving() as simulation, Client(simulation.endpoints()) as client:
+            whole = await client.ask("sim-large", PROMPT)
+            async with client.stream("sim-large", PROMPT) as stream:
+                with pytest.raises(EndpointError, match="has not ended"):
+                    _ = stream.answer
+                times = [now() async for _ in stream]
+            answer = stream.answer
+            assert (answer.text, answer.usage, answer.cost_usd) == (whole.text, whole.usage, whole.cost_usd)
+            assert len(times) > 10 and times[-1] - times[0] > 0.5
+            assert 0.2 <= answer.first_byte_seconds < 0.4 < answer.latency_seconds
+
+    run_fast(story())
+
+
+def test_what_an_endpoint_asks_to_wait_is_waited_by_all() -> None:
+    async def story() -> None:
+        async with serving(SimulationConfig(time_scale=0)) as simulation, Client(simulation.endpoints()) as client:
+            simulation.next_faults.append("rate_limit:40")
+            started = now()
+            first = asyncio.create_task(client.ask("sim-nano", PROMPT))
+            await asyncio.sleep(1)
+            second = await client.ask("sim-nano", PROMPT)
+            assert now() - started >= 40 and len(second.tries) == 1
+            other = asyncio.create_task(client.ask("sim-small", PROMPT))
+            answer = await first
+            assert now() - started < 41
+            assert [one.reason for one in answer.tries] == ["rate_limit", ""] and answer.tries[0].status == 429
+            await other
+
+    run_fast(story())
+
+
+@pytest.mark.parametrize("fault", ["server_error", "cut", "malformed", "rate_limit:0", "slow_first_byte:300"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_failed_try_is_repeated(fault: str, streamed: bool, tmp_path: Path) -> None:
+    """Except in the middle of a stream, of which somebody has got the first half."""
+
+    async def story() -> None:
+        ledger = Ledger(tmp_path / "ledger.db", 1.0)
+        config = ClientConfig(first_byte_seconds=60)
+        async with serving() as simulation, Client(simulation.endpoints(), config, ledger=ledger) as client:
+            simulation.next_faults.append(fault)
+            if not streamed:
+                answer = await client.ask("sim-nano", PROMPT)
+            elif fault in ("cut", "malformed"):
+                with pytest.raises(CallFailed) as failed:
+                    async with client.stream("sim-nano", PROMPT) as stream:
+                        got = [chunk async for chunk in stream]
+                        assert got
+                assert failed.value.reason == fault and len(failed.value.tries) == 1
+                assert 0 < failed.value.spent_usd == pytest.approx(ledger.totals().settled_usd, abs=1e-12)
+                return
+            else:
+                async with client.stream("sim-nano", PROMPT) as stream:
+                    assert [chunk async for chunk in stream]
+                answer = stream.answer
+            reasons = {"rate_limit:0": "rate_limit", "slow_first_byte:300": "first_byte_timeout"}
+            assert [one.reason for one in answer.tries] == [reasons.get(fault, fault), ""]
+            free = fault in ("server_error", "rate_limit:0")
+            assert (answer.tries[0].spent_usd == 0) == free
+            assert answer.cost_usd is not None and (answer.spent_usd == answer.cost_usd) == free
+            totals = ledger.totals()
+            assert totals.settled_usd == pytest.approx(answer.spent_usd, abs=1e-12) and totals.reserved_usd == 0
+            assert totals.settled_usd >= (simulation.counts.answered_pico + simulation.counts.lost_pico) / 1e12 - 1e-15
+
+    run_fast(story())
+
+
+def test_tries_end_with_the_retries_and_say_why() -> None:
+    async def story() -> None:
+        config = ClientConfig(retries=3)
+        broken = SimulationConfig(faults=("server_error=1",))
+        async with serving(broken) as simulation, Client(simulation.endpoints(), config) as client:
+            with pytest.raises(
+                CallFailed, match=r"sim-nano has not answered after 4 tries: server_error.*status 500"
+            ) as failed:
+                await client.ask("sim-nano", PROMPT)
+        assert len(failed.value.tries) == 4 and failed.value.spent_usd == 0
+        assert sum(simulation.counts.requests.values()) == 4
+
+    run_fast(story())
+
+
+def test_the_deadline_holds_over_all_tries() -> None:
+    async def story() -> None:
+        async with serving() as simulation, Client(simulation.endpoints()) as client:
+            simulation.next_faults.append("rate_limit:30")
+            started = now()
+            with pytest.raises(CallFailed, match=r"rate_limit.*leaves no time for another try"):
+                await client.ask("sim-nano", PROMPT, deadline_seconds=20)
+            # Waiting would not help, so it does not wait.
+            assert now() - started < 1
+            # That model is paused now: the turn of others would come too late as well.
+            with pytest.raises(CallFailed) as failed:
+                await client.ask("sim-nano", PROMPT, deadline_seconds=20)
+            assert failed.value.reason == "deadline" and failed.value.tries == ()
+            simulation.next_faults.append("slow_first_byte:100")
+            started = now()
+            with pytest.raises(CallFailed, match="total_timeout"):
+                await client.ask("sim-small", PROMPT, deadline_seconds=15)
+            assert 15 <= now() - started < 15.5
+
+    run_fast(story())
+
+
+def test_each_phase_has_a_time_of_its_own() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1000)
+
+    async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+        await asyncio.sleep(1000)
+
+    async def trickles(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        for _ in range(100):
+            writer.write(b" ")
+            await asyncio.sleep(4)
+
+    async def story() -> None:
+        config = ClientConfig(first_byte_seconds=20, between_bytes_seconds=5, total_seconds=90, retries=0)
+        for reply, reason, seconds in (
+            (silent, "first_byte_timeout", 20),
+            (stalls, "between_bytes_timeout", 5),
+            (trickles, "total_timeout", 90),
+        ):
+            async with raw_server(reply) as endpoints, Client(endpoints, config) as client:
+                started = now()
+                with pytest.raises(CallFailed, match=reason) as failed:
+                    await client.ask("m", PROMPT)
+                assert seconds <= now() - started < seconds + 1
+                assert failed.value.reason == reason and failed.value.spent_usd > 0
+
+    run_fast(story())
+
+
+def test_no_connection_costs_nothing() -> None:
+    async def story() -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            address = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+            async with Client({"m": Endpoint("m", address, "m", TokenPrice(1, 1))}, ONE_TRY) as client:
+                with pytest.raises(CallFailed, match="connect") as failed:
+                    await client.ask("m", PROMPT)
+        assert failed.value.reason == "connect" and failed.value.spent_usd == 0
+
+    run_fast(story())
+
+
+def test_requests_keep_within_their_limits() -> None:
+    async def story() -> None:
+        async with serving() as simulation:
+            endpoints = simulation.endpoints(concurrent_requests=3)
+            endpoints["sim-nano"] = replace(endpoints["sim-nano"], requests_per_minute=30, concurrent_requests=100)
+            async with Client(endpoints) as client:
+                await asyncio.gather(*(client.ask("sim-large", f"{PROMPT} {number}") for number in range(12)))
+                assert simulation.counts.most_under_way == 3
+                started = now()
+                await asyncio.gather(*(client.ask("sim-nano", f"{PROMPT} {number}") for number in range(31)))
+                assert 60 <= now() - started < 62
+
+    run_fast(story())
+
+
+def test_what_does_not_fit_into_the_budget_is_not_asked(tmp_path: Path) -> None:
+    async def story() -> None:
+        ledger = Ledger(tmp_path / "ledger.db", 0.03)
+        async with serving() as simulation, Client(simulation.endpoints(), ledger=ledger) as client:
+            with pytest.raises(CallFailed, match=r"budget.*0.03 dollars are left, 0.05\d+ may be needed") as failed:
+                await client.ask("sim-frontier", PROMPT, output_tokens=2000)
+            assert failed.value.tries == () and not simulation.counts.requests
+            await client.ask("sim-frontier", PROMPT, output_tokens=100)
+        assert ledger.totals().settled_usd == simulation.counts.answered_pico / 1e12 > 0
+
+    run_fast(story())
+
+
+def test_a_call_that_is_cancelled_counts_at_its_worst_case(tmp_path: Path) -> None:
+    async def story() -> None:
+        ledger = Ledger(tmp_path / "ledger.db", 1.0)
+        async with serving() as simulation, Client(simulation.endpoints(), ledger=ledger) as client:
+            task = asyncio.create_task(client.ask("sim-frontier", PROMPT, note="question 7"))
+            await asyncio.sleep(0.3)
+            [held] = ledger.open()
+            assert held.note == "question 7"
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            totals = ledger.totals()
+            assert totals.reserved_usd == 0 and totals.settled_usd == held.worst_case_usd
+            async with client.stream("sim-nano", PROMPT) as stream:
+                async for _ in stream:
+                    break
+            assert ledger.totals().settlements == 2 and ledger.open() == []
+
+    run_fast(story())
+
+
+def test_counts_that_cannot_be_are_not_believed(tmp_path: Path) -> None:
+    async def story() -> None:
+        ledger = Ledger(tmp_path / "ledger.db", 1.0)
+        async with serving() as simulation, Client(simulation.endpoints(), ledger=ledger) as client:
+            simulation.next_faults.extend(["wrong_usage"] * 3)
+            answers = [await client.ask("sim-nano", PROMPT) for _ in range(3)]
+        assert all(one.text and one.cost_usd is None and one.usage.completion_tokens is None for one in answers)
+        assert {one.usage.wrong for one in answers} == {
+            "",
+            "prompt_tokens is no count of tokens",
+            "completion_tokens is no count of tokens",
+        }
+        assert ledger.totals().settled_usd == pytest.approx(sum(one.spent_usd for one in answers))
+        assert ledger.totals().settled_usd > simulation.counts.lost_pico / 1e12 > 0
+
+    run_fast(story())
+
+
+def test_with_faults_everywhere_the_dollars_add_up(tmp_path: Path) -> None:
+    faults = ("rate_limit=0.1", "server_error=0.1", "cut=0.05", "malformed=0.05", "slow_first_byte=0.05", "wrong_usage=0.05")
+
+    async def story() -> None:
+        ledger = Ledger(tmp_path / "ledger.db", 10.0)
+        async with serving(SimulationConfig(faults=faults, slow_seconds=90)) as simulation:
+            config = ClientConfig(first_byte_seconds=60, retries=20)
+            async with Client(simulation.endpoints(), config, ledger=ledger) as client:
+                answers = await asyncio.gather(*(client.ask("sim-medium", f"{PROMPT} {number}") for number in range(60)))
+        counts, totals = simulation.counts, ledger.totals()
+        assert len(counts.faults) == 6
+        assert set(counts.answers.values()) == {1}
+        known = sum(one.cost_usd for one in answers if one.cost_usd is not None)
+        assert round(known * 1e12) == counts.answered_pico
+        assert totals.reserved_usd == 0 and totals.settled_usd == pytest.approx(sum(one.spent_usd for one in answers))
+        assert (counts.answered_pico + counts.lost_pico) / 1e12 <= totals.settled_usd <= totals.limit_usd
+        assert totals.reservations == sum(counts.requests.values()) == sum(len(one.tries) for one in answers)
+
+    run_fast(story())
+
+
+SECRET = "sk-Ab3dEf6hIj9lMn2pQr5tUv8x"
+
+
+def test_a_wrong_key_ends_the_call_and_is_not_repeated_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head, _ = await read_request(reader)
+        seen.append(SECRET in head)
+        writer.write(http(json.dumps({"error": {"message": f"Incorrect API key: {SECRET}"}}).encode(), "401 Unauthorized"))
+
+    async def story() -> None:
+        async with raw_server(echo) as endpoints, Client({"m": replace(endpoints["m"], api_key_env="SOME_KEY")}) as client:
+            with pytest.raises(CallFailed, match=r"unauthorized.*Incorrect API key: \[key\]") as failed:
+                await client.ask("m", PROMPT)
+        assert seen == [True] and SECRET not in repr(failed.value.tries) + str(failed.value) + repr(client.endpoints)
+
+    monkeypatch.setenv("SOME_KEY", SECRET)
+    run_fast(story())
+    monkeypatch.delenv("SOME_KEY")
+    with pytest.raises(EndpointError, match=r"set the environment variable: SOME_KEY \(of m\)"):
+        Client({"m": Endpoint("m", "http://127.0.0.1:1/v1", "m", TokenPrice(1, 1), api_key_env="SOME_KEY")})
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "says"),
+    [
+        (http(b"", "307 Temporary Redirect", "Location: http://127.0.0.1:1/steal\r\n"), "rejected", "status 307"),
+        (http(b'{"error": {"message": "no such field"}}', "400 Bad Request"), "rejected", "status 400: no such field"),
+        (http(b"<html>" + b"x" * 5000, "502 Bad Gateway"), "server_error", "status 502: <html>"),
+        (http(b'{"error": {"code": 503, "message": "overloaded"}}'), "server_error", "503: overloaded"),
+        (http(b'{"choices": []}'), "malformed", "it has no choices"),
+        (http(b'{"choices": [{"message": "yes"}]}'), "malformed", "its choice has no message"),
+        (http(b"[1, 2]"), "malformed", "it is no JSON object"),
+        (b"", "cut", "ServerDisconnected"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{", "cut", "ClientPayloadError"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "cut", ""),
+    ],
+)
+def test_strange_replies_have_a_reason(reply: bytes, reason: str, says: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+
+    async def story() -> None:
+        async with raw_server(answer) as endpoints, Client(endpoints, ONE_TRY) as client:
+            with pytest.raises(CallFailed) as failed:
+                await client.ask("m", PROMPT)
+        assert failed.value.reason == reason and says in str(failed.value) and len(str(failed.value)) < 600
+
+    run_fast(story())
+
+
+def test_chat_messages_and_options_are_sent_as_they_are() -> None:
+    bodies = []
+
+    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        bodies.append((await read_request(reader))[1])
+        reply = {"choices": [{"message": {"content": None, "tool_calls": [{"id": "1"}]}, "finish_reason": "tool_calls"}]}
+        writer.write(http(json.dumps(reply).encode()))
+
+    async def story() -> None:
+        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Grüße"}]
+        async with raw_server(record) as endpoints, Client(endpoints) as client:
+            answer = await client.ask("m", {"messages": messages}, output_tokens=7, options={"tools": [{"type": "function"}]})
+        assert bodies == [{"model": "m", "messages": messages, "max_tokens": 7, "tools": [{"type": "function"}]}]
+        assert answer.text == "" and answer.tool_calls == ({"id": "1"},) and answer.finish_reason == "tool_calls"
+        assert answer.usage.prompt_tokens is None and answer.cost_usd is None and answer.spent_usd > 0
+
+    run_fast(story())
+
+
+def test_wrong_calls_are_named_before_anything_is_sent() -> None:
+    async def story() -> None:
+        async with serving() as simulation:
+            client = Client(simulation.endpoints())
+            with pytest.raises(EndpointError, match="the client is closed"):
+                await client.ask("sim-nano", PROMPT)
+            async with client:
+                for arguments, says in (
+                    (("gpt-4", PROMPT), "model='gpt-4' is none of the endpoints"),
+                    (("sim-nano", []), "neither a text nor a list"),
+                ):
+                    with pytest.raises(EndpointError, match=says):
+                        await client.ask(*arguments)
+                with pytest.raises(EndpointError, match="output_tokens=0 must be"):
+                    await client.ask("sim-nano", PROMPT, output_tokens=0)
+                with pytest.raises(EndpointError, match="options must not hold n"):
+                    await client.ask("sim-nano", PROMPT, options={"n": 5})
+                image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://e.org/cat.png"}}]}]
+                with pytest.raises(EndpointError, match=r"set it in models\.yaml"):
+                    await client.ask("sim-nano", image)
+            assert not simulation.counts.requests
+
+    run_fast(story())
+
+
+@pytest.mark.parametrize("change", [{"connect_seconds": -1}, {"total_seconds": float("nan")}, {"retries": -1}])
+def test_wrong_settings_are_named(change: dict) -> None:
+    with pytest.raises(EndpointError, match=next(iter(change))):
+        ClientConfig(**change)
