@@ -8,13 +8,15 @@ benchmarks.endpoints`.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
 from jaxroute.endpoints import Ledger
@@ -56,7 +58,9 @@ class Account:
     """What the processes wrote down, and what the ledger says."""
 
     seconds: float = 0.0
+    """Since the first reservation."""
     operations: int = 0
+    """Reservations, settlements and releases."""
     refused: int = 0
     kills: int = 0
     looks: int = 0
@@ -71,16 +75,16 @@ class Account:
 
 def run(plan: Plan, folder: Path) -> Account:
     """Let them work, kill some, resume, and account for everything; `problems` is empty where all is right."""
-    path, context, dice = folder / "ledger.db", get_context("spawn"), random.Random(plan.seed)
+    path, dice = folder / "ledger.db", random.Random(plan.seed)
     ledger, account = Ledger(path, plan.limit_pico / PICO), Account()
     resolved: dict[int, int] = {}
     unlogged: set[int] = set()
-    started = time.perf_counter()
 
-    def start(log: Path, count: int) -> tuple:
-        process = context.Process(target=work, args=(path, log, count, plan.tasks, dice.getrandbits(32)))
-        process.start()
-        return process, log, count
+    def start(log: Path, count: int) -> tuple[subprocess.Popen, Path, int]:
+        # This file alone: what else the caller has imported would be loaded again.
+        numbers = (count, plan.tasks, dice.getrandbits(32))
+        command = [sys.executable, "-m", "benchmarks.ledger_kills", str(path), str(log), *map(str, numbers)]
+        return subprocess.Popen(command, cwd=Path(__file__).parents[1]), log, count
 
     logs: list[Path] = []
 
@@ -91,24 +95,27 @@ def run(plan: Plan, folder: Path) -> Account:
 
     running = [start(new_log(), plan.operations // plan.processes) for _ in range(plan.processes)]
     next_kill = plan.operations // (plan.kills + 1)
-    while any(process.is_alive() for process, _, _ in running):
+    started: float | None = None
+    while any(process.poll() is None for process, _, _ in running):
         time.sleep(0.02)
         totals = ledger.totals()
         account.looks += 1
+        if started is None and totals.reservations:
+            started = time.perf_counter()
         account.highest_pico = max(account.highest_pico, round((totals.reserved_usd + totals.settled_usd) * PICO))
         if totals.reservations < next_kill * (account.kills + 1) or account.kills >= plan.kills:
             continue
         place = dice.randrange(len(running))
         process, log, count = running[place]
-        if process.pid is None or not process.is_alive():
+        if process.poll() is not None:
             continue
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
         account.kills += 1
         _resume(ledger, log, dice, resolved, unlogged)
         running[place] = start(new_log(), count - _tried(log))
-    account.seconds = time.perf_counter() - started
-    account.problems += [f"a process ended with {process.exitcode}" for process, _, _ in running if process.exitcode]
+    account.seconds = time.perf_counter() - (started or math.nan)
+    account.problems += [f"a process ended with {process.returncode}" for process, _, _ in running if process.returncode]
     _resume_all(ledger, resolved, unlogged)
     _check(ledger, plan, account, logs, resolved, unlogged)
     return account
@@ -208,3 +215,7 @@ def _check(
         account.problems.append(f"{account.reserved_pico} picodollars are still reserved")
     if account.highest_pico > plan.limit_pico:
         account.problems.append(f"{account.highest_pico} picodollars were booked, {plan.limit_pico} allowed")
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))

@@ -8,13 +8,41 @@ Nothing here knows a table of outcomes, a router or an assignment; which model t
 format, write a reader of its answers beside `wire.py`. To add another format of price lists, add it to `price_lists.py`.
 """
 
-from jaxroute.endpoints.answers import Answer, CallFailed, Try
-from jaxroute.endpoints.client import Client, ClientConfig, Stream
-from jaxroute.endpoints.ledger import Ledger, Reservation, Totals
-from jaxroute.endpoints.models import Endpoint, load_models, read_keys
-from jaxroute.endpoints.prices import TokenPrice
-from jaxroute.endpoints.requests import Prompt, Request, build_request
-from jaxroute.endpoints.usage import Usage, read_usage
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxroute.endpoints.answers import Answer, CallFailed, Try
+    from jaxroute.endpoints.client import Client, ClientConfig, Stream
+    from jaxroute.endpoints.ledger import Ledger, Reservation, Totals
+    from jaxroute.endpoints.models import Endpoint, load_models, read_keys
+    from jaxroute.endpoints.prices import TokenPrice
+    from jaxroute.endpoints.requests import Prompt, Request, build_request
+    from jaxroute.endpoints.usage import Usage, read_usage
+
+# Where each name lives. It is imported when it is first asked for: a process that only counts money loads no HTTP and no YAML.
+_HOMES = {
+    "Answer": "answers",
+    "CallFailed": "answers",
+    "Try": "answers",
+    "Client": "client",
+    "ClientConfig": "client",
+    "Stream": "client",
+    "Ledger": "ledger",
+    "Reservation": "ledger",
+    "Totals": "ledger",
+    "Endpoint": "models",
+    "load_models": "models",
+    "read_keys": "models",
+    "TokenPrice": "prices",
+    "Prompt": "requests",
+    "Request": "requests",
+    "build_request": "requests",
+    "Usage": "usage",
+    "read_usage": "usage",
+}
 
 __all__ = [
     "Answer",
@@ -36,3 +64,15 @@ __all__ = [
     "read_keys",
     "read_usage",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxroute.endpoints' has no attribute {name!r}")
+    found = getattr(import_module(f"jaxroute.endpoints.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

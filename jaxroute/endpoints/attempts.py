@@ -122,8 +122,9 @@ class Attempt:
         first, between = self.timeouts.first_byte, self.timeouts.between_bytes
         phase = self.started + first if self._first else self.loop.time() + between
         at = min(phase, total, self.deadline)
+        limit = asyncio.timeout_at(at)
         try:
-            async with asyncio.timeout_at(at) as limit:
+            async with limit:
                 return await step
         except TimeoutError as error:
             if not limit.expired():

@@ -35,7 +35,7 @@ class Limits:
 
     @asynccontextmanager
     async def turn(self, deadline: float) -> AsyncIterator[None]:
-        """Hold one place, once its time has come; raises `DeadlinePassed` where that is after `deadline` by the loop's clock."""
+        """Hold one place, once its time has come; raises `DeadlinePassed` where that is after `deadline`, of the loop."""
         try:
             async with asyncio.timeout_at(deadline):
                 await self._places.acquire()
