@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jaxroute.endpoints.ledger import Ledger, Reservation, Totals
     from jaxroute.endpoints.models import Endpoint, load_models, read_keys
     from jaxroute.endpoints.prices import TokenPrice
-    from jaxroute.endpoints.requests import Prompt, Request, build_request
+    from jaxroute.endpoints.requests import Prompt, Request, build_request, needs
     from jaxroute.endpoints.usage import Usage, read_usage
 
 # Where each name lives. It is imported when it is first asked for: a process that only counts money loads no HTTP and no YAML.
@@ -40,6 +40,7 @@ _HOMES = {
     "Prompt": "requests",
     "Request": "requests",
     "build_request": "requests",
+    "needs": "requests",
     "Usage": "usage",
     "read_usage": "usage",
 }
@@ -61,6 +62,7 @@ __all__ = [
     "Usage",
     "build_request",
     "load_models",
+    "needs",
     "read_keys",
     "read_usage",
 ]

@@ -9,11 +9,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jaxroute.endpoints.models import Endpoint
-from jaxroute.errors import EndpointError, shortened
+from jaxroute.errors import EndpointError, listed, shortened
 
 Prompt = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
 """A text, a list of chat messages, or `{"messages": [...]}`."""
 LIMITS = ("max_completion_tokens", "max_tokens")
+TOOLS = ("tools", "functions")
 OWN = ("model", "messages", "stream", "stream_options", "n")
 NEWER = ("openai.com", "openai.azure.com")
 """Hosts whose newer models take `max_completion_tokens` and no `max_tokens`, which is what the others know."""
@@ -60,6 +61,11 @@ def build_request(
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise EndpointError(f"output_tokens={shortened(limit)} must be a whole number of at least 1")
     messages = _messages(prompt)
+    if lacking := [one for one in needs(messages, options) if one not in endpoint.accepts]:
+        raise EndpointError(
+            f"{endpoint.name} does not accept {listed(lacking)}, which the request holds: choose another model, or list "
+            "it in the model's accepts in models.yaml"
+        )
     host = urlsplit(endpoint.base_url).hostname or ""
     name = LIMITS[0] if host.endswith(NEWER) else LIMITS[1]
     body = {"model": endpoint.model, "messages": messages, name: limit, **options}
@@ -70,6 +76,18 @@ def build_request(
     except (TypeError, ValueError) as error:
         raise EndpointError(f"the request to {endpoint.name} is no JSON: {shortened(str(error), quoted=False)}") from error
     return Request(endpoint, text, limit, _most_prompt_tokens(endpoint, messages, text), stream)
+
+
+def needs(prompt: Prompt, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """What a model has to accept beside text to be asked this: some of `tools`, `images`, `json_schema`."""
+    options = options or {}
+    form = options.get("response_format")
+    found = {
+        "tools": any(options.get(name) for name in TOOLS),
+        "images": not all(_is_text(one.get("content")) for one in _messages(prompt)),
+        "json_schema": isinstance(form, Mapping) and form.get("type") in ("json_schema", "json_object"),
+    }
+    return tuple(name for name, needed in found.items() if needed)
 
 
 def _messages(prompt: Prompt) -> list[Any]:
@@ -85,7 +103,7 @@ def _messages(prompt: Prompt) -> list[Any]:
 def _most_prompt_tokens(endpoint: Endpoint, messages: list[Any], body: bytes) -> int:
     """A token is at least one byte of UTF-8, in byte-level vocabularies and in those with bytes as a fallback; JSON's own marks
     around every message outweigh what templates put there. Images and the like have no such bound but the context's length."""
-    texts_alone = all(isinstance(one.get("content"), str | None) or _is_text(one["content"]) for one in messages)
+    texts_alone = all(_is_text(one.get("content")) for one in messages)
     if not texts_alone and endpoint.context_tokens is None:
         raise EndpointError(
             f"a prompt to {endpoint.name} holds images or other parts, whose tokens only context_tokens bounds: set it in "
@@ -96,5 +114,7 @@ def _most_prompt_tokens(endpoint: Endpoint, messages: list[Any], body: bytes) ->
     return most if context is None else min(most, context) if texts_alone else context
 
 
-def _is_text(parts: object) -> bool:
-    return isinstance(parts, list) and all(isinstance(one, Mapping) and one.get("type") == "text" for one in parts)
+def _is_text(content: object) -> bool:
+    if isinstance(content, list):
+        return all(isinstance(one, Mapping) and one.get("type") in ("text", "refusal") for one in content)
+    return isinstance(content, str | None)

@@ -29,6 +29,8 @@ from jaxroute.simulation.pool import WAIT_SECONDS, SimulatedPool
 from jaxroute.simulation.replies import Asked, Reply
 
 MOST_BODY_BYTES = 32 * 2**20
+ACCEPTS = ("json_schema",)
+"""What the simulated models answer to beside texts."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class Simulation:
 def simulated_endpoints(base_url: str, **changes: Any) -> dict[str, Endpoint]:
     """The ten models behind that address, as endpoints with their prices; `changes` are fields of `Endpoint`."""
     return {
-        name: replace(Endpoint(name, base_url, name, TokenPrice(price.input, price.output)), **changes)
+        name: replace(Endpoint(name, base_url, name, TokenPrice(price.input, price.output), accepts=ACCEPTS), **changes)
         for name, price in simulated_prices().items()
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxroute.endpoints import Endpoint, TokenPrice, Usage, build_request, read_usage
+from jaxroute.endpoints import Endpoint, TokenPrice, Usage, build_request, needs, read_usage
 from jaxroute.endpoints.retries import backoff_seconds, retry_after_seconds
 from jaxroute.endpoints.wire import Assembly, Events, Malformed
+from jaxroute.errors import EndpointError
 
 ENDPOINT = Endpoint("m", "https://api.example.com/v1", "m", TokenPrice(1.0, 2.0), output_tokens=100)
 
@@ -108,6 +110,19 @@ def test_no_prompt_costs_more_than_its_worst_case(prompt: str, output: int) -> N
     request = build_request(ENDPOINT, prompt, output_tokens=output)
     true = ENDPOINT.price.cost_usd(Usage(prompt_tokens=size + 10, completion_tokens=output))
     assert true is not None and true <= request.worst_case_usd
+
+
+def test_a_request_is_sent_to_no_model_that_does_not_accept_it() -> None:
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://e.org/cat.png"}}]}]
+    options = {"tools": [{"type": "function"}], "response_format": {"type": "json_schema"}}
+    assert needs(image, options) == ("tools", "images", "json_schema")
+    assert needs([{"role": "user", "content": [{"type": "text", "text": "Hi"}]}], {"tools": [], "temperature": 0}) == ()
+    with pytest.raises(EndpointError, match="m does not accept tools, json_schema"):
+        build_request(replace(ENDPOINT, accepts=("images",)), image, options=options)
+    seeing = replace(ENDPOINT, accepts=("images",))
+    with pytest.raises(EndpointError, match=r"whose tokens only context_tokens bounds: set it in models\.yaml"):
+        build_request(seeing, image)
+    assert build_request(replace(seeing, context_tokens=8000), image).prompt_tokens == 8000
 
 
 def test_the_field_of_the_limit_is_the_one_that_the_endpoint_knows() -> None:
