@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxroute.endpoints.answers import Answer, CallFailed, Try
     from jaxroute.endpoints.client import Client, ClientConfig, Stream
-    from jaxroute.endpoints.ledger import Ledger, Reservation, Totals
+    from jaxroute.endpoints.ledger import Ledger
     from jaxroute.endpoints.models import Endpoint, load_models, read_keys
+    from jaxroute.endpoints.money import Reservation, Totals
     from jaxroute.endpoints.prices import TokenPrice
     from jaxroute.endpoints.requests import Prompt, Request, build_request, needs
     from jaxroute.endpoints.usage import Usage, read_usage
@@ -31,8 +32,8 @@ _HOMES = {
     "ClientConfig": "client",
     "Stream": "client",
     "Ledger": "ledger",
-    "Reservation": "ledger",
-    "Totals": "ledger",
+    "Reservation": "money",
+    "Totals": "money",
     "Endpoint": "models",
     "load_models": "models",
     "read_keys": "models",

@@ -26,11 +26,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from jaxroute.endpoints.money import dollars, picodollars
+from jaxroute.endpoints.money import Reservation, Totals, dollars, picodollars
 from jaxroute.endpoints.processes import is_running, this_process
 from jaxroute.errors import JaxrouteWarning, LedgerError, shortened
 
@@ -65,44 +64,6 @@ CLOSE = "DELETE FROM ledger_open WHERE id = ? RETURNING window, worst"
 SETTLE = """UPDATE ledger_windows SET reserved = reserved - :worst, settled = settled + :true,
     overrun = overrun + max(0, :true - :worst), settlements = settlements + 1 WHERE number = :window"""
 RELEASE = "UPDATE ledger_windows SET reserved = reserved - :worst, releases = releases + 1 WHERE number = :window"
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """Money that is held for one call until it is settled or released."""
-
-    id: int
-    """Its number in the ledger, never used twice."""
-    worst_case_usd: float
-    """What is held, dollars."""
-    made_at: float
-    """Seconds since 1970, UTC."""
-    note: str = ""
-    """Whatever tells the caller which call it is for."""
-    process: str = ""
-    """Host, number and start of the process that made it."""
-
-
-@dataclass(frozen=True)
-class Totals:
-    """What a ledger holds at one moment, of one window; dollars, and numbers of calls."""
-
-    limit_usd: float
-    """The limit of a window."""
-    left_usd: float
-    """What can still be reserved; 0 where more than the limit is booked."""
-    reserved_usd: float
-    """Worst cases of open reservations."""
-    settled_usd: float
-    """True costs."""
-    overrun_usd: float
-    """The part of `settled_usd` by which true costs exceeded what was reserved for them."""
-    reservations: int
-    """How many were made."""
-    settlements: int
-    """How many of these were settled."""
-    releases: int
-    """How many of these were released; the others are open."""
 
 
 class Ledger:

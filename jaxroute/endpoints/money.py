@@ -1,8 +1,9 @@
-"""Money as whole picodollars (10^-12 dollars), so that sums are exact."""
+"""Money: whole picodollars (10^-12 dollars), so that sums are exact; what is held for a call; what an account holds."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from jaxroute.errors import LedgerError, shortened
@@ -10,6 +11,44 @@ from jaxroute.errors import LedgerError, shortened
 PICO = 1_000_000_000_000
 MOST_USD = 9_000_000
 """SQLite's integers have 64 bits: 9.2 million dollars in picodollars."""
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Money that is held for one call until it is settled or released."""
+
+    id: int
+    """Its number in the ledger, never used twice."""
+    worst_case_usd: float
+    """What is held, dollars."""
+    made_at: float
+    """Seconds since 1970, UTC."""
+    note: str = ""
+    """Whatever tells the caller which call it is for."""
+    process: str = ""
+    """Host, number and start of the process that made it."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a ledger holds at one moment, of one window; dollars, and numbers of calls."""
+
+    limit_usd: float
+    """The limit of a window."""
+    left_usd: float
+    """What can still be reserved; 0 where more than the limit is booked."""
+    reserved_usd: float
+    """Worst cases of open reservations."""
+    settled_usd: float
+    """True costs."""
+    overrun_usd: float
+    """The part of `settled_usd` by which true costs exceeded what was reserved for them."""
+    reservations: int
+    """How many were made."""
+    settlements: int
+    """How many of these were settled."""
+    releases: int
+    """How many of these were released; the others are open."""
 
 
 def picodollars(field: str, usd: float | Decimal) -> int:
