@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -16,12 +15,7 @@ import pytest
 from jaxroute.endpoints import CallFailed, Client, ClientConfig, Endpoint, Ledger, TokenPrice
 from jaxroute.errors import EndpointError
 from jaxroute.simulation import SimulationConfig, serving
-
-_spec = importlib.util.spec_from_file_location("fast_time", Path(__file__).with_name("fast_time.py"))
-assert _spec and _spec.loader
-_fast_time = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_fast_time)
-run_fast = _fast_time.run_fast
+from tests.endpoints.fast_time import run_fast
 
 PROMPT = "What is 12 plus 30?"
 ONE_TRY = ClientConfig(retries=0)
