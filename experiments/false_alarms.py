@@ -171,7 +171,10 @@ def _power(config: Config, router: str) -> dict[str, float | str]:
             _judged(one, router, _estimates(one, router), config, hull=True)
             for one in tqdm(contests, total=config.planted, desc=f"planted, {models} models")
         ]
-        share, found = _share(every, "gain"), float(np.mean([one.gain.p_value < 0.05 for one in every]))
+        share, found = (
+            _share(every, "gain"),
+            float(np.mean([one.gain.p_value is not None and one.gain.p_value < 0.05 for one in every])),
+        )
         mean, hull = (float(np.mean([getattr(one, name).value for one in every])) for name in ("gain", "hull"))
         print(
             f"planted for {router}, {models} models, {config.planted_rows} rows: {100 * share:.1f} percent are gains, "

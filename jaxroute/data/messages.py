@@ -57,8 +57,6 @@ def prompt_field(cells: Mapping[str, Any]) -> str:
 def row_prompt(cells: Mapping[str, Any], field: str) -> str:
     """The prompt in `field` of a row, as `prompt_text` has it; messages and bodies may be JSON text. Raises `PromptError`."""
     value = cells.get(field)
-    if both := [name for name in PROMPT_FIELDS if not _is_blank(cells.get(name))][1:]:
-        raise PromptError(f"is there beside {listed(both)}: keep one of them")
     if field != "prompt" and isinstance(value, str | bytes) and value.strip():
         try:
             value = json.loads(value)

@@ -27,8 +27,8 @@ MOST_WRONG = 12
 MOST_NEAR = 20
 LEAST_USD_PER_MILLION = 0.001
 """Every list has a model that costs more: a tenth of the lowest prices of hosted models."""
-MOST_USD_PER_MILLION = 1_000_000
-"""A dollar per token: no model costs as much."""
+MOST_USD_PER_MILLION = 10**12
+"""No model costs as much; sums of larger numbers overflow."""
 LARGEST_DIFFERENCE = 2.0
 """Powers of ten between tokens times prices and dollars that caching, hidden reasoning or discounts may explain."""
 MOST_TOKENS = 10_000_000

@@ -219,11 +219,6 @@ def test_prices_per_token_are_noticed_where_no_dollars_contradict_them(tmp_path:
             "prompt,domain,model,quality,cost_usd\nx,law,a,1,1\nx,art,b,1,1\n",
             "line 3, column 'domain': 'art', but the same query has 'law' in line 2",
         ),
-        (
-            "t.jsonl",
-            '{"prompt": "x", "messages": [{"role": "user", "content": "y"}], "model": "a", "quality": 1, "cost_usd": 1}',
-            "line 1, column 'prompt' is there beside messages: keep one of them",
-        ),
         ("t.csv", "prompt,model,quality,cost_usd\nx,a,1,1e308\n", r"is 1e\+308; it must be from 0 to 1e\+12 dollars"),
     ],
 )

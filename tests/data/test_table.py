@@ -103,7 +103,7 @@ def test_a_quality_outside_its_range_and_a_negative_cost_are_reported_together()
         )
     message = str(caught.value)
     assert "quality of 'large' on query 'q1' is 1.5" in message and "2 such cells" in message
-    assert "cost_usd of 'small' on query 'q3' is -3.0" in message and "1 such cells" in message
+    assert "cost_usd of 'small' on query 'q3' is -3.0" in message and "(1 such cell)" in message
 
 
 def test_a_repeated_model_does_not_hide_a_wrong_quality():

@@ -166,7 +166,9 @@ def test_a_run_whose_tokens_are_not_known_has_no_cost(tmp_path: Path):
 
 
 def test_a_model_without_a_price_is_named(tmp_path: Path):
-    assert "no price for large" in refusal(tokens(tmp_path), prices={"small": PRICES["small"]})
+    """It is the list that lacks something, not the table."""
+    with pytest.raises(TableError, match="no price for large"):
+        load_source("table", tokens(tmp_path), prices={"small": PRICES["small"]})
 
 
 def test_prices_per_token_contradict_the_dollars_of_the_table(tmp_path: Path):
