@@ -118,7 +118,7 @@ def test_luck_is_no_gain_and_nothing_is_undefined(tmp_path):
     test, train = table.split(0.3, seed=0)
     config = EvaluateConfig(router=("random",), budgets=31, output=tmp_path / "run")
     evaluation = evaluate(make_contest(train, test), config)
-    assert {one.gain.verdict for one in evaluation.judged if one.name != "oracle"} == {"tie"}
+    assert "gain" not in {one.gain.verdict for one in evaluation.judged if one.name != "oracle"}
     assert evaluation.judged[0].hull.gain.low > 0, "the hull calls it more than luck"
     written = "".join((tmp_path / "run" / name).read_text() for name in ("table.csv", "result.json", "report.html"))
     assert "nan" not in written and "tie: it may be luck" in written
