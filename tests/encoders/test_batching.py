@@ -95,6 +95,7 @@ def test_packed_prompts_have_the_states_that_they_have_in_rows_of_their_own(tiny
         assert_same(encoded(decoder, ids, ScoringConfig(tokens_per_batch=tokens)), beside)
 
 
+@pytest.mark.slow
 def test_packed_prompts_longer_than_a_chunk_of_attention_and_than_a_batch(tiny_encoder: Path) -> None:
     decoder = load_encoder(str(tiny_encoder)).network()
     ids = token_ids(700, 300, 20)

@@ -151,6 +151,7 @@ def test_weights_that_do_not_fit_are_reported_in_one_message(tmp_path: Path) -> 
         assert words in str(refused.value)
 
 
+@pytest.mark.slow
 def test_adapters_beside_the_weights_and_inside_them_compute_the_same(tmp_path: Path) -> None:
     write_model(tmp_path)
     network = load_network(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,7 @@ def test_an_epoch_counts_every_query_once(lengths: list[int], batch_size: int, s
         assert all(last <= first for (_, last), (first, _) in pairwise(spans))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(tiny_encoder: Path) -> None:
     encoder = load_encoder(str(tiny_encoder))
     runs = [fine_tune(encoder, PROMPTS, LABEL, np.ones(11, np.float32), squared, settings(5)) for _ in range(2)]

@@ -38,7 +38,12 @@ def trained_on(name: str, train: RoutingTable, test: RoutingTable, encoder: Path
     return kind.fit(train).estimate(test.queries).quality
 
 
-@pytest.mark.parametrize("name", sorted(router_names()))
+def routers() -> list:
+    """Those that fine-tune an encoder are slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if name.endswith("_bert") else []) for name in sorted(router_names())]
+
+
+@pytest.mark.parametrize("name", routers())
 def test_every_router(name: str, sixty: tuple[RoutingTable, RoutingTable], tiny_encoder: Path, tmp_path: Path) -> None:
     train, test = (table.select(models=table.models[:2]) if name == "routellm_bert" else table for table in sixty)
     kind = kind_of(name, tiny_encoder)

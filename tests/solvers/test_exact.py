@@ -267,6 +267,7 @@ def test_a_sum_that_rounds_to_just_above_the_budget_does_not_stop_the_proof(valu
     assert found.status == "optimal"
 
 
+@pytest.mark.slow
 def test_cp_sat_alone_agrees_with_brute_force_on_a_thousand_batches():
     """OR-Tools 9.15 proves too little in one of some hundred such batches, unless one of its presolve steps is left out."""
     generator = np.random.default_rng(7)
