@@ -14,7 +14,7 @@ from jaxroute import TableError
 
 def test_shares_of_false_gains_and_power(tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAXROUTE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(experiment, "HARDER", 3.0)
+    monkeypatch.setattr(experiment, "HARDER", {"prompt_length": 3.0, "domain_mean": 3.0})
     config = experiment.Config(
         output=tmp_path / "run", tables=3, models=(2, 3), rows=(30, 60), planted=3, planted_rows=150, resamples=60, shuffles=59,
         budgets=11, encoder=str(tiny_encoder),
@@ -28,7 +28,7 @@ def test_shares_of_false_gains_and_power(tiny_encoder: Path, tmp_path: Path, mon
     assert result["share_largest"] == max(shares) and all(0 <= share <= 1 for share in shares)
     assert result["power"] == min(result["power_prompt_length_5"], result["power_prompt_length_9"]) == 1.0
     assert result["found_domain_mean_9"] == 1.0
-    assert all(result[f"planted_gain_{models}"] > 0.02 for models in (5, 9))
+    assert all(result[f"planted_gain_{name}_{models}"] > 0.02 for name in experiment.HARDER for models in (5, 9))
 
 
 def test_tables_without_signal_have_none_and_others_do(tiny_encoder: Path, tmp_path: Path, monkeypatch) -> None:
@@ -38,7 +38,7 @@ def test_tables_without_signal_have_none_and_others_do(tiny_encoder: Path, tmp_p
     first, second = experiment._without_signal(config, prompts, 2, 100)
     assert np.ptp(first.test.cost_usd, axis=0).max() == 0 < np.ptp(second.test.cost_usd, axis=0).min()
     assert len(first.train) == len(first.test) == 100
-    (known,) = experiment._with_signal(config, 9, experiment.POOLS[9])
+    (known,) = experiment._with_signal(config, 9, experiment.POOLS[9], "prompt_length")
     length = np.array([len(prompt) for prompt in known.test.prompts])
     advantage = known.test.quality[:, 8] - known.test.quality[:, :7].mean(axis=1)
     assert np.corrcoef(length, advantage)[0, 1] > 0.15
