@@ -205,7 +205,7 @@ def test_a_ledger_is_sent_to_another_process(path: Path) -> None:
     assert pickle.loads(pickle.dumps(ledger)).left_usd == 0.75
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes fork on POSIX alone; elsewhere there is nothing to inherit")
 def test_a_forked_process_opens_the_file_for_itself(path: Path) -> None:
     ledger = Ledger(path, 1.0)
     # Held by another thread while the process forks: in the child nobody would ever release it.
