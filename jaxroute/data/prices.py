@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Real
 
-from jaxroute.errors import JaxrouteWarning, TableError, listed, shortened
+from jaxroute.endpoints.price_lists import entry_price, read_price_list
+from jaxroute.endpoints.prices import MOST_USD_PER_MILLION, TOKENS_PER_PRICE
+from jaxroute.errors import EndpointError, JaxrouteWarning, TableError, listed, shortened
 
-TOKENS_PER_PRICE = 1_000_000
-FORMATS = {
-    ("input", "output"): 1,
-    ("input_cost_per_token", "output_cost_per_token"): TOKENS_PER_PRICE,
-    ("input_token_price_per_million", "output_token_price_per_million"): 1,
-}
-"""The two fields of an entry, and what makes them dollars per million tokens."""
 MOST_WRONG = 12
 MOST_NEAR = 20
 LEAST_USD_PER_MILLION = 0.001
 """Every list has a model that costs more: a tenth of the lowest prices of hosted models."""
-MOST_USD_PER_MILLION = 10**12
-"""No model costs as much; sums of larger numbers overflow."""
 LARGEST_DIFFERENCE = 2.0
 """Powers of ten between tokens times prices and dollars that caching, hidden reasoning or discounts may explain."""
 MOST_TOKENS = 10_000_000
@@ -54,6 +46,7 @@ class Price:
 
 
 PriceList = Mapping[str, Price]
+Entry = TypeVar("Entry")
 
 
 def token_cost_usd(
@@ -77,7 +70,7 @@ def flat_cost_usd(prices: PriceList, models: Iterable[str]) -> Float[np.ndarray,
     return np.array([price.mean for price in priced(prices, models)])
 
 
-def priced(prices: PriceList, models: Iterable[str]) -> list[Price]:
+def priced(prices: Mapping[str, Entry], models: Iterable[str]) -> list[Entry]:
     """The price of every model, in order; raises `TableError` naming the models that have none, and names near theirs."""
     models = list(models)
     missing = [model for model in models if model not in prices]
@@ -92,7 +85,8 @@ def priced(prices: PriceList, models: Iterable[str]) -> list[Price]:
 def load_prices(path: Path, models: Iterable[str] | None = None) -> dict[str, Price]:
     """A price list from JSON: `{"model": ENTRY, ...}`, where an entry is one of
 
-        {"input": 0.2, "output": 0.6}                                                         dollars per million tokens
+        {"input": 0.2, "output": 0.6}                                                         dollars per million tokens;
+                                                    `cached_input` and `reasoning` may stand beside them and are not read here
         {"input_cost_per_token": 2e-7, "output_cost_per_token": 6e-7, ...}                    LiteLLM's list, dollars per token
         {"input_token_price_per_million": 0.2, "output_token_price_per_million": 0.6, ...}    RouterArena's list
 
@@ -100,11 +94,9 @@ def load_prices(path: Path, models: Iterable[str] | None = None) -> dict[str, Pr
     naming everything that is wrong.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TableError(f"{path} cannot be read as a price list: {shortened(str(error), 300, quoted=False)}") from error
-    if not isinstance(content, dict) or not content:
-        raise TableError(f'{path} is not a price list: expected {{"model": {{"input": 0.2, "output": 0.6}}, ...}}')
+        content = read_price_list(path)
+    except EndpointError as error:
+        raise TableError(str(error)) from error
     if models is not None:
         wanted = list(dict.fromkeys(models))
         try:
@@ -116,8 +108,10 @@ def load_prices(path: Path, models: Iterable[str] | None = None) -> dict[str, Pr
     prices, problems = {}, []
     for model, entry in content.items():
         try:
-            prices[model] = _price(entry)
-        except (TableError, OverflowError) as error:
+            # Of a price that rises with the length of the prompt, the one for short prompts.
+            found = entry_price(entry, context_tokens=0)
+            prices[model] = Price(found.input, found.output)
+        except (EndpointError, OverflowError) as error:
             problems.append(f"{shortened(model, quoted=False)}: {error}")
     if problems:
         more = f"; and {len(problems) - MOST_WRONG:,} more" if len(problems) > MOST_WRONG else ""
@@ -131,21 +125,6 @@ def load_prices(path: Path, models: Iterable[str] | None = None) -> dict[str, Pr
             stacklevel=2,
         )
     return prices
-
-
-def _price(entry: object) -> Price:
-    """One entry, in any of the formats; further fields of a foreign format do not matter."""
-    if not isinstance(entry, dict):
-        raise TableError(f"{shortened(entry)} needs exactly input and output, dollars per million tokens")
-    for (first, second), scale in FORMATS.items():
-        if first not in entry or second not in entry or (first == "input" and len(entry) > 2):
-            continue
-        numbers = [entry[first], entry[second]]
-        if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
-            raise TableError(f"{shortened(entry)} must hold numbers")
-        # In decimals, so that 2e-07 dollars per token are 0.2 per million and not 0.19999999999999998.
-        return Price(*(float(Decimal(repr(number)) * scale) if scale > 1 else number for number in numbers))
-    raise TableError(f"{shortened(entry)} needs exactly input and output, dollars per million tokens")
 
 
 def check_against_dollars(

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from jaxroute.endpoints.price_lists import GENAI, PriceList, genai_price
+from jaxroute.endpoints.price_lists import GENAI, genai_price, listed_price, read_price_list
 from jaxroute.endpoints.prices import MOST_USD_PER_MILLION, TokenPrice
 from jaxroute.endpoints.yaml_fields import Problems, Section, read_yaml
 from jaxroute.errors import EndpointError, JaxrouteWarning, listed
@@ -134,20 +134,20 @@ class _PriceLists:
     """Each list is read once."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.read = folder, dict[str, PriceList | EndpointError]()
+        self.folder, self.read = folder, dict[str, dict[str, object] | EndpointError]()
 
     def price(self, which: str, name: str, base_url: str, context_tokens: int | None) -> TokenPrice:
         if which == GENAI:
             return genai_price(name, base_url, context_tokens)
         if which not in self.read:
             try:
-                self.read[which] = PriceList(self.folder / which)
+                self.read[which] = read_price_list(self.folder / which)
             except EndpointError as error:
                 self.read[which] = error
         found = self.read[which]
         if isinstance(found, EndpointError):
             raise found
-        return found.price(name, context_tokens)
+        return listed_price(self.folder / which, found, name, context_tokens)
 
 
 def _endpoint(name: str, section: Section, prices: str | None, lists: _PriceLists) -> Endpoint | None:

@@ -22,6 +22,7 @@ from jaxroute.errors import EndpointError, listed, shortened
 
 GENAI = "genai-prices"
 # Per format: dollars per million tokens of one unit, and the names of input, output, cached input and reasoning.
+OWN = ("input", "output", "cached_input", "reasoning")
 FORMATS: tuple[tuple[int, tuple[str, str, str, str]], ...] = (
     (
         TOKENS_PER_PRICE,
@@ -33,40 +34,51 @@ FORMATS: tuple[tuple[int, tuple[str, str, str, str]], ...] = (
         ),
     ),
     (1, ("input_token_price_per_million", "output_token_price_per_million", "", "")),
-    (1, ("input", "output", "cached_input", "reasoning")),
+    (1, OWN),
 )
+NEEDED = "needs input and output, dollars per million tokens, and at most cached_input and reasoning beside them"
 ABOVE = re.compile(r"(?:input|output)_cost_per_token_above_(\d+)k_tokens")
 
 
-class PriceList:
-    """A JSON file; `price(name)` raises `EndpointError` where that model has none."""
+def read_price_list(path: Path) -> dict[str, object]:
+    """The entries of a JSON file by name, not looked at yet. Raises `EndpointError` where it holds no object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else shortened(str(error), 200, quoted=False)
+        raise EndpointError(f"{path} cannot be read as a price list: {reason}") from error
+    if not isinstance(content, dict) or not content:
+        raise EndpointError(f'{path} is not a price list: expected {{"model": {{"input": 0.2, "output": 0.6}}, ...}}')
+    return content
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            reason = error.strerror if isinstance(error, OSError) else shortened(str(error), 200, quoted=False)
-            raise EndpointError(f"{path} cannot be read as a price list: {reason}") from error
-        if not isinstance(content, dict) or not content:
-            raise EndpointError(f'{path} is not a price list: expected {{"model": {{"input": 0.2, "output": 0.6}}, ...}}')
-        self.content: Mapping[str, object] = content
 
-    def price(self, name: str, context_tokens: int | None) -> TokenPrice:
-        """Of one model, whose prompts have at most `context_tokens`."""
-        if name not in self.content:
-            near = difflib.get_close_matches(name, self.content, 3)
-            hint = f"near it are {listed(near)}" if near else "give its price"
-            raise EndpointError(f"{self.path.name} has no price of {shortened(name)}; {hint}")
-        entry = self.content[name]
-        if not isinstance(entry, Mapping):
-            raise EndpointError(f"{self.path.name} has {shortened(entry)} for {shortened(name)}, not an object")
-        for scale, (first, second, cached, reasoning) in FORMATS:
-            if first in entry and second in entry:
-                _check_one_rate([int(k) * 1000 for k in ABOVE.findall(" ".join(entry))], context_tokens)
-                values = [_number(entry, key, scale, name) for key in (first, second, cached, reasoning)]
-                return TokenPrice(values[0] or 0.0, values[1] or 0.0, values[2], values[3])
-        raise EndpointError(f"{self.path.name} has no prices of input and output tokens for {shortened(name)}")
+def entry_price(entry: object, context_tokens: int | None) -> TokenPrice:
+    """One entry, in any of the formats, for prompts of at most `context_tokens`.
+
+    Further fields of a foreign format do not matter. Raises `EndpointError`.
+    """
+    if not isinstance(entry, Mapping):
+        raise EndpointError(f"{shortened(entry)} {NEEDED}")
+    for scale, names in FORMATS:
+        if names[0] not in entry or names[1] not in entry:
+            continue
+        if names is OWN and (unknown := sorted(set(map(str, entry)) - set(OWN))):
+            raise EndpointError(f"{shortened(entry)} {NEEDED}, but has {listed(unknown)}")
+        _check_one_rate([int(k) * 1000 for k in ABOVE.findall(" ".join(entry))], context_tokens)
+        values = [_number(entry, key, scale) for key in names]
+        if values[0] is None or values[1] is None:
+            break
+        return TokenPrice(values[0], values[1], values[2], values[3])
+    raise EndpointError(f"{shortened(entry)} {NEEDED}")
+
+
+def listed_price(path: Path, content: Mapping[str, object], name: str, context_tokens: int | None) -> TokenPrice:
+    """Of one model in the list that was read from `path`. Raises `EndpointError`."""
+    if name not in content:
+        near = difflib.get_close_matches(name, content, 3)
+        hint = f"near it are {listed(near)}" if near else "give its price"
+        raise EndpointError(f"{path.name} has no price of {shortened(name)}; {hint}")
+    return entry_price(content[name], context_tokens)
 
 
 def genai_price(name: str, base_url: str, context_tokens: int | None) -> TokenPrice:
@@ -109,11 +121,11 @@ def _check_one_rate(starts: list[int], context_tokens: int | None) -> None:
         )
 
 
-def _number(entry: Mapping, key: str, scale: int, name: str) -> float | None:
+def _number(entry: Mapping, key: str, scale: int) -> float | None:
     value = entry.get(key)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise EndpointError(f"{key}={shortened(value)} of {shortened(name)} is not a number")
+        raise EndpointError(f"{key}={shortened(value)} is not a number")
     # In decimals: 2e-07 dollars per token are 0.2 per million, not 0.19999999999999998.
-    return float(Decimal(repr(value)) * scale)
+    return float(Decimal(repr(value)) * scale) if scale > 1 else float(value)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxroute import RoutingTable, TableError
+from jaxroute.errors import EndpointError
 from jaxroute.data.prices import (
     ROUTOO_TABLE_1,
     Price,
@@ -20,6 +21,8 @@ from jaxroute.data.prices import (
     price_entries,
     token_cost_usd,
 )
+from jaxroute.endpoints.price_lists import listed_price, read_price_list
+from jaxroute.endpoints.prices import TokenPrice
 from jaxroute.predictor.pricing import DEFAULT_OUTPUT_TOKENS, Pricing, table_pricing
 
 PRICES = {"small": Price(input=2.0, output=6.0), "large": Price(input=10.0, output=30.0)}
@@ -95,6 +98,19 @@ def test_a_price_list_is_read_as_it_was_written(tmp_path: Path):
     assert load_prices(file) == prices
     file.write_text('{"small": {"input": 0, "output": 3}}')
     assert load_prices(file) == {"small": Price(0.0, 3.0)}
+
+
+def test_one_list_serves_models_yaml_and_training(tmp_path: Path):
+    """Prices of cached input and of reasoning matter to who pays for calls, and do no harm where costs are expected ones."""
+    file = tmp_path / "prices.json"
+    file.write_text('{"small": {"input": 2, "output": 6, "cached_input": 0.5, "reasoning": 7}}')
+    assert load_prices(file) == {"small": Price(2.0, 6.0)}
+    assert listed_price(file, read_price_list(file), "small", None) == TokenPrice(2.0, 6.0, 0.5, 7.0)
+    file.write_text('{"small": {"input": 2000000, "output": 6}}')
+    with pytest.raises(TableError, match=r"small: price\.input=2000000.0 must be from 0 to 1,000,000"):
+        load_prices(file)
+    with pytest.raises(EndpointError, match=r"price\.input=2000000.0 must be from 0 to 1,000,000"):
+        listed_price(file, read_price_list(file), "small", None)
 
 
 def test_every_wrong_entry_is_reported_in_one_message(tmp_path: Path):
@@ -278,7 +294,7 @@ def test_the_published_list_of_routerarena_is_read(data: Path):
 
 @pytest.mark.parametrize(
     ("factor", "said"),
-    [(1e-6, "look like dollars per token"), (1e-3, "dollars per thousand tokens"), (1e6, "too high by powers of ten")],
+    [(1e-6, "look like dollars per token"), (1e-3, "dollars per thousand tokens"), (1e4, "too high by powers of ten")],
 )
 def test_prices_that_are_off_by_powers_of_ten_contradict_the_dollars(factor: float, said: str):
     tokens = np.array([1000.0, 800.0]), np.array([500.0, 300.0])
