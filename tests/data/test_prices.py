@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxroute import RoutingTable, TableError
-from jaxroute.errors import EndpointError
 from jaxroute.data.prices import (
     ROUTOO_TABLE_1,
     Price,
@@ -23,6 +22,7 @@ from jaxroute.data.prices import (
 )
 from jaxroute.endpoints.price_lists import listed_price, read_price_list
 from jaxroute.endpoints.prices import TokenPrice
+from jaxroute.errors import EndpointError
 from jaxroute.predictor.pricing import DEFAULT_OUTPUT_TOKENS, Pricing, table_pricing
 
 PRICES = {"small": Price(input=2.0, output=6.0), "large": Price(input=10.0, output=30.0)}
