@@ -8,6 +8,7 @@ Import names from `solvers` itself. The files, by what they hold:
 
 - `problem`, `assignment`, `errors`: what solvers take, return and raise.
 - `_solve`, `_exact`, `_lagrangian`, `_greedy`, `_frontier`: the solvers, one public function per file (two at a multiplier).
+- `online`: `Pacer`, a multiplier for queries that come one after the other.
 - `subset/`: `build_universe`, the models worth serving.
 - `dual`, `narrowing`, `mixing`, `filling`: the multiplier, in few readings of a large problem; ties; upgrades.
 - `core/`, `capacity/`: elimination and search; capacities.
@@ -28,6 +29,7 @@ from solvers._solve import SOLVERS, check_solver, solve
 from solvers.assignment import Assignment
 from solvers.dual import PROVED
 from solvers.errors import InfeasibleBudget, InfeasibleCapacity, InfeasibleProblem, InfeasibleValue, ProblemError
+from solvers.online import Pacer
 from solvers.problem import Problem
 from solvers.subset import Universe, build_universe
 
@@ -40,6 +42,7 @@ __all__ = [
     "InfeasibleCapacity",
     "InfeasibleProblem",
     "InfeasibleValue",
+    "Pacer",
     "Problem",
     "ProblemError",
     "Universe",
