@@ -9,10 +9,13 @@ costs on average, F(lambda), which falls in lambda. After every few queries the 
 spend what is left evenly over the queries to come ("re-solving", Jasin & Kumar 2012, "A re-solving heuristic with bounded
 revenue loss for network revenue management with customer choice"):
 
-    r = (B - paid - expected in flight) / queries to come          lambda = F^-1(b + kappa (r - b)),   b = B / T
+    r = (B - paid - expected in flight) / max(n, locked)           n queries to come
+    lambda = F^-1(b + k (r - b)),   b = B / T                      k = kappa + (1 - kappa) (1 - n / T)^2
 
-kappa = 1 corrects a deviation at once, which is best where the order is random. Where the mix of queries drifts, what has been
-saved so far says nothing of what comes, and a small kappa holds the even rate b for longer.
+k = 1 corrects a deviation at once. Where the mix of queries drifts, what was saved so far says nothing of what comes, and a
+small k holds the even rate b for longer; towards the end it grows, so that the budget is used. `locked` is how many queries
+what is held beyond what is expected would pay for at the present rate, m (worst cases in flight / expected in flight - 1) with
+m in flight: near the end the rule below lets no more than that be spent (`experiments.pacing` measures all this).
 
 That is a plan, made of expectations. The budget itself is held by a rule on worst cases: a choice is allowed only where
 
@@ -35,6 +38,8 @@ from solvers.problem import BUDGET_TOLERANCE, Problem
 
 EVERY = 10
 """Queries between two looks at the sample."""
+CORRECTION = 0.1
+"""Of the deviation from the even rate, at the beginning of a stream: in random order it costs nothing, and drift less than 1."""
 
 
 class Pacer:
@@ -57,7 +62,7 @@ class Pacer:
         queries: int,
         *,
         every: int = EVERY,
-        correction: float = 1.0,
+        correction: float = CORRECTION,
         reserve_usd: float = 0.0,
     ) -> None:
         self.budget_usd = at_least("budget_usd", budget_usd, 0)
@@ -66,11 +71,10 @@ class Pacer:
             raise ProblemError(f"correction={self.correction:g} must be > 0 and <= 1")
         self.reserve_usd = at_least("reserve_usd", reserve_usd, 0)
         self._to_come = whole("queries", queries, 1)
-        self._even = self.budget_usd / queries
         # Exactly: a million payments, rounded one by one, would move the limit.
         self._limit = Fraction(self.budget_usd) * (1 + Fraction(BUDGET_TOLERANCE))
         self._paid, self._held, self._reserve = Fraction(0), Fraction(0), Fraction(self.reserve_usd)
-        self._expected, self._since = 0.0, 0
+        self._expected, self._since, self._in_flight, self._begun = 0.0, 0, 0, 0
         self.sample(sample)
 
     @property
@@ -128,6 +132,7 @@ class Pacer:
         if self._paid + self._held + worst > self._limit:
             raise ProblemError(f"worst_case_usd={float(worst):g} is more than is left of budget_usd={self.budget_usd:g}")
         self._held += worst
+        self._in_flight += 1
         self._expected += float(expected_usd)
         self._count()
 
@@ -135,6 +140,7 @@ class Pacer:
         """The query that began with these two numbers has ended."""
         self._held -= Fraction(float(expected_usd if worst_case_usd is None else worst_case_usd))
         self._expected -= float(expected_usd)
+        self._in_flight -= 1
         self._paid += Fraction(float(paid_usd))
 
     def skip(self) -> None:
@@ -142,15 +148,23 @@ class Pacer:
         self._count()
 
     def _count(self) -> None:
-        self._to_come = max(self._to_come - 1, 0)
+        self._to_come, self._begun = max(self._to_come - 1, 0), self._begun + 1
         self._since += 1
         if self._since >= self.every:
             self._look()
 
     def _look(self) -> None:
-        """lambda = F^-1(b + kappa (r - b))."""
+        """The multiplier at which the sample would spend at the rate that is aimed at."""
         self._since = 0
-        rate = (float(self._limit - self._paid) - self._expected) / max(self._to_come, 1)
-        target = (self._even + self.correction * (rate - self._even)) * len(self._curve.problem)
-        least = self._curve.problem.least_cost
-        self._multiplier = float(np.inf) if target < least else self._curve.multiplier_at(target)
+        target = self._rate() * len(self._curve.problem)
+        cheapest = self._curve.problem.least_cost
+        self._multiplier = float(np.inf) if target < cheapest else self._curve.multiplier_at(target)
+
+    def _rate(self) -> float:
+        """b + k (r - b), dollars per query."""
+        left = float(self._limit - self._paid) - self._expected
+        locked = self._in_flight * (float(self._held) / self._expected - 1) if self._expected > 0 else 0.0
+        rate = left / max(self._to_come, locked, 1)
+        planned = max(self._begun + self._to_come, 1)
+        even, done = self.budget_usd / planned, self._begun / planned
+        return even + (self.correction + (1 - self.correction) * done**2) * (rate - even)

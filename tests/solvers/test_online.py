@@ -36,7 +36,7 @@ def answered(pacer: Pacer, value: np.ndarray, cost: np.ndarray = COST) -> np.nda
 
 
 def test_a_stream_gets_nearly_what_hindsight_gets():
-    """Like the sample, in random order: 99 percent of the gain over the cheapest model; with the multiplier of hindsight as well."""
+    """Like the sample, in random order: 99 percent of what hindsight gains over the cheapest model."""
     sample, stream = outcomes(3000, 0), outcomes(3000, 1)
     for budget in (300.0, 900.0, 1800.0):
         choices = answered(Pacer(Problem(sample, COST), budget, len(stream)), stream)
@@ -92,7 +92,7 @@ def test_nothing_is_ever_paid_above_the_budget(
 
 def test_the_reserve_lets_the_last_query_be_answered():
     """Queries that gain more than the sample's spend all early; with a reserve the cheapest model is left for everyone."""
-    sample, stream = outcomes(500, 5), outcomes(500, 6) + [0, 0, 5]
+    sample, stream = outcomes(500, 5), outcomes(500, 6) + np.array([0, 0, 5])
     unreserved = answered(Pacer(Problem(sample, COST), 20.0, 500, every=500), stream)
     reserved = answered(Pacer(Problem(sample, COST), 20.0, 500, every=500, reserve_usd=0.01), stream)
     assert (unreserved < 0).any() and (reserved >= 0).all()
@@ -112,7 +112,7 @@ def test_the_multiplier_is_that_of_the_sample_at_the_even_rate():
 def test_what_is_in_flight_counts_as_spent_as_expected():
     """Before it ends at its expected cost, after it at what was paid."""
     sample = Problem(outcomes(400, 7), COST)
-    pacer = Pacer(sample, 100.0, 400, every=1)
+    pacer = Pacer(sample, 100.0, 400, every=1, correction=1.0)
     for _ in range(20):
         pacer.begin(1.0, 3.0)
     assert pacer.multiplier == frontier(sample).multiplier_at(80 / 380 * 400)
@@ -120,6 +120,26 @@ def test_what_is_in_flight_counts_as_spent_as_expected():
         pacer.end(1.0, 3.0, paid_usd=2.0)
     pacer.expect(400)
     assert pacer.multiplier == frontier(sample).multiplier_at(60)
+
+
+def test_what_is_locked_in_worst_cases_is_not_planned_with():
+    """Ten queries to come, but what fifty in flight hold beyond what is expected pays for 150 at their rate."""
+    sample = Problem(outcomes(400, 7), COST)
+    budget = 45.0
+    pacer = Pacer(sample, budget, 60, every=1, correction=1.0)
+    for _ in range(50):
+        pacer.begin(0.2, 0.8)
+    assert pacer.multiplier == frontier(sample).multiplier_at((budget - 10) / 150 * 400)
+    assert pacer.multiplier > Pacer(sample, budget - 10, 10, correction=1.0).multiplier
+
+
+def test_the_correction_grows_towards_the_end():
+    """Half-way through, nothing spent: a quarter of the way from kappa to 1."""
+    sample = Problem(outcomes(400, 7), COST)
+    pacer = Pacer(sample, 40.0, 200, every=1, correction=0.2)
+    for _ in range(100):
+        pacer.skip()
+    assert pacer.multiplier == frontier(sample).multiplier_at((0.2 + (0.2 + 0.8 / 4) * 0.2) * 400)
 
 
 def test_a_price_that_doubles_is_followed():
