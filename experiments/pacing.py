@@ -2,7 +2,12 @@
 
     JAXROUTE_DATA=... uv run python -m experiments.pacing
 
-PLACE FOR WHAT WAS SEEN
+Five minutes on 2 cores of an AMD EPYC beside other jobs, with cached features. Seen, as a share of what hindsight gains over
+the zero router, at budgets of 25, 50 and 75 percent of GPT-4's cost: 1,000 queries in random order 99.0, 99.3 and 98.8
+percent, 4,000 queries 99.8, 99.8 and 99.6; mirror descent 95 to 99.5, a fixed multiplier 89 to 98. When the law questions
+come last 85 to 93, easy questions first 73 to 85 (correcting at once 60 to 70; a fixed multiplier, which happens to suit both,
+83 to 98), GPT-4's price doubling half-way 95 to 99.8 (fixed 58 to 98). With 50 queries in flight whose worst case is four
+times their expected cost 72 to 86 of 1,000 queries and 90 to 97 of 4,000. No stream exceeded its budget.
 """
 
 from __future__ import annotations
