@@ -229,6 +229,8 @@ def answer(
             for expected, real in waiting if row == len(one.value) - 1 else [waiting.pop(0)]:
                 pace.end(expected, cap * expected, paid_usd=real)
                 paid += real
+    if paid > pace.budget_usd * (1 + 1e-9):
+        raise RuntimeError(f"{paid} dollars were spent within a budget of {pace.budget_usd}")
     return choices, spent
 
 

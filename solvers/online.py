@@ -39,7 +39,7 @@ from solvers.problem import BUDGET_TOLERANCE, Problem
 EVERY = 10
 """Queries between two looks at the sample."""
 CORRECTION = 0.1
-"""Of the deviation from the even rate, at the beginning of a stream: in random order it costs nothing, and drift less than 1."""
+"""Of the deviation from the even rate, at the beginning of a stream: in random order no worse than 1, under drift better."""
 
 
 class Pacer:
