@@ -22,7 +22,8 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -37,6 +38,9 @@ from jaxroute.endpoints.models import Endpoint, read_keys
 from jaxroute.endpoints.requests import Prompt, Request, build_request
 from jaxroute.endpoints.retries import backoff_seconds
 from jaxroute.errors import EndpointError, listed, shortened
+
+Record = Callable[[sqlite3.Connection, float, Answer | None], None]
+"""Of the ledger's connection, the dollars that a try counts, and the answer, where it brought one."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +112,17 @@ class Client:
         deadline_seconds: float | None = None,
         options: Mapping[str, Any] | None = None,
         note: str = "",
+        record: Record | None = None,
     ) -> Answer:
         """The answer of one model to a text or chat messages, of at most `output_tokens` (the endpoint's limit where None).
 
         `options` are further fields of the request, such as `temperature`, `tools` or `logprobs`; `note` goes into the ledger.
+        `record` is called within the ledger's transaction that settles a try, so that what is paid for can be stored with it.
         Raises `CallFailed` with the reason where there is none in the end, and `EndpointError` for a request that cannot be
         sent.
         """
         request = build_request(self._endpoint(model), prompt, output_tokens=output_tokens, options=options)
-        return await self._call(request, deadline_seconds, note).whole()
+        return await self._call(request, deadline_seconds, note, record).whole()
 
     @asynccontextmanager
     async def stream(
@@ -144,11 +150,11 @@ class Client:
             raise EndpointError(f"model={shortened(model)} is none of the endpoints: {listed(self.endpoints)}")
         return self.endpoints[model]
 
-    def _call(self, request: Request, deadline_seconds: float | None, note: str) -> _Call:
+    def _call(self, request: Request, deadline_seconds: float | None, note: str, record: Record | None = None) -> _Call:
         if self._session is None:
             raise EndpointError("the client is closed: ask within `async with Client(...) as client`")
         seconds = self.config.deadline_seconds if deadline_seconds is None else deadline_seconds
-        return _Call(self, self._session, request, seconds, note)
+        return _Call(self, self._session, request, seconds, note, record)
 
 
 class Stream:
@@ -172,8 +178,16 @@ class Stream:
 class _Call:
     """One prompt to one model, over all its tries."""
 
-    def __init__(self, client: Client, session: aiohttp.ClientSession, request: Request, seconds: float, note: str) -> None:
-        self.client, self.session, self.request, self.note = client, session, request, note
+    def __init__(
+        self,
+        client: Client,
+        session: aiohttp.ClientSession,
+        request: Request,
+        seconds: float,
+        note: str,
+        record: Record | None,
+    ) -> None:
+        self.client, self.session, self.request, self.note, self.record = client, session, request, note, record
         self.loop = asyncio.get_running_loop()
         self.deadline = self.loop.time() + seconds
         self.tries: list[Try] = []
@@ -241,7 +255,14 @@ class _Call:
             raise
         finally:
             if ledger is not None and reservation is not None:
-                ledger.release(reservation) if free else ledger.settle(reservation, spent)
+                if free:
+                    ledger.release(reservation)
+                else:
+                    ledger.settle(reservation, spent, also=self._recording(spent))
+
+    def _recording(self, spent: float) -> Callable[[sqlite3.Connection], None] | None:
+        record, answer = self.record, self.answer
+        return None if record is None else lambda connection: record(connection, spent, answer)
 
     def _timeouts(self) -> Timeouts:
         config = self.client.config

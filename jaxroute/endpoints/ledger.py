@@ -92,7 +92,7 @@ class Ledger:
         limit = None if limit_usd is None else picodollars("limit_usd", limit_usd)
         if limit is None and not self.path.exists():
             raise LedgerError(f"{self.path} is not there: give limit_usd to begin a ledger")
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             self._window = self._begin(connection, limit, window)
 
     def reserve(self, worst_case_usd: float | Decimal, note: str = "") -> Reservation | None:
@@ -103,7 +103,7 @@ class Ledger:
         worst = picodollars("worst_case_usd", worst_case_usd)
         if len(note) > MOST_NOTE:
             raise LedgerError(f"note={shortened(note)} has more than {MOST_NOTE:,} characters")
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             made = self._clock()
             values = {"window": self._number(made), "worst": worst, "made": made, "process": self._process, "note": note}
             if not connection.execute(RESERVE, values).rowcount:
@@ -115,16 +115,25 @@ class Ledger:
         assert number is not None
         return Reservation(number, dollars(worst), made, note, self._process)
 
-    def settle(self, reservation: Reservation, true_usd: float | Decimal) -> None:
+    def settle(
+        self,
+        reservation: Reservation,
+        true_usd: float | Decimal,
+        *,
+        also: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> None:
         """Book what the call really cost, in place of what was held for it.
 
+        `also` changes tables of one's own in the same transaction, so that what was paid for is stored exactly when it counts.
         A cost above the worst case is booked too, since it was spent; it counts in `Totals.overrun_usd`, warns, and may
         exceed the limit. Raises `LedgerError` where the reservation was settled or released before.
         """
         true = picodollars("true_usd", true_usd)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             window, worst = self._close(connection, reservation)
             connection.execute(SETTLE, {"worst": worst, "true": true, "window": window})
+            if also is not None:
+                also(connection)
         if true > worst:
             warnings.warn(
                 f"{self.path}: a call cost {dollars(true):.6g} dollars, more than its worst case of {dollars(worst):.6g} "
@@ -135,7 +144,7 @@ class Ledger:
 
     def release(self, reservation: Reservation) -> None:
         """Give back what was held for a call that cost nothing. Raises `LedgerError` where that was done before."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             window, worst = self._close(connection, reservation)
             connection.execute(RELEASE, {"worst": worst, "window": window})
 
@@ -148,7 +157,7 @@ class Ledger:
         """What is booked, of the present window, or of all of them together; the limit is always that of one."""
         sums = ", ".join(f"coalesce(sum({name}), 0)" for name in TOTALS.split(", "))
         where, values = ("", ()) if every_window else ("WHERE number = ?", (self._number(self._clock()),))
-        with self._reading() as connection:
+        with self.reading() as connection:
             statement = f"SELECT (SELECT limit_pico FROM ledger_account), {sums} FROM ledger_windows {where}"
             limit, reserved, settled, overrun, *counts = connection.execute(statement, values).fetchone()
         amounts = (limit, max(0, limit - reserved - settled), reserved, settled, overrun)
@@ -157,7 +166,7 @@ class Ledger:
 
     def open(self) -> list[Reservation]:
         """The reservations that are neither settled nor released, of all processes and windows, oldest first."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             rows = connection.execute("SELECT id, worst, made, note, process FROM ledger_open ORDER BY id").fetchall()
         return [Reservation(number, dollars(worst), *rest) for number, worst, *rest in rows]
 
@@ -169,7 +178,7 @@ class Ledger:
         """Settle them at their worst cases, where nothing better is known; returns those that were."""
         done = []
         for one in self.abandoned():
-            with self._transaction() as connection:
+            with self.transaction() as connection:
                 if row := connection.execute(CLOSE, (one.id,)).fetchone():
                     window, worst = row
                     connection.execute(SETTLE, {"worst": worst, "true": worst, "window": window})
@@ -236,9 +245,12 @@ class Ledger:
         return row
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One change, alone among all processes; undone where the block raises."""
-        with self._reading() as connection:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One change, alone among all processes; undone where the block raises.
+
+        For tables of one's own in the same file. Inside the block, ask nothing else of this object.
+        """
+        with self.reading() as connection:
             # Immediately: one that reads first and then writes could find that another has written in between.
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -249,7 +261,7 @@ class Ledger:
                     connection.execute("ROLLBACK")
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[sqlite3.Connection]:
         """This process's connection, one thread at a time; what SQLite raises becomes a `LedgerError`."""
         if self._number_of_process != os.getpid():
             # After a fork: neither the parent's connection nor a lock that one of its threads held may be used, nor closed.
