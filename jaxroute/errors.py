@@ -44,6 +44,10 @@ class GraderError(JaxrouteError):
     """A grader that is unknown, has other options, or has a reference that it cannot grade with."""
 
 
+class PlanError(JaxrouteError):
+    """A plan of what to collect that is unknown, has other options, or names cells that are not there."""
+
+
 class EndpointError(JaxrouteError):
     """Endpoints that are described wrongly, or whose keys are missing; the message names the model and the field."""
 
