@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "Train routers on outcomes, judge them on others, and write a report, a table and its numbers.",
     "assign": "Assign queries to models from files of estimates and costs; no predictor needed.",
     "universe": "Choose the models worth serving from a table of outcomes.",
+    "collect": "Ask models questions within a budget, grade the answers, and keep everything in a database to train on.",
     "simulate": "Serve a simulated pool of models in OpenAI's wire format, to try endpoints without a key.",
     "sources": "List the sources of outcomes and the schema of your own, or fetch published files.",
 }

@@ -44,6 +44,10 @@ class GraderError(JaxrouteError):
     """A grader that is unknown, has other options, or has a reference that it cannot grade with."""
 
 
+class CollectError(JaxrouteError):
+    """Options of a collection that are wrong, or that contradict each other."""
+
+
 class PlanError(JaxrouteError):
     """A plan of what to collect that is unknown, has other options, or names cells that are not there."""
 

@@ -60,6 +60,10 @@ class Prompts:
     """Empty where unknown."""
     fields: list[dict[str, Any]]
     """Every row as it is in the file, to be written back with more fields; cells that JSON cannot hold are texts."""
+    ids: list[str | None]
+    """None where a row has none."""
+    places: list[str]
+    """Where each is in the file, in words."""
 
     @property
     def queries(self) -> Queries:
@@ -90,7 +94,8 @@ def read_prompts(path: Path) -> Prompts:
         (wrong if row.problem else found).append(row)
     _check(path, len(found) + len(wrong), wrong[:SHOWN], len(wrong))
     fields = [{name: _as_json(cell) for name, cell in row.fields.items()} for row in found]
-    return Prompts([row.prompt for row in found], [row.domain for row in found], fields)
+    ids = [None if row.id is None else str(row.id) for row in found]
+    return Prompts([row.prompt for row in found], [row.domain for row in found], fields, ids, [row.place for row in found])
 
 
 def check_prompt_file(path: Path) -> PromptFile:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxroute.data.collected import is_collection, read_collection
 from jaxroute.data.prices import Price
 from jaxroute.data.reading import Problems, Sheet, columns_match, names, numbers, prompts, read_sheet, such_cells, texts
 from jaxroute.data.table_options import TableOptions, averaged, clipped, dollars
@@ -28,7 +29,8 @@ long, one row per query and model; columns:
     prompt, model, quality, cost_usd          required
     query_id, domain, input_tokens, output_tokens, latency_seconds, log_likelihood, response   optional
 prompts may be chat messages in OpenAI's form, [{"role": "user", "content": "..."}], in a column messages (JSON text in a CSV)
-files: .csv (UTF-8, with a header), .jsonl, .json (an array) or .parquet; an index column that pandas wrote is ignored
+files: .csv (UTF-8, with a header), .jsonl, .json (an array) or .parquet; an index column that pandas wrote is ignored; or the
+    database that `jaxroute collect` wrote, as it is
 options:
     scale=10          scores go from 0 to 10 (or 100, ...), quality is score / scale
     clip=True         scores just outside of [0, 1] are cut to it
@@ -46,6 +48,8 @@ OUTSIDE = "; scores on another scale need scale=10 or scale=100, a few just outs
 
 def read_outcomes(path: Path, options: TableOptions | None = None) -> dict[str, Any]:
     """The file's columns by the names of `RoutingTable`'s fields; raises `SourceError` listing everything that does not fit."""
+    if is_collection(path):
+        return read_collection(path, options)
     options, problems = options or TableOptions(), table_problems(path)
     sheet = read_sheet(path, problems)
     records = _read_records(sheet, options, problems)

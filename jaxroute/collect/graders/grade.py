@@ -10,6 +10,6 @@ class Grade:
     """How good an answer is, and why."""
 
     score: float
-    """In [0, 1]."""
+    """In [0, 1]; NaN where a grader that asks a model has got no verdict."""
     reason: str = ""
     """What was read in the answer, for people."""

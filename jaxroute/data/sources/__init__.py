@@ -119,7 +119,7 @@ SOURCES: dict[str, Source] = {
     "table": Source(
         holds="your own outcomes",
         origin="you",
-        path="a .csv, .jsonl, .json or .parquet file in the schema below",
+        path="a .csv, .jsonl, .json or .parquet file in the schema below, or the database that `jaxroute collect` wrote",
         load=RoutingTable.load,
     ),
 }

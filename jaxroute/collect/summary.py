@@ -1,0 +1,177 @@
+"""What a collection holds, model by model, and what is missing for which reason."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from jaxroute.collect.database import Collection
+from jaxroute.endpoints import STORED_REASONS
+from jaxroute.endpoints.money import PICO
+from jaxroute.errors import counted
+
+NOT_ASKED = "not asked"
+COUNTS = """SELECT model, reason, count(*), sum(refusal IS NOT NULL OR finish_reason = 'content_filter'),
+    sum(finish_reason = 'length'), sum(coalesce(cost_pico, 0)), sum(spent_pico), sum(killed), sum(killed_pico),
+    sum(reason = '' AND cost_pico IS NULL) FROM answer_cells WHERE purpose {} '' GROUP BY model, reason"""
+
+
+@dataclass
+class ModelSummary:
+    """Of one model's cells."""
+
+    answered: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Of cells without an answer."""
+    refused: int = 0
+    """Of the answers, those that are marked as refusals or were filtered."""
+    truncated: int = 0
+    """Of the answers, those that reached the limit of their length."""
+    uncounted: int = 0
+    """Of the answers, those whose tokens the endpoint has not counted."""
+    graded: int = 0
+    quality: float = math.nan
+    """Mean grade."""
+    cost_usd: float = 0.0
+    """True dollars of answers."""
+    spent_usd: float = 0.0
+    """What the ledger was charged, tries without an answer among them."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What there is of the questions and models that were asked for."""
+
+    models: dict[str, ModelSummary]
+    questions: int
+    limit_usd: float
+    spent_usd: float
+    """Of all cells, judges among them."""
+    judged_usd: float
+    """The part that a grader has spent."""
+    killed: int
+    """Calls that were under way when a process was killed, of all runs."""
+    killed_usd: float
+    """Their worst cases, which count as spent."""
+    missing_usd: float
+    """What cells that lacked money are expected to cost."""
+    most_missing_usd: float
+    """Their worst cases."""
+    enough_usd: float
+    """A budget with which they can be asked, as far as can be expected."""
+    left_out: Mapping[str, str]
+    """Models that were not asked any more, and why."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def lacking(self) -> int:
+        """Cells that lacked money."""
+        return sum(one.reasons["budget"] for one in self.models.values())
+
+    def __str__(self) -> str:
+        width = max(map(len, [*self.models, "model"]))
+        head = ("answered", "failed", "not asked", "refused", "truncated", "graded", "quality", "dollars")
+        lines = [f"{'model':<{width}} " + " ".join(f"{name:>9}" for name in head)]
+        for name, one in self.models.items():
+            failed = one.reasons.total() - one.reasons[NOT_ASKED] - one.reasons["budget"]
+            absent = one.reasons[NOT_ASKED] + one.reasons["budget"]
+            counts = (one.answered, failed, absent, one.refused, one.truncated, one.graded)
+            quality = "" if math.isnan(one.quality) else f"{one.quality:.4f}"
+            lines.append(
+                f"{name:<{width}} " + " ".join(f"{count:>9,}" for count in counts) + f" {quality:>9} {one.spent_usd:>9.4f}"
+            )
+        reasons = sum((one.reasons for one in self.models.values()), Counter[str]())
+        failed = [reason for reason in reasons if reason not in (NOT_ASKED, "budget")]
+        lines += [f"failed, {reason}: {reasons[reason]:,} ({STORED_REASONS[reason]})" for reason in failed]
+        if uncounted := sum(one.uncounted for one in self.models.values()):
+            lines.append(f"{counted(uncounted, 'answer')} without counted tokens: charged at the worst case")
+        lines += [f"{name} was left out: {why}" for name, why in self.left_out.items()]
+        judged = f", {self.judged_usd:.6f} of them by the grader" if self.judged_usd else ""
+        killed = f"; {counted(self.killed, 'call')} under way when a process ended counted {self.killed_usd:.6f}" * bool(
+            self.killed
+        )
+        lines.append(f"spent {self.spent_usd:.6f} of {self.limit_usd:g} dollars{judged}{killed}")
+        if self.lacking:
+            lines.append(
+                f"{counted(self.lacking, 'cell')} missing for lack of money: about {self.missing_usd:.6f} dollars more, at "
+                f"most {self.most_missing_usd:.6f}; continue with --budget-usd {self.enough_usd:.6g}"
+            )
+        return "\n".join([*lines, *self.notes])
+
+
+def summarised(
+    collection: Collection,
+    *,
+    plan_note: str,
+    left_out: Mapping[str, str],
+    worst_case_usd: Callable[[int, int], float],
+) -> Summary:
+    """The summary of what is stored; `worst_case_usd` is that of a cell."""
+    state, names = collection.state(), collection.models
+    models = {name: ModelSummary() for name in names}
+    for column, name in enumerate(names):
+        graded = state.quality[~np.isnan(state.quality[:, column]), column]
+        models[name].graded = len(graded)
+        models[name].quality = math.fsum(graded) / len(graded) if len(graded) else math.nan
+    for (_, column), reason in state.reason.items():
+        if reason:
+            models[names[column]].reasons[reason] += 1
+        else:
+            models[names[column]].answered += 1
+    for one in models.values():
+        if absent := len(collection.questions) - one.answered - one.reasons.total():
+            one.reasons[NOT_ASKED] = absent
+    killed = killed_pico = judged = 0
+    with collection.store.ledger.reading() as connection:
+        own = connection.execute(COUNTS.format("=")).fetchall()
+        others = connection.execute(COUNTS.format("<>")).fetchall()
+    for name, _, _, refused, truncated, cost, spent, times, lost, uncounted in own:
+        killed, killed_pico = killed + times, killed_pico + lost
+        if name in models:
+            one = models[name]
+            one.refused, one.truncated = one.refused + (refused or 0), one.truncated + (truncated or 0)
+            one.uncounted += uncounted or 0
+            one.cost_usd, one.spent_usd = one.cost_usd + cost / PICO, one.spent_usd + spent / PICO
+    for row in others:
+        judged, killed, killed_pico = judged + row[6], killed + row[7], killed_pico + row[8]
+    totals = collection.store.ledger.totals()
+    expected, most, largest = _lacking(collection, state.reason, models, worst_case_usd)
+    return Summary(
+        models=models,
+        questions=len(collection.questions),
+        limit_usd=totals.limit_usd,
+        spent_usd=totals.settled_usd,
+        judged_usd=judged / PICO,
+        killed=killed,
+        killed_usd=killed_pico / PICO,
+        missing_usd=expected,
+        most_missing_usd=most,
+        # The worst case of the last cell must fit, too.
+        enough_usd=totals.settled_usd + min(most, 1.1 * expected + largest),
+        left_out=dict(left_out),
+        notes=(plan_note,) * bool(plan_note),
+    )
+
+
+def _lacking(
+    collection: Collection,
+    reasons: Mapping[tuple[int, int], str],
+    models: Mapping[str, ModelSummary],
+    worst_case_usd: Callable[[int, int], float],
+) -> tuple[float, float, float]:
+    """Of cells that lacked money: what they are expected to cost, their worst cases together, and the largest of these.
+
+    Expected is what the model's answers have cost on average, tries without an answer among them; the worst case where it has
+    answered nothing.
+    """
+    expected, most = [], []
+    for (row, column), reason in reasons.items():
+        if reason == "budget":
+            one = models[collection.models[column]]
+            most.append(worst_case_usd(row, column))
+            expected.append(min(one.spent_usd / one.answered, most[-1]) if one.answered else most[-1])
+    return math.fsum(expected), math.fsum(most), max(most, default=0.0)
