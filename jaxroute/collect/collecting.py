@@ -24,7 +24,7 @@ from jaxroute.collect.summary import Summary, summarised
 from jaxroute.data.table import Queries
 from jaxroute.endpoints import Client, ClientConfig, Endpoint, load_models, needs, read_keys
 from jaxroute.endpoints.stored_answers import ASKED_AGAIN
-from jaxroute.errors import CollectError, EndpointError, PlanError, counted, listed, shortened
+from jaxroute.errors import CollectError, EndpointError, LedgerError, PlanError, counted, listed, shortened
 from jaxroute.storage.files import check_file
 
 MOST_CONCURRENCY = 10_000
@@ -95,7 +95,7 @@ def collect(
         questions=found.questions,
         models={name: known[name] for name in found.models},
         grader=found.grader,
-        request={"output_tokens": config.output_tokens, "options": dict(config.options)},
+        request={"output_tokens": config.output_tokens} | {f"request.{name}": one for name, one in config.options.items()},
     ) as collection:
         run = _Run(config, client, found, collection)
         with asyncio.Runner() as runner:
@@ -163,8 +163,11 @@ class _Run:
     async def all(self) -> None:
         """Ask and grade. Raises `KeyboardInterrupt` where it was interrupted, once nothing is under way."""
         async with Client(self.found.endpoints, self.client, ledger=self.collection.store.ledger) as client:
-            with Progress(self.found.models, self.collection.store.ledger) as progress:
-                await self._all(client, progress)
+            with Progress(self.found.models) as progress:
+                try:
+                    await self._all(client, progress)
+                except LedgerError as error:
+                    raise LedgerError(f"{error}. What is stored is kept: the same command resumes from it") from error
         if self.stopped:
             raise KeyboardInterrupt
 
@@ -181,8 +184,8 @@ class _Run:
 
     async def _all(self, client: Client, progress: Progress) -> None:
         asks = self.found.grader.asks
-        grading = Grading(self.collection, self.found.grader, progress.graded)
-        judging = Judging(self.collection, self.found.grader, client, again=self.config.retry_failed, graded=progress.graded)
+        grading = Grading(self.collection, self.found.grader)
+        judging = Judging(self.collection, self.found.grader, client, again=self.config.retry_failed, progress=progress.judging)
 
         def came(stored: Any) -> None:
             progress.answered(stored)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxroute.collect.database import Collection, Ungraded
@@ -23,8 +23,8 @@ JUDGE = "judge"
 class Grading:
     """Grades what is stored in a collection and has no grade."""
 
-    def __init__(self, collection: Collection, grader: Grader, graded: Callable[[int], None]) -> None:
-        self.collection, self.grader, self.graded = collection, grader, graded
+    def __init__(self, collection: Collection, grader: Grader) -> None:
+        self.collection, self.grader = collection, grader
         self._waiting: list[Ungraded] = []
         self._more = asyncio.Event()
 
@@ -62,16 +62,21 @@ class Grading:
             )
             self.collection.put_grades(zip(some, grades, strict=True))
             del self._waiting[: len(some)]
-            self.graded(len(some))
 
 
 class Judging:
     """Grades with a grader that asks a model: each answer in turn, at the pace of the judge's endpoint."""
 
     def __init__(
-        self, collection: Collection, grader: Grader, client: Client, *, again: bool, graded: Callable[[int], None]
+        self,
+        collection: Collection,
+        grader: Grader,
+        client: Client,
+        *,
+        again: bool,
+        progress: Callable[[list[Ungraded]], Iterable[Ungraded]],
     ) -> None:
-        self.collection, self.grader, self.client, self.again, self.graded = collection, grader, client, again, graded
+        self.collection, self.grader, self.client, self.again, self.progress = collection, grader, client, again, progress
         self.stopped = False
         self.left_out = ""
         """Why no further answer is judged in this run; empty where they are."""
@@ -80,14 +85,13 @@ class Judging:
         """Grade everything that is stored and has no grade; what cannot be graded now is missing with its reason."""
         places = max(1, sum(self.client.endpoints[name].concurrent_requests for name in self._asked()))
         pieces = [one for some in self.collection.ungraded() for one in some]
-        queue = iter(pieces)
+        queue = iter(self.progress(pieces))
 
         async def work() -> None:
             for one in queue:
                 if self.stopped or self.left_out:
                     return
                 self.collection.put_grades([(one, await self._grade(one))])
-                self.graded(1)
 
         tasks = [asyncio.create_task(work()) for _ in range(min(places, len(pieces)))]
         try:

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
 from jaxroute.collect.plans import Cell
-from jaxroute.endpoints import Ledger, StoredAnswer
+from jaxroute.endpoints import StoredAnswer
 
 MOST_BARS = 24
 """More models do not fit a screen: then, and where nobody watches, one bar counts all of them."""
 EVERY_SECONDS = 0.5
+T = TypeVar("T")
 
 
 class Progress:
     """Bars on the standard error stream, one per model; used in a `with` block."""
 
-    def __init__(self, models: Sequence[str], ledger: Ledger) -> None:
-        self.models, self.ledger = list(models), ledger
+    def __init__(self, models: Sequence[str]) -> None:
+        self.models = list(models)
         self.by_model = sys.stderr.isatty() and len(models) <= MOST_BARS
         self.bars: dict[str, tqdm] = {}
         self.spent: dict[str, float] = {}
         self.failed: Counter[str] = Counter()
-        self.grading: tqdm | None = None
 
     def begin(self, cells: Sequence[Cell]) -> None:
         """A batch of cells is asked next."""
@@ -51,8 +52,9 @@ class Progress:
             self.bars[name].set_postfix_str(f"{self.spent[name]:.4f} dollars{failed}", refresh=False)
             self.bars[name].update()
 
-    def graded(self, count: int) -> None:
-        """So many answers were graded."""
+    def judging(self, waiting: list[T]) -> Iterable[T]:
+        """The same, with a bar that counts how many were taken."""
+        return tqdm(waiting, desc="judging", unit=" answers", mininterval=EVERY_SECONDS) if waiting else waiting
 
     def say(self, text: str) -> None:
         """A line between the bars."""

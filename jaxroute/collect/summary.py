@@ -12,7 +12,8 @@ import numpy as np
 from jaxroute.collect.database import Collection
 from jaxroute.endpoints import STORED_REASONS
 from jaxroute.endpoints.money import PICO
-from jaxroute.errors import counted
+from jaxroute.endpoints.stored_answers import ASKED_AGAIN
+from jaxroute.errors import counted, shortened
 
 NOT_ASKED = "not asked"
 COUNTS = """SELECT model, reason, count(*), sum(refusal IS NOT NULL OR finish_reason = 'content_filter'),
@@ -65,7 +66,14 @@ class Summary:
     """A budget with which they can be asked, as far as can be expected."""
     left_out: Mapping[str, str]
     """Models that were not asked any more, and why."""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """What an endpoint said, once for each reason."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def graded(self) -> int:
+        """Cells with a grade."""
+        return sum(one.graded for one in self.models.values())
 
     @property
     def lacking(self) -> int:
@@ -85,8 +93,11 @@ class Summary:
                 f"{name:<{width}} " + " ".join(f"{count:>9,}" for count in counts) + f" {quality:>9} {one.spent_usd:>9.4f}"
             )
         reasons = sum((one.reasons for one in self.models.values()), Counter[str]())
-        failed = [reason for reason in reasons if reason not in (NOT_ASKED, "budget")]
-        lines += [f"failed, {reason}: {reasons[reason]:,} ({STORED_REASONS[reason]})" for reason in failed]
+        for reason in (name for name in reasons if name not in (NOT_ASKED, "budget")):
+            detail = f"; such as: {shortened(self.details[reason], 160, quoted=False)}" if self.details.get(reason) else ""
+            lines.append(f"failed, {reason}: {reasons[reason]:,} ({STORED_REASONS[reason]}{detail})")
+        if any(reason not in (NOT_ASKED, *ASKED_AGAIN) for reason in reasons):
+            lines.append("what failed is missing, and is asked again with --retry-failed")
         if uncounted := sum(one.uncounted for one in self.models.values()):
             lines.append(f"{counted(uncounted, 'answer')} without counted tokens: charged at the worst case")
         lines += [f"{name} was left out: {why}" for name, why in self.left_out.items()]
@@ -129,6 +140,7 @@ def summarised(
     with collection.store.ledger.reading() as connection:
         own = connection.execute(COUNTS.format("=")).fetchall()
         others = connection.execute(COUNTS.format("<>")).fetchall()
+        details = dict(connection.execute("SELECT reason, max(detail) FROM answer_cells WHERE purpose = '' GROUP BY reason"))
     for name, _, _, refused, truncated, cost, spent, times, lost, uncounted in own:
         killed, killed_pico = killed + times, killed_pico + lost
         if name in models:
@@ -153,6 +165,7 @@ def summarised(
         # The worst case of the last cell must fit, too.
         enough_usd=totals.settled_usd + min(most, 1.1 * expected + largest),
         left_out=dict(left_out),
+        details=details,
         notes=(plan_note,) * bool(plan_note),
     )
 

@@ -14,6 +14,7 @@ from jaxroute.collect.graders import grader_names
 from jaxroute.collect.plans import plan_names
 from jaxroute.collect.summary import Summary
 from jaxroute.endpoints import ClientConfig
+from jaxroute.endpoints.requests import LIMITS, OWN
 from jaxroute.errors import CollectError, counted, shortened
 from jaxroute.storage.files import check_file, replacing
 
@@ -21,6 +22,7 @@ DEMO_FOLDER = Path("runs/collect-demo")
 DEMO_QUESTIONS = 60
 DEMO_FAULTS = ("rate_limit=0.05", "server_error=0.05", "cut=0.03", "malformed=0.02")
 DEMO_BUDGET_USD = 5.0
+MOST_TEMPERATURE = 10.0
 DEMO_ADDRESS = "http://simulated/v1"
 """What the demo's database knows the simulated endpoints as: their port differs from run to run."""
 
@@ -83,7 +85,10 @@ def main(config: Annotated[Collect, tyro.conf.arg(name="")]) -> Summary | None:
         inputs = (config.prompts, config.models, config.grader, output, config.budget_usd)
         summary = collect(_library_config(config, *inputs), config.client)
     print(summary)
-    print(f"written to {output}; learn from it with: jaxroute train --table {output} --output runs/mine")
+    print(
+        f"written to {output}"
+        + f"; learn from it with: jaxroute train --table {output} --output runs/mine" * bool(summary.graded)
+    )
     return summary
 
 
@@ -101,6 +106,8 @@ def request_options(config: Collect) -> dict[str, Any]:
     """The further fields of every request. Raises `CollectError` for texts that are none."""
     found: dict[str, Any] = {}
     if config.temperature is not None:
+        if not 0 <= config.temperature <= MOST_TEMPERATURE:
+            raise CollectError(f"temperature={config.temperature} must be from 0 to {MOST_TEMPERATURE:g}")
         found["temperature"] = config.temperature
     if config.logprobs:
         found["logprobs"] = True
@@ -108,6 +115,10 @@ def request_options(config: Collect) -> dict[str, Any]:
         name, equals, text = one.partition("=")
         if not equals or not name:
             raise CollectError(f"request={shortened(one)} must be name=value, such as top_p=0.9")
+        if name in OWN:
+            raise CollectError(f"request={shortened(one)}: {name} is set for every question, leave it out")
+        if name in LIMITS:
+            raise CollectError(f"request={shortened(one)}: give the limit as --output-tokens")
         if name in found:
             raise CollectError(f"request={shortened(one)}: {name} is given twice, give it once")
         try:
@@ -127,8 +138,10 @@ def _demo(config: Collect) -> tuple[Summary, Path]:
     from jaxroute.simulation import SimulationConfig, serving_in_thread, simulated_endpoints
 
     output = config.output or DEMO_FOLDER / "outcomes.db"
-    prompts = output.with_name("questions.jsonl")
     check_file("output", output)
+    prompts = output.with_name("demo-questions.jsonl")
+    budget = DEMO_BUDGET_USD if config.budget_usd is None else config.budget_usd
+    checked = _library_config(config, prompts, Path("models.yaml"), "numeric", output, budget)
     table = load_simulated(queries=DEMO_QUESTIONS)
     behaviour = SimulationConfig(time_scale=0.0, faults=DEMO_FAULTS, retry_after_seconds=0.05)
     with serving_in_thread(behaviour, table) as simulation:
@@ -137,9 +150,8 @@ def _demo(config: Collect) -> tuple[Summary, Path]:
                 row = {"query_id": query_id, "prompt": prompt, "reference": simulation.pool.reference(prompt), "domain": domain}
                 file.write(json.dumps(row) + "\n")
         print(f"a simulation: ten invented models, {counted(len(table), 'question')} in {prompts}; every seventh request fails")
-        budget = DEMO_BUDGET_USD if config.budget_usd is None else config.budget_usd
         return collect(
-            _library_config(config, prompts, Path("models.yaml"), "numeric", output, budget),
+            checked,
             replace(config.client, backoff_seconds=0.05),
             endpoints=simulation.endpoints(),
             identities=simulated_endpoints(DEMO_ADDRESS),

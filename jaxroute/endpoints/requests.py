@@ -72,7 +72,7 @@ def build_request(
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     try:
-        text = json.dumps(body, ensure_ascii=False).encode()
+        text = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise EndpointError(f"the request to {endpoint.name} is no JSON: {shortened(str(error), quoted=False)}") from error
     return Request(endpoint, text, limit, _most_prompt_tokens(endpoint, messages, text), stream)
