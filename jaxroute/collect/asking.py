@@ -85,7 +85,7 @@ class Asking:
         most = min(endpoint.concurrent_requests, self.config.concurrency or endpoint.concurrent_requests)
         if endpoint.requests_per_minute is None:
             return most
-        return max(1, min(most, int(endpoint.requests_per_minute * self.config.deadline_seconds / 60 / 2)))
+        return max(1, int(min(most, endpoint.requests_per_minute * self.config.deadline_seconds / 60 / 2)))
 
     async def _work(self, model: str, queue: deque[Question]) -> None:
         while queue and not self.stopped and model not in self.left_out:

@@ -83,7 +83,8 @@ def collect(
     """Ask, grade and store until the plan is done or the budget is spent; returns what there is.
 
     `endpoints` are taken in place of the file's models, as by a demo; `identities` say what the database knows them as, where
-    their addresses differ from run to run. Raises `JaxrouteError`, before anything is asked, for whatever is wrong.
+    their addresses differ from run to run. Raises `JaxrouteError`, before anything is asked, for whatever is wrong;
+    and `KeyboardInterrupt` after the first Ctrl-C, once nothing is under way.
     """
     client = client or ClientConfig()
     found = _Inputs.read(config, endpoints)
@@ -100,6 +101,8 @@ def collect(
         run = _Run(config, client, found, collection)
         with asyncio.Runner() as runner:
             runner.run(run.all())
+        if run.stopped:
+            raise KeyboardInterrupt
         return run.summary()
 
 
@@ -161,20 +164,19 @@ class _Run:
         self.stopped = False
 
     async def all(self) -> None:
-        """Ask and grade. Raises `KeyboardInterrupt` where it was interrupted, once nothing is under way."""
+        """Ask and grade, until nothing is left or it is stopped."""
         async with Client(self.found.endpoints, self.client, ledger=self.collection.store.ledger) as client:
             with Progress(self.found.models) as progress:
                 try:
                     await self._all(client, progress)
                 except LedgerError as error:
                     raise LedgerError(f"{error}. What is stored is kept: the same command resumes from it") from error
-        if self.stopped:
-            raise KeyboardInterrupt
 
     def summary(self) -> Summary:
         """What there is, and what is missing."""
         return summarised(
             self.collection,
+            grader=self.found.grader,
             plan_note=self.found.plan.note,
             left_out=self.left_out,
             worst_case_usd=lambda row, column: self.asking_config.worst_case_usd(

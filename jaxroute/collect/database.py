@@ -104,6 +104,14 @@ class Collection:
             found = [Ungraded(*row) for _, *row in rows]
             yield [one for one in found if one.query_id in self._rows and one.model in self._columns]
 
+    def grades(self, grader: Grader) -> list[Grade]:
+        """What a grader has said of all answers, for its own summary; none where it has no summary."""
+        if not hasattr(grader.module, "summary"):
+            return []
+        with self.store.ledger.reading() as connection:
+            rows = connection.execute("SELECT score, reason FROM collect_grades ORDER BY query_id, model").fetchall()
+        return [Grade(math.nan if score is None else score, reason) for score, reason in rows]
+
     def state(self) -> State:
         """What there is of every cell of these questions and models."""
         shape = (len(self.questions), len(self.models))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxroute.collect.database import Collection, Ungraded
@@ -80,26 +80,34 @@ class Judging:
         self.stopped = False
         self.left_out = ""
         """Why no further answer is judged in this run; empty where they are."""
+        self._short: list[Ungraded] = []
+        """What lacked money."""
 
     async def stored(self) -> None:
         """Grade everything that is stored and has no grade; what cannot be graded now is missing with its reason."""
-        places = max(1, sum(self.client.endpoints[name].concurrent_requests for name in self._asked()))
-        pieces = [one for some in self.collection.ungraded() for one in some]
-        queue = iter(self.progress(pieces))
-
-        async def work() -> None:
-            for one in queue:
-                if self.stopped or self.left_out:
-                    return
-                self.collection.put_grades([(one, await self._grade(one))])
-
-        tasks = [asyncio.create_task(work()) for _ in range(min(places, len(pieces)))]
+        places = max(1, sum(self.client.endpoints[name].concurrent_requests for name in self.grader.asked_models))
+        waiting = [one for some in self.collection.ungraded() for one in some]
+        self._short.clear()
+        queue = iter(self.progress(waiting))
+        tasks = [asyncio.create_task(self._work(queue)) for _ in range(min(places, len(waiting)))]
         try:
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        # What they have left of their worst cases may pay for some more, one by one.
+        for one in list(self._short):
+            self._short.clear()
+            await self._work(iter([one]))
+            if self._short:
+                break
+
+    async def _work(self, queue: Iterator[Ungraded]) -> None:
+        for one in queue:
+            if self.stopped or self.left_out:
+                return
+            self.collection.put_grades([(one, await self._grade(one))])
 
     async def _grade(self, one: Ungraded) -> Grade:
         question = self.collection.question(one.query_id)
@@ -115,10 +123,9 @@ class Judging:
         except CallFailed as failed:
             if failed.reason == "unauthorized":
                 self.left_out = str(failed)
+            if failed.reason == "budget":
+                self._short.append(one)
             return Grade(math.nan, f"{failed.reason}: {shortened(failed.detail, quoted=False)}")
-
-    def _asked(self) -> Sequence[str]:
-        return self.grader.asked_models
 
 
 class StoringAsker:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jaxroute.collect.database import Collection
+from jaxroute.collect.graders import Grader
 from jaxroute.endpoints import STORED_REASONS
 from jaxroute.endpoints.money import PICO
 from jaxroute.endpoints.stored_answers import ASKED_AGAIN
@@ -117,6 +118,7 @@ class Summary:
 def summarised(
     collection: Collection,
     *,
+    grader: Grader,
     plan_note: str,
     left_out: Mapping[str, str],
     worst_case_usd: Callable[[int, int], float],
@@ -140,6 +142,9 @@ def summarised(
     with collection.store.ledger.reading() as connection:
         own = connection.execute(COUNTS.format("=")).fetchall()
         others = connection.execute(COUNTS.format("<>")).fetchall()
+        lacking = connection.execute(
+            "SELECT model, count(*), max(reason) FROM collect_grades WHERE score IS NULL GROUP BY model"
+        ).fetchall()
         details = dict(connection.execute("SELECT reason, max(detail) FROM answer_cells WHERE purpose = '' GROUP BY reason"))
     for name, _, _, refused, truncated, cost, spent, times, lost, uncounted in own:
         killed, killed_pico = killed + times, killed_pico + lost
@@ -166,8 +171,18 @@ def summarised(
         enough_usd=totals.settled_usd + min(most, 1.1 * expected + largest),
         left_out=dict(left_out),
         details=details,
-        notes=(plan_note,) * bool(plan_note),
+        notes=(
+            *([_ungraded(lacking)] if lacking else []),
+            *grader.summary(collection.grades(grader)),
+            *filter(None, [plan_note]),
+        ),
     )
+
+
+def _ungraded(rows: list[tuple[str, int, str]]) -> str:
+    """How many answers a grader that asks has given no grade."""
+    count, example = sum(count for _, count, _ in rows), shortened(rows[0][2], 160, quoted=False)
+    return f"{counted(count, 'answer')} without a grade: their quality is missing; such as: {example}"
 
 
 def _lacking(

@@ -17,6 +17,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,6 +36,7 @@ from jaxroute.endpoints.stored_answers import (
     UNFINISHED,
     StoredAnswer,
     answer_columns,
+    clean,
     failure_columns,
     read_cell,
     upsert,
@@ -183,7 +185,8 @@ class AnswerStore:
 
     def _unlock(self) -> None:
         # While it is held: nobody else then has the file that is removed.
-        Path(self._lock.lock_file).unlink(missing_ok=True)
+        with suppress(OSError):
+            Path(self._lock.lock_file).unlink()
         self._lock.release()
 
     def _resolve(self) -> int:
@@ -219,6 +222,8 @@ class _Contents:
     def check_names(self) -> None:
         if long := [name for name in (*self.queries, *self.models) if len(json.dumps(name)) > MOST_NAME]:
             raise OutputError(f"the name {shortened(long[0])} is too long: at most {MOST_NAME} characters can be stored")
+        if broken := [name for name in (*self.queries, *self.models) if name != clean(name)]:
+            raise OutputError(f"the name {shortened(broken[0])} holds half of a surrogate pair: give another name")
 
     def compare(self, path: Path, found: _Contents | None) -> None:
         """Raise `OutputError` naming everything in which the file differs."""

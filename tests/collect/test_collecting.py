@@ -143,6 +143,32 @@ def test_a_wrong_key_leaves_its_model_out_and_not_the_others(tmp_path: Path, mon
         assert table.models == ["sim-nano"] and "left out: sim-large" in table.note
 
 
+def test_a_model_that_nobody_answers_for_is_left_out(tmp_path: Path) -> None:
+    with place(tmp_path, 20) as there:
+        endpoints = {name: one for name, one in there.simulation.endpoints().items() if name in ("sim-nano", "sim-large")}
+        endpoints["sim-large"] = replace(endpoints["sim-large"], base_url="http://127.0.0.1:9/v1", concurrent_requests=2)
+        config = CollectConfig(tmp_path / "questions.jsonl", tmp_path / "m.yaml", "numeric", tmp_path / "outcomes.db", 1.0)
+        summary = collect(config, ONE_TRY, endpoints=endpoints)
+        reasons = summary.models["sim-large"].reasons
+        assert 5 <= reasons["connect"] <= 6 and reasons["not asked"] == 20 - reasons["connect"]
+        assert "no connection, 5 times in a row" in str(summary) and summary.models["sim-nano"].graded == 20
+
+
+def test_what_a_judge_leaves_of_its_worst_cases_pays_for_more_grades(tmp_path: Path) -> None:
+    judge = tmp_path / "judge.py"
+    judge.write_text(JUDGE)
+    with place(tmp_path, 10) as there:
+        full = there.collect("sim-nano", grader=str(judge))
+        # All are reserved at their worst cases at first, which are a multiple of what they cost.
+        answers = full.spent_usd - full.judged_usd
+        budget = answers + 0.7 * full.judged_usd
+        short = there.collect("sim-nano", grader=str(judge), budget_usd=budget, output=tmp_path / "short.db")
+        one = short.models["sim-nano"]
+        assert one.answered == 10 and 4 <= one.graded < 10 and short.spent_usd <= budget
+        again = there.collect("sim-nano", grader=str(judge), output=tmp_path / "short.db")
+        assert again.models["sim-nano"].graded == 10 and again.spent_usd == pytest.approx(full.spent_usd)
+
+
 def test_refusals_and_truncations_are_marked_and_answers_that_were_not_counted_get_mean_dollars(tmp_path: Path) -> None:
     with place(tmp_path) as there:
         there.simulation.next_faults.extend(["none", "wrong_usage", "none", "none"])
@@ -164,6 +190,8 @@ def asked_models():
     return ("sim-clinic",)
 def needed_answers():
     return ("sim-nano",)
+def summary(grades):
+    return [f"the judge said {len(grades)} things"]
 async def grade_asking(answer, reference, question, *, model, asker, others):
     if answer == others["sim-nano"] and model != "sim-nano":
         return Grade(math.nan, "the same")
@@ -181,6 +209,7 @@ def test_a_grader_that_asks_pays_from_the_budget_and_is_asked_once(tmp_path: Pat
         assert (there.requests, there.simulation.counts.requests["sim-clinic"]) == (16, 8)
         table = RoutingTable.load(tmp_path / "outcomes.db")
         assert (table.quality == [[0.5, 1.0]] * 4).all() and table.models == ["sim-nano", "sim-large"]
+        assert summary.notes == ("the judge said 8 things",)
         assert 0 < summary.judged_usd < summary.spent_usd and books_agree(tmp_path / "outcomes.db")
         assert round(summary.spent_usd * 1e12) == there.simulation.counts.answered_pico
         # A grader whose code has changed finds the replies that were paid for.
@@ -199,6 +228,7 @@ def test_what_a_judge_does_not_grade_is_missing_and_not_0(tmp_path: Path) -> Non
         )
         one = summary.models["sim-nano"]
         assert (one.answered, one.graded, one.quality) == (4, 3, 0.5)
+        assert "1 answer without a grade: their quality is missing; such as: server_error" in str(summary)
         assert RoutingTable.load(tmp_path / "outcomes.db").query_ids == ["q1", "q2", "q3"]
         summary = there.collect("sim-nano", grader=str(judge), client=ONE_TRY, retry_failed=True)
         assert summary.models["sim-nano"].graded == 4 and there.requests == 9

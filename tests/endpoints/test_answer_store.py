@@ -170,6 +170,7 @@ def endpoint() -> Endpoint:
         ({"queries": {"a": "What is 1 minus 1?"}}, "1 query had other prompts under the same ids: a"),
         ({"queries": {"c": "What is 3 plus 3?"}}, "none of the prompts is among those that it holds"),
         ({"queries": {"x" * 400: "What?"}}, "is too long"),
+        ({"queries": {"\ud800": "What?"}}, "half of a surrogate pair"),
     ],
 )
 def test_a_file_of_another_run_is_rejected_and_left_as_it_is(tmp_path: Path, changes: dict, says: str) -> None:
