@@ -11,6 +11,10 @@ serve.
     twice            answers of one cell beyond 1 + how often it was under way at a kill; must be none
     dollars          of each stored answer as the endpoint counts them; all that was served is stored or was under way at a kill
     spend            the ledger's = stored answers + tries without an answer + worst cases of killed calls, to the picodollar
+
+50 seconds on 2 cores, which the endpoints and the collection share. Seen: 10,000 cells, 1,014 per second unbroken, 0.96
+milliseconds of the processor per cell; 20 kills with 2,609 calls under way; nothing asked again or answered twice, not a
+picodollar off.
 """
 
 from __future__ import annotations

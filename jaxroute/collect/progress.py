@@ -37,9 +37,15 @@ class Progress:
                 self.bars[name].total += total
                 self.bars[name].refresh()
             else:
-                title = name.ljust(width) if self.by_model else name
+                # Many bars make room for the summary, which says the same.
                 self.bars[name] = tqdm(
-                    total=total, desc=title, unit=" answers", smoothing=0.05, mininterval=EVERY_SECONDS, position=len(self.bars)
+                    total=total,
+                    desc=name.ljust(width) if self.by_model else name,
+                    unit=" answers",
+                    smoothing=0.05,
+                    mininterval=EVERY_SECONDS,
+                    position=len(self.bars),
+                    leave=not self.by_model,
                 )
 
     def answered(self, stored: StoredAnswer) -> None:
