@@ -13,6 +13,7 @@ A cell is a query, a model, and a purpose (empty for the answer itself; a judge'
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import sqlite3
@@ -79,6 +80,7 @@ class AnswerStore:
             {query: _digest(prompt) for query, prompt in queries.items()},
         )
         wanted.check_names()
+        self._under_way: dict[tuple[str, str, str], asyncio.Event] = {}
         self._lock = FileLock(f"{self.path}.lock", timeout=0)
         try:
             self._lock.acquire()
@@ -113,17 +115,40 @@ class AnswerStore:
     ) -> StoredAnswer:
         """What is stored of the cell, else what the model answers now, stored; a call that fails is returned with its reason.
 
-        With `again` a stored failure is asked once more. Ask a cell only once at a time. Raises `EndpointError` for a request
-        that cannot be sent, and `LedgerError` where nothing can be stored.
+        With `again` a stored failure is asked once more. A cell that is being asked is waited for. Raises `EndpointError` for a
+        request that cannot be sent, and `LedgerError` where nothing can be stored.
         """
         if client.ledger is not self.ledger:
             raise EndpointError("the client pays from another ledger: make it with ledger=store.ledger")
         if len(json.dumps(purpose)) > MOST_NAME:
             raise EndpointError(f"purpose={shortened(purpose)} is too long: at most {MOST_NAME} characters can be stored")
-        stored = self.get(query_id, model, purpose)
-        if stored is not None and (stored.answered or (stored.is_final and not again)):
-            return stored
-        key = {"query_id": query_id, "model": model, "purpose": purpose}
+        cell = (query_id, model, purpose)
+        while (asked := self._under_way.get(cell)) is not None:
+            await asked.wait()
+        self._under_way[cell] = asked = asyncio.Event()
+        try:
+            stored = self.get(*cell)
+            if stored is not None and (stored.answered or (stored.is_final and not again)):
+                return stored
+            await self._ask(client, prompt, cell, output_tokens, deadline_seconds, options)
+        finally:
+            del self._under_way[cell]
+            asked.set()
+        stored = self.get(*cell)
+        assert stored is not None
+        return stored
+
+    async def _ask(
+        self,
+        client: Client,
+        prompt: Prompt,
+        cell: tuple[str, str, str],
+        output_tokens: int | None,
+        deadline_seconds: float | None,
+        options: Mapping[str, Any] | None,
+    ) -> None:
+        """Ask a cell, and store what comes of it."""
+        key = dict(zip(("query_id", "model", "purpose"), cell, strict=True))
 
         def record(connection: sqlite3.Connection, spent_usd: float, answer: Answer | None) -> None:
             spent = {"spent_pico": picodollars("spent_usd", spent_usd)}
@@ -132,21 +157,18 @@ class AnswerStore:
 
         try:
             await client.ask(
-                model,
+                key["model"],
                 prompt,
                 output_tokens=output_tokens,
                 deadline_seconds=deadline_seconds,
                 options=options,
-                note=json.dumps(list(key.values())),
+                note=json.dumps(cell),
                 record=record,
             )
         except CallFailed as failed:
             columns = key | failure_columns(failed) | {"spent_pico": 0}
             with self.ledger.transaction() as connection:
                 connection.execute(upsert(columns), columns)
-        stored = self.get(query_id, model, purpose)
-        assert stored is not None
-        return stored
 
     def get(self, query_id: str, model: str, purpose: str = "") -> StoredAnswer | None:
         """What is stored of a cell; None where it was never asked."""

@@ -67,6 +67,19 @@ def test_an_answer_is_asked_once_and_found_whole(tmp_path: Path) -> None:
     run_fast(story())
 
 
+def test_a_cell_that_is_being_asked_is_waited_for(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with serving() as simulation:
+            models = simulation.endpoints()
+            with open_store(tmp_path / "answers.db", models) as store:
+                async with Client(models, ledger=store.ledger) as client:
+                    asked = (store.ask(client, "a", "sim-nano", PROMPTS["a"]) for _ in range(5))
+                    answers = await asyncio.gather(*asked)
+            assert len(set(map(repr, answers))) == 1 and simulation.counts.requests["sim-nano"] == 1
+
+    run_fast(story())
+
+
 def test_failures_are_kept_with_what_they_cost_and_asked_again_on_demand(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(SimulationConfig(time_scale=0)) as simulation:
