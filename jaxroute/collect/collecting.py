@@ -99,8 +99,12 @@ def collect(
         request={"output_tokens": config.output_tokens} | {f"request.{name}": one for name, one in config.options.items()},
     ) as collection:
         run = _Run(config, client, found, collection)
-        with asyncio.Runner() as runner:
-            runner.run(run.all())
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(run.all())
+        except asyncio.CancelledError:
+            # The second Ctrl-C.
+            run.stopped = True
         if run.stopped:
             raise KeyboardInterrupt
         return run.summary()
@@ -226,9 +230,10 @@ class _Run:
         """The plan's next batch, without what was asked already."""
         state, models = self.collection.state(), self.found.models
         shape = (len(self.found.questions), len(models))
-        asked, worst = np.zeros(shape, bool), np.zeros(shape)
-        for cell, reason in state.reason.items():
-            asked[cell] = reason == "" or (reason not in ASKED_AGAIN and not self.config.retry_failed)
+        worst = np.zeros(shape)
+        asked = state.reason == ""
+        if not self.config.retry_failed:
+            asked |= ~np.isin(state.reason.astype(str), ["None", *ASKED_AGAIN])
         for cell in self.tried:
             asked[cell] = True
         for column, name in enumerate(models):
@@ -250,7 +255,7 @@ class _Run:
     def _nothing_but_budget(self, cells: list[tuple[int, int]]) -> bool:
         """Whether no cell of the batch could be paid."""
         reasons = self.collection.state().reason
-        return all(reasons.get(cell, "budget") == "budget" for cell in cells)
+        return all(reasons[cell] in (None, "budget") for cell in cells)
 
 
 async def _both(asking: Asking, cells: Coroutine[Any, Any, None], background: asyncio.Task | None) -> None:

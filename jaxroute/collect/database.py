@@ -41,8 +41,8 @@ class State:
 
     quality: np.ndarray
     cost_usd: np.ndarray
-    reason: dict[tuple[int, int], str]
-    """Why there is no answer, by cell; empty where there is one. Cells that were never asked are not in it."""
+    reason: np.ndarray
+    """Why there is no answer, texts; empty where there is one, None where the cell was never asked."""
 
 
 class Collection:
@@ -115,18 +115,19 @@ class Collection:
     def state(self) -> State:
         """What there is of every cell of these questions and models."""
         shape = (len(self.questions), len(self.models))
-        state = State(np.full(shape, np.nan), np.full(shape, np.nan), {})
+        state = State(np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, None, object))
+        same: dict[str, str] = {}
         with self.store.ledger.reading() as connection:
-            rows = connection.execute(STATE).fetchall()
-        for query_id, model, reason, cost, score in rows:
-            row, column = self._rows.get(query_id), self._columns.get(model)
-            if row is None or column is None:
-                continue
-            state.reason[row, column] = reason
-            if reason == "" and cost is not None:
-                state.cost_usd[row, column] = cost / PICO
-            if reason == "" and score is not None:
-                state.quality[row, column] = score
+            for query_id, model, reason, cost, score in connection.execute(STATE):
+                row, column = self._rows.get(query_id), self._columns.get(model)
+                if row is None or column is None:
+                    continue
+                # One text for all cells with that reason.
+                state.reason[row, column] = same.setdefault(reason, reason)
+                if reason == "" and cost is not None:
+                    state.cost_usd[row, column] = cost / PICO
+                if reason == "" and score is not None:
+                    state.quality[row, column] = score
         return state
 
     def question(self, query_id: str) -> Question:

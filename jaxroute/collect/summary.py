@@ -130,14 +130,9 @@ def summarised(
         graded = state.quality[~np.isnan(state.quality[:, column]), column]
         models[name].graded = len(graded)
         models[name].quality = math.fsum(graded) / len(graded) if len(graded) else math.nan
-    for (_, column), reason in state.reason.items():
-        if reason:
-            models[names[column]].reasons[reason] += 1
-        else:
-            models[names[column]].answered += 1
-    for one in models.values():
-        if absent := len(collection.questions) - one.answered - one.reasons.total():
-            one.reasons[NOT_ASKED] = absent
+        reasons = Counter(NOT_ASKED if reason is None else reason for reason in state.reason[:, column])
+        models[name].answered = reasons.pop("", 0)
+        models[name].reasons = reasons
     killed = killed_pico = judged = 0
     with collection.store.ledger.reading() as connection:
         own = connection.execute(COUNTS.format("=")).fetchall()
@@ -167,8 +162,8 @@ def summarised(
         killed_usd=killed_pico / PICO,
         missing_usd=expected,
         most_missing_usd=most,
-        # The worst case of the last cell must fit, too.
-        enough_usd=totals.settled_usd + min(most, 1.1 * expected + largest),
+        # It is a limit: half as much again costs nothing where it is not needed. The worst case of the last cell must fit, too.
+        enough_usd=totals.settled_usd + min(most, 1.5 * expected + largest),
         left_out=dict(left_out),
         details=details,
         notes=(
@@ -187,7 +182,7 @@ def _ungraded(rows: list[tuple[str, int, str]]) -> str:
 
 def _lacking(
     collection: Collection,
-    reasons: Mapping[tuple[int, int], str],
+    reasons: np.ndarray,
     models: Mapping[str, ModelSummary],
     worst_case_usd: Callable[[int, int], float],
 ) -> tuple[float, float, float]:
@@ -197,9 +192,8 @@ def _lacking(
     answered nothing.
     """
     expected, most = [], []
-    for (row, column), reason in reasons.items():
-        if reason == "budget":
-            one = models[collection.models[column]]
-            most.append(worst_case_usd(row, column))
-            expected.append(min(one.spent_usd / one.answered, most[-1]) if one.answered else most[-1])
+    for row, column in np.argwhere(reasons == "budget").tolist():
+        one = models[collection.models[column]]
+        most.append(worst_case_usd(row, column))
+        expected.append(min(one.spent_usd / one.answered, most[-1]) if one.answered else most[-1])
     return math.fsum(expected), math.fsum(most), max(most, default=0.0)

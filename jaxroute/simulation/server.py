@@ -227,12 +227,13 @@ def serving_in_thread(config: SimulationConfig | None = None, table: RoutingTabl
 
     def run() -> None:
         try:
-            loop.run_until_complete(serve())
+            # It also ends answers that nobody waits for any more.
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(serve())
         except BaseException as error:  # noqa: BLE001, raised again in the caller's thread
             failed.append(error)
         finally:
             started.set()
-            loop.close()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
