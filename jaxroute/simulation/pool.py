@@ -106,7 +106,7 @@ class SimulatedPool:
 
     def _draw(self, prompt: str) -> list[Outcome]:
         """The outcomes of all models."""
-        generator = np.random.default_rng(_digest(f"{self.seed}\0{prompt}"))
+        generator = np.random.default_rng(digest(f"{self.seed}\0{prompt}"))
         names = list(DOMAINS)
         domain, level = names[generator.integers(len(names))], int(generator.integers(len(LEVELS)))
         domain, level = next(((d, k) for pattern, d, k in self._templates if pattern.fullmatch(prompt)), (domain, level))
@@ -143,9 +143,10 @@ def prompt_tokens(text: str) -> int:
     return max(1, math.ceil(1.4 * len(re.findall(r"\w+|[^\w\s]", text))))
 
 
-def _digest(text: str) -> int:
+def digest(text: str) -> int:
+    """64 bits of it, as the seed of what is drawn for that text alone."""
     return int.from_bytes(hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest())
 
 
 def _number(text: str) -> int:
-    return _digest(text) % NUMBERS
+    return digest(text) % NUMBERS

@@ -9,6 +9,7 @@ from typing import Any
 from jaxroute.data.messages import prompt_text
 from jaxroute.simulation.faults import Fault
 from jaxroute.simulation.pool import Outcome, SimulatedPool, Written
+from jaxroute.simulation.roles import special_reply
 
 LOG_PROBABILITY = -0.01
 """Of every token but the last."""
@@ -61,7 +62,9 @@ class Reply:
         self.asked, self.tried = asked, tried
         self.fault_kind = "" if fault is None else fault.kind
         self.outcome: Outcome = pool.outcome(asked.model, asked.prompt)
-        self.written: Written = pool.write(asked.model, asked.prompt, asked.most_tokens, as_json=asked.as_json)
+        given = (asked.model, asked.prompt, asked.most_tokens)
+        special = special_reply(pool, *given, as_json=asked.as_json)
+        self.written: Written = special or pool.write(*given, as_json=asked.as_json)
         self.share = self.written.completion_tokens / self.outcome.completion_tokens
         """How much of the answer is written: a cut one takes less time."""
         self.identity = {"id": f"chatcmpl-{tried}", "created": 0, "model": asked.model}
