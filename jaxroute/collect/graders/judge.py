@@ -44,7 +44,8 @@ class Config:
     reference: bool = True
     """Whether the judge is shown the reference, where a question has one."""
     template: str = ""
-    """A text file with your own wording around {question}, {reference} and {answer}; with `pairs`, {answer_a} and {answer_b}."""
+    """A text file with your own wording around {question}, {reference} and {answer}; for `pairs`, {answer_a} and
+    {answer_b} in place of {answer}."""
     output_tokens: int = 512
     """How long a verdict with its reason may be; a judge that thinks first needs more."""
     temperature: float | None = 0.0

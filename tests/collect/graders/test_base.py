@@ -9,7 +9,7 @@ import pytest
 from jaxroute.collect.graders import Grade, find_grader, grader_names
 from jaxroute.errors import GraderError
 
-ALL = ["bertsim", "choice", "contains", "exact", "numeric", "regex", "schema"]
+ALL = ["bertsim", "choice", "contains", "exact", "judge", "numeric", "regex", "schema"]
 
 
 def write(folder: Path, code: str) -> str:

@@ -1,7 +1,7 @@
 """The wording around the texts that a judge compares: ours, or a file of the user's with named places.
 
 A place is a name in braces, `{question}`, `{reference}`, `{answer}`; of two answers `{answer_a}` and `{answer_b}`. Other braces
-are left as they are.
+are left as they are, so `{ x }` with blanks is no place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jaxroute.errors import GraderError, listed, shortened
 
-PLACE = re.compile(r"\{(\w+)\}")
+PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")
 MOST_BYTES = 1_000_000
 LEVELS = """Question:
 {question}
@@ -72,16 +72,15 @@ def read_template(path: Path, *, pairs: bool, reference: bool) -> Template:
     found = PLACE.findall(text)
     if unknown := sorted({one for one in found if one not in wanted}):
         known = listed("{" + one + "}" for one in wanted)
-        hint = "; reference=false leaves the reference out" if unknown == ["reference"] else ""
         raise GraderError(
-            f"template={shortened(str(path))} has the place {listed('{' + one + '}' for one in unknown)}, which is unknown here: "
-            f"its places are {known}{hint}"
+            f"template={shortened(str(path))} has the place {listed('{' + one + '}' for one in unknown)}, which is unknown "
+            f"here; its places are {known}; braces that are no place need blanks inside, as in {{ x }}"
         )
     if missing := [one for one in wanted if one not in found]:
         hint = "; to show no reference, give the option reference=false" if missing == ["reference"] else ""
         raise GraderError(
-            f"template={shortened(str(path))} lacks the place {listed('{' + one + '}' for one in missing)}: add it where that text "
-            f"is to appear{hint}"
+            f"template={shortened(str(path))} lacks the place {listed('{' + one + '}' for one in missing)}: add it where "
+            f"that text is to appear{hint}"
         )
     return Template(text)
 
