@@ -96,6 +96,10 @@ class SimulatedPool:
         finish = "length" if allowed < outcome.completion_tokens else "stop"
         return Written(tuple(kept), allowed, thought, finish)
 
+    def template(self, prompt: str) -> tuple[str, int] | None:
+        """Domain and level of the template that the prompt follows; None where it follows none."""
+        return next(((domain, level) for pattern, domain, level in self._templates if pattern.fullmatch(prompt)), None)
+
     @cached_property
     def _templates(self) -> list[tuple[re.Pattern[str], str, int]]:
         return [
@@ -109,7 +113,7 @@ class SimulatedPool:
         generator = np.random.default_rng(digest(f"{self.seed}\0{prompt}"))
         names = list(DOMAINS)
         domain, level = names[generator.integers(len(names))], int(generator.integers(len(LEVELS)))
-        domain, level = next(((d, k) for pattern, d, k in self._templates if pattern.fullmatch(prompt)), (domain, level))
+        domain, level = self.template(prompt) or (domain, level)
         difficulty = LEVELS[level] + generator.normal(0.0, RESIDUAL)
         chance = [
             1.0 / (1.0 + math.exp(-SLOPE * (model.ability + model.skills.get(domain, 0.0) - difficulty)))

@@ -1,8 +1,9 @@
-"""What the simulated models reply where they are asked to judge answers: known by the form of the request.
+"""What the simulated models reply where they are asked to judge answers, or to write questions: known by the request's form.
 
 A simulated judge sees whether an answer ends in the right number, as through a fog: the quality that it perceives is the true
-one with noise, less of it the abler the judge is. Of two answers it favours the one that is shown first a little. Both are
-inventions, for the demo and the tests.
+one with noise, less of it the abler the judge is. Of two answers it favours the one that is shown first a little. A simulated
+writer fills the templates that the examples follow with other words, and now and then repeats an example. All of this is
+invented, for demos and tests.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxroute.data.sources.simulated import MODELS
+from jaxroute.data.sources.simulated import DOMAINS, LEVELS, MODELS, simulated_question
 from jaxroute.simulation.pool import SimulatedPool, Written, digest
 
 JUDGE = re.compile(r"system: You are a judge\..*?<answer-(?P<code>[0-9a-f]+)>", re.DOTALL)
@@ -27,6 +28,12 @@ FIRST = 0.1
 """What being shown first adds to it, for a judge of ability 0."""
 AS_GOOD = 0.1
 """Two answers that differ by less are a tie."""
+WRITER = re.compile(
+    r"system: You write new questions\..*?\n\nuser: Examples:\n(?P<examples>\[.*\])\n\nWrite exactly (?P<batch>\d+)", re.DOTALL
+)
+REPEATED = 0.1
+"""How often a writer repeats an example."""
+MOST_WRITTEN = 1000
 SLOPPY = {"sim-nano": 0.1}
 """How often a model forgets the form of a verdict."""
 
@@ -42,13 +49,21 @@ class _Case:
 
 
 def special_reply(pool: SimulatedPool, model: str, prompt: str, most_tokens: int | None, *, as_json: bool) -> Written | None:
-    """The reply to a judge's request, of at most so many tokens; None where the prompt, as rendered, is no such request."""
-    case = _read(prompt)
-    if case is None:
+    """The reply to such a request, of at most so many tokens; None where the prompt, as rendered, is no such request."""
+    case, wanted = _read(prompt), WRITER.match(prompt)
+    if case is None and wanted is None:
         return None
-    generator = np.random.default_rng(digest(f"{pool.seed}\0judge\0{model}\0{prompt}"))
+    generator = np.random.default_rng(digest(f"{pool.seed}\0role\0{model}\0{prompt}"))
     if generator.uniform() < SLOPPY.get(model, 0.0):
         return _cut(["It", "is", "fine."], most_tokens)
+    if case is not None:
+        return _cut(_judged(pool, model, case, generator, as_json=as_json), most_tokens)
+    assert wanted is not None
+    return _cut(_composed(pool, wanted["examples"], int(wanted["batch"]), generator), most_tokens)
+
+
+def _judged(pool: SimulatedPool, model: str, case: _Case, generator: np.random.Generator, *, as_json: bool) -> list[str]:
+    """A verdict with its reason."""
     strength = 0.5 ** MODELS[model].ability
     seen = [_perceived(pool, model, case.question, answer, NOISE * strength) for answer in case.answers]
     verdict: int | str
@@ -59,8 +74,26 @@ def special_reply(pool: SimulatedPool, model: str, prompt: str, most_tokens: int
         ahead = seen[0] - seen[1] + FIRST * strength + generator.normal(0.0, 0.5 * NOISE * strength)
         verdict = "TIE" if abs(ahead) < AS_GOOD else "A" if ahead > 0 else "B"
     reason = "This is a simulated verdict."
-    words = [json.dumps({"reason": reason, "verdict": verdict})] if as_json else [*reason.split(), f"\nVERDICT: {verdict}"]
-    return _cut(words, most_tokens)
+    return [json.dumps({"reason": reason, "verdict": verdict})] if as_json else [*reason.split(), f"\nVERDICT: {verdict}"]
+
+
+def _composed(pool: SimulatedPool, examples: str, batch: int, generator: np.random.Generator) -> list[str]:
+    """Questions from the templates of the examples, or from any where these follow none, as the words of a JSON array."""
+    try:
+        shown = [one for one in json.loads(examples) if isinstance(one, str)]
+    except ValueError:
+        shown = []
+    known = [place for one in shown if (place := pool.template(one)) is not None]
+    written = []
+    for _ in range(min(batch, MOST_WRITTEN)):
+        if shown and generator.uniform() < REPEATED:
+            written.append(shown[generator.integers(len(shown))])
+            continue
+        domain, level = list(DOMAINS)[generator.integers(len(DOMAINS))], int(generator.integers(len(LEVELS)))
+        if known:
+            domain, level = known[generator.integers(len(known))]
+        written.append(simulated_question(domain, level, generator))
+    return json.dumps(written, ensure_ascii=False).split(" ")
 
 
 def _read(prompt: str) -> _Case | None:

@@ -49,7 +49,7 @@ class Config:
     output_tokens: int = 512
     """How long a verdict with its reason may be; a judge that thinks first needs more."""
     temperature: float | None = 0.0
-    """As the judge is asked; `none` leaves it out, for models that reject it."""
+    """As the judge is asked; None leaves it out, for models that reject it."""
 
     def __post_init__(self) -> None:
         if "," in self.model and "=" in self.model:

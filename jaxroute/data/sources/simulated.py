@@ -127,7 +127,7 @@ def load_simulated(path: object = None, *, queries: int = 1500, seed: int = 0) -
     prompts: dict[str, tuple[str, int]] = {}
     while len(prompts) < queries:
         domain, level = names[generator.integers(len(names))], int(generator.integers(len(LEVELS)))
-        text = _question(domain, level, generator)
+        text = simulated_question(domain, level, generator)
         prompts.setdefault(text, (domain, level))
     domains = [domain for domain, _ in prompts.values()]
     levels = np.array([level for _, level in prompts.values()])
@@ -159,7 +159,9 @@ def simulated_prices() -> dict[str, Price]:
     return {name: model.price for name, model in MODELS.items()}
 
 
-def _question(domain: str, level: int, generator: np.random.Generator) -> str:
+def simulated_question(domain: str, level: int, generator: np.random.Generator) -> str:
+    """A question of that domain and level, its words drawn."""
+
     def fill(slot: re.Match) -> str:
         if slot.group(1) == "number":
             return str(generator.integers(10**level + 1, 10 ** (level + 1)))
