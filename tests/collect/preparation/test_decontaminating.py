@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from jaxroute import load_source
 from jaxroute.collect.preparation.decontaminating import NEAR, RUN, SAME, DecontaminateConfig, overlap, report_rows
 from jaxroute.errors import CollectError
 
@@ -77,6 +81,14 @@ def test_it_finds_what_was_planted_and_nothing_else():
     assert str(found) == "20 of 400 prompts overlap with the 100 test texts: 20 same text"
     rows = report_rows(found, prompts, tests, [f"line {n}" for n in range(400)], [f"t: line {n}" for n in range(100)])
     assert rows[1]["prompt_place"] == "line 10" and rows[1]["test_place"] == "t: line 1" and len(rows[1]["prompt"]) <= 400
+
+
+@pytest.mark.slow
+def test_the_questions_that_routerdc_s_parts_share_are_found(data: Path):
+    train, test = (load_source("routerdc", data / "routerdc" / f"mmlu_{part}.json").prompts for part in ("train", "test"))
+    found = Counter(match.how for match in overlap(train, test).matches)
+    assert len(train) == 2000 and len({one.strip() for one in train} & {one.strip() for one in test}) == 16
+    assert found == {SAME: 16, RUN: 112}
 
 
 def test_progress_ends_with_all_of_them():
