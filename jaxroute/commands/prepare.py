@@ -246,6 +246,9 @@ def _decontaminate(config: Decontaminate) -> None:
 def _check_output(name: str, path: Path, *others: Path | None) -> None:
     """Raise where nothing could be written to `path`, or it is another file of the command."""
     check_file(name, path)
+    if name != "database" and path.suffix != ".jsonl":
+        # By its suffix it would be read as something else.
+        raise CollectError(f"{name}={str(path)!r} must end in .jsonl: rows are written as JSON lines")
     for other in others:
         if other is not None and path.resolve() == other.resolve():
             raise CollectError(f"{name}={str(path)!r} is another file of this command: give another name")

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxroute.data.prompts import Prompts, read_prompts
 from jaxroute.data.reading import EMPTY, TRUTH
-from jaxroute.data.table import RoutingTable
+from jaxroute.data.table import RoutingTable, text_key
 from jaxroute.errors import CollectError, counted, listed, shortened
 
 KEPT = "kept"
@@ -52,7 +52,7 @@ class Filtered:
             lines.append(f"{self.missing:,} left out: it was never run on them")
         if self.drawn:
             weight = self.others / self.drawn
-            lines.append(f'each of the others stands for {weight:.3g}: "{KEPT}" is "{DRAWN}" in their rows')
+            lines.append(f'each of these {self.drawn:,}, whose "{KEPT}" is "{DRAWN}", stands for {weight:.3g} of the others')
         return "\n".join(lines)
 
 
@@ -123,7 +123,7 @@ def join_with_table(table: RoutingTable, model: str, path: Path | None) -> tuple
     """The questions of a table of outcomes and the quality of one of its models; with `path`, the rows of that prompt file.
 
     A row of the file is the query with its id, where the file has ids, else that with its text. Rows without outcomes have NaN.
-    Raises `CollectError` where the model is unknown, or no row is in the table.
+    Raises `CollectError` where the model is unknown, no row is in the table, or ids are those of other prompts.
     """
     if model not in table.models:
         raise CollectError(f"reference_model={shortened(model)} is none of the table's models: {listed(table.models)}")
@@ -134,17 +134,26 @@ def join_with_table(table: RoutingTable, model: str, path: Path | None) -> tuple
             {"query_id": query, "prompt": prompt} | ({"domain": domain} if domain else {}) for query, prompt, domain in rows
         ], quality
     prompts = read_prompts(path)
-    by_id = dict(zip(table.query_ids, quality, strict=True))
-    by_text: dict[str, float] = {}
-    for text, value in zip(table.prompts, quality, strict=True):
-        by_text.setdefault(text, value)
-    found = [
-        by_text.get(text) if given is None else by_id.get(str(given))
-        for given, text in zip(prompts.ids, prompts.texts, strict=True)
-    ]
+    by_id = {query: row for row, query in enumerate(table.query_ids)}
+    by_text: dict[str, int] = {}
+    for row, text in enumerate(table.prompts):
+        by_text.setdefault(text_key(text), row)
+    found, crossed = [], []
+    for given, text, place in zip(prompts.ids, prompts.texts, prompts.places, strict=True):
+        same = by_text.get(text_key(text))
+        row = same if given is None else by_id.get(str(given))
+        # Another wording under the same id is the same question; one that has another id is not.
+        if row is not None and same is not None and text_key(table.prompts[row]) != text_key(text):
+            crossed.append(f"{place}: {shortened(given)} is {shortened(table.query_ids[same])} in the table")
+        found.append(row)
+    if crossed:
+        raise CollectError(
+            f"prompts={str(path)!r}: in {counted(len(crossed), 'row')} the id is that of another prompt of the table: "
+            f"{listed(crossed, SHOWN)}; give the rows of both the same ids, or remove the file's"
+        )
     if all(one is None for one in found):
         raise CollectError(f"prompts={str(path)!r}: none of its rows is in the table; {_example(prompts, table)}")
-    return prompts.fields, np.array([math.nan if one is None else one for one in found])
+    return prompts.fields, np.array([math.nan if row is None else quality[row] for row in found])
 
 
 def _example(prompts: Prompts, table: RoutingTable) -> str:

@@ -87,6 +87,9 @@ def test_a_table_is_joined_by_id_or_by_text(tmp_path: Path):
     np.testing.assert_array_equal(quality, [1, 0, np.nan])
     with pytest.raises(CollectError, match="reference_model='k' is none of the table's models: m, n"):
         join_with_table(table, "k", None)
+    path.write_text('{"id": "y", "prompt": "a"}\n{"id": "x", "prompt": "other words"}\n')
+    with pytest.raises(CollectError, match=r"in 1 row the id is that of another prompt of the table: line 1: 'y' is 'x'"):
+        join_with_table(table, "m", path)
     path.write_text('{"id": 7, "prompt": "B!"}\n')
     with pytest.raises(CollectError, match=r"none of its rows is in the table; its ids are like '7', the table's like 'x'"):
         join_with_table(table, "m", path)
