@@ -200,10 +200,9 @@ def _write(
         found = generate(
             seeds, model, endpoints, database, budget_usd, config.writing, client, identities=identities, progress=show
         )
-    print(found)
     if not found.questions:
-        print("there is nothing to write")
-        return
+        raise CollectError(f"no question was written: {found}")
+    print(found)
     for row in found.questions[:EXAMPLES]:
         print(f"  {shortened(row['prompt'], quoted=False)}")
     write_rows(output, found.questions)

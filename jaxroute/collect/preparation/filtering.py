@@ -113,8 +113,8 @@ def read_with_quality(path: Path, column: str) -> tuple[list[dict[str, Any]], np
             wrong.append(f"{place}: {shortened(row.get(column))}")
     if wrong:
         raise CollectError(
-            f"prompts={str(path)!r}: the column {shortened(column)} must hold qualities from 0 to 1, or be empty; "
-            f"{counted(len(wrong), 'cell')} differ: {listed(wrong, SHOWN)}"
+            f"prompts={str(path)!r}: the column {shortened(column)} must hold qualities from 0 to 1, or nothing; in "
+            f"{counted(len(wrong), 'row')} it does not: {listed(wrong, SHOWN)}"
         )
     return prompts.fields, np.array(quality)
 

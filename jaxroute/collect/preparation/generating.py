@@ -194,17 +194,20 @@ class _Writing:
             self._remember(words(text))
 
     async def run(self) -> Generated:
-        number, idle = 0, 0
+        number, idle, most = 0, 0, self.client.endpoints[self.model].concurrent_requests
         async with self.client:
             while not self.found.stopped:
                 # No more than are needed if all that comes is new; in order, so that a resumed run takes the same ones.
                 missing = math.ceil((self.config.count - len(self.found.questions)) / self.config.batch)
-                wave = min(missing, self.client.endpoints[self.model].concurrent_requests)
-                replies = await asyncio.gather(*(self._ask(at) for at in range(number, number + wave)))
-                for at, stored in enumerate(replies, number):
-                    idle = 0 if self._take(at, stored) else idle + 1
+                wave = range(number, number + min(missing, most))
+                for stored in await asyncio.gather(*(self._ask(at) for at in wave)):
+                    if stored.reason == "budget" and most > 1:
+                        # What the others have left of their worst cases may pay for it: alone, from here on.
+                        most = 1
+                        break
+                    idle = 0 if self._take(number, stored) else idle + 1
                     self._stop(stored, idle)
-                number += wave
+                    number += 1
                 self._count_money()
                 self.progress(self.found)
         return self.found

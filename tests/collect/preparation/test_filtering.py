@@ -72,7 +72,9 @@ def test_a_column_of_a_file_may_hold_the_quality(tmp_path: Path):
     with pytest.raises(CollectError, match=r"has no column 'x'; it has prompt, q"):
         read_with_quality(path, "x")
     path.write_text('{"prompt": "a", "q": 0.5}\n{"prompt": "b", "q": 90}\n{"prompt": "c", "q": "good"}\n')
-    with pytest.raises(CollectError, match=r"must hold qualities from 0 to 1.*2 cells differ: line 2: 90, line 3: 'good'"):
+    with pytest.raises(
+        CollectError, match=r"must hold qualities from 0 to 1.*in 2 rows it does not: line 2: 90, line 3: 'good'"
+    ):
         read_with_quality(path, "q")
 
 
