@@ -64,6 +64,14 @@ def test_instructions_around_every_question_are_no_overlap():
     assert len(overlap(prompts, tests, DecontaminateConfig(common=1000)).matches) == 40
 
 
+def test_long_instructions_make_no_two_questions_near():
+    instructions = random_texts(1, 120, seed=9)[0]
+    prompts, tests = ([f"{instructions} {text}" for text in random_texts(30, 12, seed=seed)] for seed in (5, 6))
+    tests[2] = " ".join("changed" if place == 126 else word for place, word in enumerate(prompts[7].split()))
+    (match,) = overlap(prompts, tests, DecontaminateConfig(similarity=0.3)).matches
+    assert (match.prompt, match.test, match.how) == (7, 2, NEAR) and match.similarity < 0.8
+
+
 def test_each_prompt_gets_the_test_text_that_shares_most():
     words = QUESTION.split()
     tests = [" ".join(["x", *words[:14], "y"]), " ".join(["z", *words[:20], "u"])]
