@@ -154,8 +154,12 @@ class Simulation:
             gone = request.transport is None or request.transport.is_closing()
             return web.Response(body=body, content_type="application/json"), not gone
         response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(body))})
-        await response.prepare(request)
-        await response.write(body[: len(body) // 2])
+        try:
+            await response.prepare(request)
+            await response.write(body[: len(body) // 2])
+        except ConnectionError:
+            # Whoever asked has hung up first.
+            return response, False
         _hang_up(request)
         return response, False
 
