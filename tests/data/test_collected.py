@@ -33,7 +33,7 @@ def test_parquet_made_of_it_reads_the_same(outcomes: Path, tmp_path: Path) -> No
 
 def test_commands_take_it_as_a_table(outcomes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["universe", "--table", str(outcomes), "--size", "2", "--output", str(tmp_path / "universe.json")])
-    main(["train", "--table", str(outcomes), "--router", "zero_router", "--output", str(tmp_path / "zero")])
+    main(["train", "--table", str(outcomes), "--router", "domain_mean", "--output", str(tmp_path / "trained")])
     said = capsys.readouterr().out
     assert "24 queries, 3 models" in said and "checkpoint written" in said
 
