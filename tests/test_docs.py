@@ -38,7 +38,7 @@ def options_named() -> dict[str, set[str]]:
     named: dict[str, set[str]] = defaultdict(set)
     for page in PAGES:
         for line in shell_lines(page):
-            for command, rest in re.findall(r"\bjaxroute ([a-z]+)([^&']*)", line):
+            for command, rest in re.findall(r"\bjaxroute (prepare [a-z]+|[a-z]+)([^&']*)", line):
                 named[command] |= set(re.findall(r"(--[a-z][a-z.-]*)", rest))
     return named
 
@@ -46,7 +46,7 @@ def options_named() -> dict[str, set[str]]:
 @pytest.mark.parametrize(("command", "named"), sorted(options_named().items()))
 def test_commands_have_the_options_that_the_pages_give_them(command: str, named: set[str], capsys) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert ended.value.code == 0
     assert named <= set(re.findall(r"--[a-z][a-z.-]*", capsys.readouterr().out))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -20,8 +19,8 @@ from jaxroute.collect.graders.judging.templates import Template, default_templat
 from jaxroute.collect.graders.judging.verdicts import Verdict, read_verdict
 from jaxroute.collect.graders.reading import references
 from jaxroute.data.messages import prompt_field, prompt_text, row_prompt
-from jaxroute.errors import GraderError, listed, shortened
-from jaxroute.storage.digests import file_digest
+from jaxroute.errors import listed, shortened
+from jaxroute.storage.digests import file_digest, text_digest
 
 NEEDS_REFERENCE = False
 MOST_LEVELS = 101
@@ -62,6 +61,15 @@ class Config:
             raise ValueError(f"temperature={self.temperature} must be from 0 to 2")
         if self.baseline and self.mode != "pairs":
             raise ValueError(f"baseline={self.baseline!r} goes with mode=pairs")
+        # Read once, here, so that the wording that is asked with is the one that the grader's identity counts.
+        if self.template:
+            found = read_template(Path(self.template), pairs=self.mode == "pairs", reference=self.reference)
+            object.__setattr__(self, "_wording", found)
+
+    @property
+    def wording(self) -> Template | None:
+        """The user's own, where there is a template."""
+        return vars(self).get("_wording")
 
 
 class Reply(Protocol):
@@ -99,17 +107,13 @@ def problem(reference: Any, question: Any, config: Config) -> str:
 
 
 def problem_of_models(endpoints: Mapping[str, Any], asked: Sequence[str], config: Config) -> str:
-    """The judge must be one of the endpoints, the baseline one of the models that are asked; the template must be readable."""
+    """The judge must be one of the endpoints, the baseline one of the models that are asked."""
     if said := problem(None, "", config):
         return said
     if config.model not in endpoints:
         return f"model={shortened(config.model)} is none of models.yaml: {listed(endpoints)}"
     if config.mode == "pairs" and config.baseline not in asked:
         return f"baseline={shortened(config.baseline)} is none of the models that are asked: {listed(asked)}"
-    try:
-        _template(config, config.reference)
-    except GraderError as error:
-        return str(error)
     return ""
 
 
@@ -126,8 +130,8 @@ def needed_answers(config: Config) -> tuple[str, ...]:
 def material(config: Config) -> str:
     """Digests of all that a grade depends on beside this file and the options: the rest of the code, and the user's wording."""
     files = sorted((Path(__file__).parent / "judging").glob("*.py"))
-    files += [Path(config.template)] if config.template and Path(config.template).is_file() else []
-    return " ".join(map(file_digest, files))
+    own = [text_digest(config.wording.text)] if config.wording else []
+    return " ".join([*map(file_digest, files), *own])
 
 
 async def grade_asking(
@@ -195,7 +199,8 @@ class _Asked:
 
     @property
     def template(self) -> Template:
-        return _template(self.config, self.reference is not None)
+        pairs = self.config.mode == "pairs"
+        return self.config.wording or default_template(pairs=pairs, reference=self.reference is not None)
 
     @property
     def as_json(self) -> bool:
@@ -217,15 +222,6 @@ class _Asked:
                 break
             messages = prompts.once_more(messages, reply.text)
         return verdict
-
-
-@lru_cache(maxsize=64)
-def _template(config: Config, with_reference: bool) -> Template:
-    """The user's wording, read once; else ours, with a reference where there is one."""
-    pairs = config.mode == "pairs"
-    if config.template:
-        return read_template(Path(config.template), pairs=pairs, reference=config.reference)
-    return default_template(pairs=pairs, reference=with_reference)
 
 
 def _question_text(question: Any) -> str:

@@ -121,7 +121,6 @@ def test_the_summary_says_how_often_the_order_decided():
         ("judge:model=x", "model='x' is none of models.yaml: j, base"),
         ("judge:model=j:mode=pairs", "the baseline is missing"),
         ("judge:model=j:mode=pairs:baseline=j", "baseline='j' is none of the models that are asked: base"),
-        ("judge:model=j:template=nowhere.txt", "template='nowhere.txt' cannot be read"),
     ],
 )
 def test_what_is_missing_is_said_before_anything_is_asked(spec: str, said: str):
@@ -137,6 +136,7 @@ def test_what_is_missing_is_said_before_anything_is_asked(spec: str, said: str):
         ("judge:model=j:levels=1", "levels=1 must be from 2 to 101"),
         ("judge:model=j:baseline=k", "baseline='k' goes with mode=pairs"),
         ("judge:model=j:temperature=-1", "temperature=-1.0 must be"),
+        ("judge:model=j:template=nowhere.txt", "template='nowhere.txt' cannot be read: No such file"),
         ("judge:model=j:output_tokens=0", "output_tokens=0 must be at least 1"),
     ],
 )
@@ -146,12 +146,16 @@ def test_wrong_options_are_named(spec: str, said: str):
     assert said in str(caught.value)
 
 
-def test_another_wording_is_another_grader(tmp_path: Path):
-    path = tmp_path / "mine.txt"
-    path.write_text("{question}{reference}{answer}")
-    before = find_grader(f"judge:model=j:template={path}").identity
-    path.write_text("{question}{reference}{answer}!")
-    assert find_grader(f"judge:model=j:template={path}").identity != before
+def test_another_wording_is_another_grader_and_each_keeps_its_own(tmp_path: Path):
+    path, graders = tmp_path / "mine.txt", []
+    for mark in "!?":
+        path.write_text(f"{{question}}{{reference}}{{answer}}{mark}")
+        graders.append(find_grader(f"judge:model=j:template={path}"))
+    assert graders[0].identity != graders[1].identity
+    for grader, mark in zip(graders, "!?", strict=True):
+        asker = Scripted("VERDICT: 1")
+        asyncio.run(grader.grade_asking("Five.", REFERENCE, QUESTION, model="m", asker=asker))
+        assert asker.asked[0][1][1]["content"].endswith(mark)
 
 
 def test_a_simulated_judge_sees_what_is_right_and_an_able_one_sees_it_better():
