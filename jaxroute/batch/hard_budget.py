@@ -1,0 +1,407 @@
+"""A batch within a budget that holds for what is really paid: who may be asked next, decided again as true costs come in.
+
+Prompts j, models i. Before any answer there are a quality q[j, i], expected dollars e[j, i], and a worst case w[j, i] that no
+answer exceeds. At any moment S dollars are settled, the prompts F are under way, and the prompts R are still to come.
+
+    hard      S + sum_F w  <=  B                                      before and after every call
+
+    plan      maximise  sum_R q[j, x_j]     subject to
+              sum_R c[j, x_j]  <=  B - S - sum_F c - slack,           c = min(r_i e, w)
+
+    floor     w[j, x_j]  <=  B - S - sum_F w - sum_{k in R without j} min_i w[k, i]
+
+The plan is the program of `solvers.Problem`, for the prompts that are left, at one price. It is made again when what was paid
+has moved away from it, so that savings buy quality and overruns are paid by cheaper models. r_i says how much of what was
+expected of model i it really costs: the ratio of the sums of its settled calls, shrunk towards the ratio over all models, and
+that towards 1.
+
+The floor keeps enough for the cheapest answer of every prompt that is still to come, so no prompt stays without an answer
+for want of money, whatever the others cost up to their worst cases. Where the budget is below the floor from the start
+(S = 0, F empty), only the hard limit is left, and what is not yet needed in expectation is spent.
+
+Worst cases are far above what answers cost, so near the end an expensive call may no longer fit, though the money for it is
+there. Therefore
+
+- a planned call whose worst case is a large part of what is left (LARGE) goes first, the one with the largest first of all;
+- a call that does not fit now waits for others to settle. Only when none is under way, the plan is made with what fits;
+- no more calls are under way than a share of the prompts that are still to come, so that the last ones use what is left.
+
+Other calls go in a random order, so that the first ones are typical of all. Nothing here asks a model: `calls` says what to
+start now, `settle` is told what it has cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from solvers import InfeasibleProblem, Problem, solve
+
+LARGE = 0.05
+"""A worst case above this part of the money that is left is a large one."""
+SHRINKAGE = 20.0
+"""How many calls, at the expected cost, the prior of a ratio counts."""
+DRIFT = 0.002
+"""The plan is made again when the settled costs have left it by this part of the money that is left."""
+REFRESH = 16
+"""And, wherever they have left it at all, after one in so many of the prompts that are still to come."""
+ROUNDING = 1e-12
+"""As the budget of a `Problem` has it: ten times 0.1 fits into 1."""
+NOTHING_FITS = "budget"
+NO_MODEL = "no_model"
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What is known of every prompt and model before any is asked; all arrays `(queries, models)`."""
+
+    quality: Float[np.ndarray, "queries models"]
+    """Estimated quality."""
+    expected_usd: Float[np.ndarray, "queries models"]
+    """Expected dollars of an answer."""
+    worst_usd: Float[np.ndarray, "queries models"]
+    """The most dollars that an answer can cost."""
+    available: Bool[np.ndarray, "queries models"] | None = None
+    """Which model may answer which prompt; other cells are not read."""
+    capacity: Int[np.ndarray, " models"] | None = None
+    """The largest number of prompts per model."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How many calls are under way, and how the batch is assigned."""
+
+    concurrent_calls: int = 64
+    """The most calls under way at once, of all models together."""
+    share: float = 0.25
+    """And the most, as a share of the prompts that are still to come; at least one call."""
+    solver: str = "lagrangian"
+    """Of every plan: auto, lagrangian, exact or greedy_ratio."""
+    seed: int = 0
+    """Of the order of the calls."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One prompt to one model, to be started now."""
+
+    query: int
+    model: int
+    worst_usd: float
+    """What is held for it."""
+    expected_usd: float
+    """What the plan reckons with."""
+
+
+@dataclass
+class Spending:
+    """Calls that have ended, by model."""
+
+    calls: Int[np.ndarray, " models"]
+    spent_usd: Float[np.ndarray, " models"]
+    """On all of them, failed ones too."""
+    expected_usd: Float[np.ndarray, " models"]
+    """Of those that were answered, as estimated."""
+
+
+class HardBudget:
+    """Assigns a batch while it is being answered. Start what `calls` returns, `settle` each; repeat until `finished`."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        budget_usd: float,
+        pace: Pace | None = None,
+        *,
+        places: Iterable[int] | None = None,
+        spent_usd: float = 0.0,
+    ) -> None:
+        """`places` are how many calls of each model may be under way; `spent_usd` what was settled before, by an earlier run."""
+        queries, models = batch.quality.shape
+        self.batch, self.budget_usd, self.pace = batch, budget_usd, pace or Pace()
+        self.settled_usd, self.held_usd = spent_usd, 0.0
+        self.places = [queries] * models if places is None else list(places)
+        self.available = np.ones((queries, models), bool) if batch.available is None else batch.available.copy()
+        self.under_way: dict[int, Call] = {}
+        self.choice = np.full(queries, -1)
+        """The model that has answered each prompt; -1 as long as none has."""
+        self.unanswered: dict[int, str] = {}
+        """Why each of these prompts stays without an answer: NOTHING_FITS, NO_MODEL, or what `drop` was given."""
+        self.multiplier = 0.0
+        """Quality per dollar of the present plan."""
+        self.plans = 0
+        self._taken = np.zeros(models, int)
+        self._rank = np.random.default_rng(self.pace.seed).permutation(queries)
+        self._spending = Spending(np.zeros(models, int), np.zeros(models), np.zeros(models))
+        self._mean = np.array([_mean(batch.expected_usd[:, one][self.available[:, one]]) for one in range(models)])
+        self._waiting = np.ones(queries, bool)
+        self._plan: _Plan | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether every prompt has an answer or a reason why not."""
+        return not self._waiting.any() and not self.under_way
+
+    @property
+    def left_usd(self) -> float:
+        """What may still be held for further calls."""
+        return self.budget_usd * (1 + ROUNDING) - self.settled_usd - self.held_usd
+
+    @property
+    def ratios(self) -> Float[np.ndarray, " models"]:
+        """What calls cost, per dollar that was expected, by model."""
+        done, prior = self._spending, SHRINKAGE * self._mean
+        weight = done.calls / max(1, done.calls.sum())
+        base = float(weight @ prior)
+        overall = _ratio(done.spent_usd.sum() + base, done.expected_usd.sum() + base)
+        return np.array([_ratio(s + p * overall, e + p) for s, e, p in zip(done.spent_usd, done.expected_usd, prior)])
+
+    def calls(self) -> list[Call]:
+        """What to start now. Empty where calls under way must settle first, and when nothing is left to be done."""
+        if self._plan is None or self._plan.stale(int(self._waiting.sum()), self._likely_left()):
+            self._make_plan()
+        started = self._start()
+        while not started and not self.under_way and self._waiting.any():
+            # Nothing will settle any more, so what does not fit now never will.
+            self._make_plan(fitting_now=True)
+            started = self._start()
+        return started
+
+    def settle(self, call: Call, spent_usd: float, *, answered: bool = True) -> None:
+        """The call has ended and cost that much. A prompt without an answer is assigned again, without that model."""
+        del self.under_way[call.query]
+        self.held_usd = math.fsum(one.worst_usd for one in self.under_way.values())
+        self.settled_usd += spent_usd
+        self.record(call.query, call.model, spent_usd, answered=answered)
+        if self._plan is not None:
+            self._plan.moved(spent_usd - call.expected_usd)
+        if not answered:
+            self._taken[call.model] -= 1
+            self._return(call.query)
+
+    def postpone(self, call: Call) -> None:
+        """The call was not made, and its prompt waits again."""
+        del self.under_way[call.query]
+        self.held_usd = math.fsum(one.worst_usd for one in self.under_way.values())
+        self._taken[call.model] -= 1
+        self._waiting[call.query] = True
+        self._plan = None
+
+    def record(self, query: int, model: int, spent_usd: float, *, answered: bool) -> None:
+        """Learn from a call that has ended, here or in an earlier run; its dollars are booked elsewhere."""
+        self._spending.calls[model] += 1
+        self._spending.spent_usd[model] += spent_usd
+        if answered:
+            self._spending.expected_usd[model] += self.batch.expected_usd[query, model]
+            self.choice[query] = model
+            self._waiting[query] = False
+        else:
+            self.available[query, model] = False
+
+    def restore(self, query: int, model: int, spent_usd: float, *, answered: bool) -> None:
+        """The same for a call of an earlier run, before the first `calls`."""
+        self.record(query, model, spent_usd, answered=answered)
+        self._taken[model] += answered
+
+    def drop(self, query: int, reason: str) -> None:
+        """Leave a prompt that is not under way without an answer."""
+        self._waiting[query] = False
+        self.unanswered[query] = reason
+        self._plan = None
+
+    def leave_out(self, model: int) -> None:
+        """Ask that model nothing more."""
+        self.available[:, model] = False
+        self._plan = None
+
+    def _return(self, query: int) -> None:
+        """Assign a prompt whose model has failed to the next best one at the price in force, ahead of the others."""
+        self._waiting[query] = True
+        allowed = self.available[query]
+        if self.batch.capacity is not None:
+            allowed = allowed & (self._taken < self.batch.capacity)
+        if self._plan is None or not allowed.any():
+            self._plan = None
+            return
+        worst = np.where(allowed, self.batch.worst_usd[query], np.inf)
+        cost = np.minimum(np.where(allowed, self.batch.expected_usd[query] * self.ratios, np.inf), worst)
+        finite = math.isfinite(self.multiplier)
+        worth = np.where(allowed, self.batch.quality[query] - self.multiplier * cost if finite else -cost, -np.inf)
+        model = int(worth.argmax())
+        self._plan.put_first(query, model, float(cost[model]), float(worst.min()))
+
+    def _likely_left(self) -> float:
+        """The budget less what is settled and what calls under way are expected to cost."""
+        return self.budget_usd - self.settled_usd - math.fsum(one.expected_usd for one in self.under_way.values())
+
+    def _make_plan(self, *, fitting_now: bool = False) -> None:
+        rows = np.flatnonzero(self._waiting)
+        allowed = self.available[rows]
+        for row in rows[~allowed.any(axis=1)]:
+            self._give_up(int(row), NO_MODEL)
+        rows, allowed = rows[allowed.any(axis=1)], allowed[allowed.any(axis=1)]
+        worst = np.where(allowed, self.batch.worst_usd[rows], np.inf)
+        cost = np.minimum(np.where(allowed, self.batch.expected_usd[rows] * self.ratios, np.inf), worst)
+        least, floor = cost.min(axis=1, initial=np.inf), self._floor(rows, worst)
+        money = self._likely_left()
+        if fitting_now:
+            fits = worst <= self._most(floor)[:, None]
+        else:
+            # What is left when all others had their cheapest answers: no call will ever fit that does not fit then.
+            fits = worst <= (money * (1 + ROUNDING) - (least.sum() - least))[:, None] + ROUNDING * self.budget_usd
+            fits |= worst <= floor[:, None]
+        impossible = ~fits.any(axis=1)
+        if fitting_now:
+            for row in rows[impossible]:
+                self._give_up(int(row), NOTHING_FITS)
+        slack = float((floor - least).max(initial=0.0))
+        keep = ~impossible
+        rows, fits, cost, worst, floor = rows[keep], fits[keep], cost[keep], worst[keep], floor[keep]
+        choice = np.full(len(rows), -1)
+        if len(rows):
+            choice, self.multiplier = self._assign(rows, np.where(fits, cost, 0.0), fits, money - slack)
+        if fitting_now and len(rows) and (choice < 0).all():
+            # The plan has no money in expectation, yet a worst case fits: the cheapest answers, as far as they go.
+            choice = np.where(fits, worst, np.inf).argmin(axis=1)
+        self.plans += 1
+        self._plan = _Plan(self, rows, choice, cost, floor)
+
+    def _floor(self, rows: Int[np.ndarray, " rows"], worst: Float[np.ndarray, "rows models"]) -> Float[np.ndarray, " rows"]:
+        """The worst case that is kept for each prompt: of its cheapest answer, all together within the capacities."""
+        lowest = worst.min(axis=1, initial=np.inf)
+        if self.batch.capacity is None or not len(rows):
+            return lowest
+        try:
+            allowed = np.isfinite(worst)
+            shared = Problem(np.zeros_like(worst), worst, available=allowed, capacity=self._capacity())
+        except InfeasibleProblem:
+            return lowest
+        return worst[np.arange(len(rows)), shared.cheapest]
+
+    def _most(self, floor: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
+        """The largest worst case that each prompt may have now."""
+        left, kept = self.left_usd, float(floor.sum())
+        return left - (kept - floor) if kept <= left else np.full(len(floor), left)
+
+    def _capacity(self) -> Int[np.ndarray, " models"] | None:
+        return None if self.batch.capacity is None else np.maximum(self.batch.capacity - self._taken, 0)
+
+    def _assign(
+        self, rows: np.ndarray, cost: np.ndarray, allowed: np.ndarray, budget_usd: float
+    ) -> tuple[Int[np.ndarray, " rows"], float]:
+        quality = self.batch.quality[rows]
+        try:
+            problem = Problem(quality, cost, max(0.0, budget_usd), available=allowed, capacity=self._capacity())
+        except InfeasibleProblem:
+            # As many answers as there is money for: one more is worth more than any difference of quality.
+            read = np.where(allowed, quality, np.nan)
+            low, high = float(np.nanmin(read)), float(np.nanmax(read))
+            problem = Problem(
+                quality - low + (high - low) + 1.0,
+                cost,
+                max(0.0, budget_usd),
+                available=allowed,
+                capacity=self._capacity(),
+                allow_unanswered=True,
+            )
+        assigned = solve(problem, self.pace.solver)
+        return assigned.choice, assigned.multiplier
+
+    def _start(self) -> list[Call]:
+        assert self._plan is not None
+        started = []
+        while self._may_start() and (found := self._plan.next()) is not None:
+            query, model, expected = found
+            call = Call(query, model, float(self.batch.worst_usd[query, model]), expected)
+            self.under_way[query] = call
+            self.held_usd += call.worst_usd
+            self._waiting[query] = False
+            self._taken[model] += 1
+            started.append(call)
+        return started
+
+    def _may_start(self) -> bool:
+        assert self._plan is not None
+        most, waiting = self.pace.concurrent_calls, self._plan.waiting
+        if not self._plan.rich:
+            most = min(most, max(1, math.ceil(self.pace.share * waiting)))
+        return len(self.under_way) < most
+
+    def _give_up(self, query: int, reason: str) -> None:
+        self._waiting[query] = False
+        self.unanswered[query] = reason
+
+
+class _Plan:
+    """Which model each waiting prompt is to be asked, as queues by model; the first that fits comes next."""
+
+    def __init__(self, owner: HardBudget, rows: np.ndarray, choice: np.ndarray, cost: np.ndarray, floor: np.ndarray) -> None:
+        self.owner, self.waiting, self.drift, self.ended, self.off = owner, len(rows), 0.0, 0, False
+        order = np.argsort(owner._rank[rows])
+        self.queues: dict[int, deque[tuple[int, float, float]]] = {}
+        for place in order[choice[order] >= 0]:
+            model = int(choice[place])
+            entry = (int(rows[place]), float(cost[place, model]), float(floor[place]))
+            self.queues.setdefault(model, deque()).append(entry)
+        self.floor = math.fsum(floor)
+        planned = choice >= 0
+        worst = owner.batch.worst_usd[rows[planned], choice[planned]]
+        self.rich = owner.multiplier == 0 and bool(planned.all()) and math.fsum(worst) <= owner.left_usd
+
+    def moved(self, usd: float) -> None:
+        """A call has cost so much more than was planned."""
+        self.drift += usd
+        self.ended += 1
+        self.off |= abs(usd) > ROUNDING * self.owner.budget_usd
+
+    def put_first(self, query: int, model: int, expected: float, floor: float) -> None:
+        """One more prompt, the next of its model."""
+        self.queues.setdefault(model, deque()).appendleft((query, expected, floor))
+        self.floor += floor
+        self.waiting += 1
+        self.drift += expected
+
+    def stale(self, waiting: int, left_usd: float) -> bool:
+        """Whether it is time for another plan."""
+        return self.off and (abs(self.drift) > DRIFT * max(0.0, left_usd) or self.ended * REFRESH >= waiting)
+
+    def next(self) -> tuple[int, int, float] | None:
+        """Query, model and expected dollars of the next call that fits; None where none does."""
+        owner = self.owner
+        left = owner.left_usd
+        kept = self.floor if self.floor <= left + ROUNDING * owner.budget_usd else None
+        busy = [0] * len(owner.places)
+        for call in owner.under_way.values():
+            busy[call.model] += 1
+        best: tuple[float, float] | None = None
+        chosen = -1
+        for model, queue in self.queues.items():
+            if not queue or busy[model] >= owner.places[model]:
+                continue
+            query, _, floor = queue[0]
+            worst = owner.batch.worst_usd[query, model]
+            most = left if kept is None else left - (kept - floor)
+            if worst > most + ROUNDING * owner.budget_usd:
+                continue
+            key = (-worst, 0.0) if worst > LARGE * left else (0.0, float(owner._rank[query]))
+            if best is None or key < best:
+                best, chosen = key, model
+        if chosen < 0:
+            return None
+        query, expected, floor = self.queues[chosen].popleft()
+        self.floor = max(0.0, self.floor - floor)
+        self.waiting -= 1
+        return query, chosen, expected
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _ratio(paid: float, expected: float) -> float:
+    return paid / expected if expected > 0 else 1.0
