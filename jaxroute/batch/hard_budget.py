@@ -50,6 +50,9 @@ DRIFT = 0.002
 """The plan is made again when the settled costs have left it by this part of the money that is left."""
 REFRESH = 16
 """And, wherever they have left it at all, after one in so many of the prompts that are still to come."""
+LATE = 0.2
+MOST_ROUNDS = 8
+"""How often a plan is made without the calls that would come too late to fit."""
 ROUNDING = 1e-12
 """As the budget of a `Problem` has it: ten times 0.1 fits into 1."""
 NOTHING_FITS = "budget"
@@ -262,14 +265,21 @@ class HardBudget:
         slack = float((floor - least).max(initial=0.0))
         keep = ~impossible
         rows, fits, cost, worst, floor = rows[keep], fits[keep], cost[keep], worst[keep], floor[keep]
-        choice = np.full(len(rows), -1)
-        if len(rows):
+        choice, room = np.full(len(rows), -1), np.full(len(rows), np.inf)
+        for _ in range(MOST_ROUNDS if len(rows) else 0):
             choice, self.multiplier = self._assign(rows, np.where(fits, cost, 0.0), fits, money - slack)
+            room = _room(choice, cost, worst, money)
+            late = room < -ROUNDING * self.budget_usd
+            cheaper = fits & (worst < worst[np.arange(len(rows)), choice][:, None])
+            late &= cheaper.any(axis=1)
+            if not late.any():
+                break
+            fits[late] = cheaper[late]
         if fitting_now and len(rows) and (choice < 0).all():
             # The plan has no money in expectation, yet a worst case fits: the cheapest answers, as far as they go.
             choice = np.where(fits, worst, np.inf).argmin(axis=1)
         self.plans += 1
-        self._plan = _Plan(self, rows, choice, cost, floor)
+        self._plan = _Plan(self, rows, choice, cost, floor, room)
 
     def _floor(self, rows: Int[np.ndarray, " rows"], worst: Float[np.ndarray, "rows models"]) -> Float[np.ndarray, " rows"]:
         """The worst case that is kept for each prompt: of its cheapest answer, all together within the capacities."""
@@ -340,7 +350,15 @@ class HardBudget:
 class _Plan:
     """Which model each waiting prompt is to be asked, as queues by model; the first that fits comes next."""
 
-    def __init__(self, owner: HardBudget, rows: np.ndarray, choice: np.ndarray, cost: np.ndarray, floor: np.ndarray) -> None:
+    def __init__(
+        self,
+        owner: HardBudget,
+        rows: np.ndarray,
+        choice: np.ndarray,
+        cost: np.ndarray,
+        floor: np.ndarray,
+        room: np.ndarray,
+    ) -> None:
         self.owner, self.waiting, self.drift, self.ended, self.off = owner, len(rows), 0.0, 0, False
         order = np.argsort(owner._rank[rows])
         self.queues: dict[int, deque[tuple[int, float, float]]] = {}
@@ -348,10 +366,16 @@ class _Plan:
             model = int(choice[place])
             entry = (int(rows[place]), float(cost[place, model]), float(floor[place]))
             self.queues.setdefault(model, deque()).append(entry)
+        self.room = {model: float(room[choice == model].min()) for model in self.queues}
         self.floor = math.fsum(floor)
         planned = choice >= 0
         worst = owner.batch.worst_usd[rows[planned], choice[planned]]
         self.rich = owner.multiplier == 0 and bool(planned.all()) and math.fsum(worst) <= owner.left_usd
+
+    def _larger(self, model: int, worst: float) -> bool:
+        """Whether the next call of that model has a larger worst case."""
+        queue = self.queues[model]
+        return bool(queue) and self.owner.batch.worst_usd[queue[0][0], model] > worst
 
     def moved(self, usd: float) -> None:
         """A call has cost so much more than was planned."""
@@ -362,6 +386,7 @@ class _Plan:
     def put_first(self, query: int, model: int, expected: float, floor: float) -> None:
         """One more prompt, the next of its model."""
         self.queues.setdefault(model, deque()).appendleft((query, expected, floor))
+        self.room.setdefault(model, math.inf)
         self.floor += floor
         self.waiting += 1
         self.drift += expected
@@ -383,10 +408,12 @@ class _Plan:
         for model, queue in self.queues.items():
             if not queue or busy[model] >= owner.places[model]:
                 continue
-            query, _, floor = queue[0]
+            query, expected, floor = queue[0]
             worst = owner.batch.worst_usd[query, model]
             most = left if kept is None else left - (kept - floor)
             if worst > most + ROUNDING * owner.budget_usd:
+                continue
+            if any(self._larger(other, worst) and self.room[other] < expected for other in self.queues if other != model):
                 continue
             key = (-worst, 0.0) if worst > LARGE * left else (0.0, float(owner._rank[query]))
             if best is None or key < best:
@@ -394,9 +421,25 @@ class _Plan:
         if chosen < 0:
             return None
         query, expected, floor = self.queues[chosen].popleft()
+        worst = owner.batch.worst_usd[query, chosen]
+        for other in self.queues:
+            if other != chosen and self._larger(other, worst):
+                self.room[other] -= expected
         self.floor = max(0.0, self.floor - floor)
         self.waiting -= 1
         return query, chosen, expected
+
+
+def _room(choice: np.ndarray, cost: np.ndarray, worst: np.ndarray, money: float) -> Float[np.ndarray, " rows"]:
+    """What is left over when each row's call starts, after those with larger worst cases have cost what is expected."""
+    places = np.flatnonzero(choice >= 0)
+    mine, most = cost[places, choice[places]], worst[places, choice[places]]
+    order = np.argsort(-most, kind="stable")
+    before = np.concatenate([[0.0], np.cumsum(mine[order])[:-1]]) if len(order) else np.zeros(0)
+    room = np.full(len(choice), np.inf)
+    large = most[order] > LATE * money
+    room[places[order[large]]] = (money - before - most[order])[large]
+    return room
 
 
 def _mean(values: np.ndarray) -> float:
