@@ -81,7 +81,7 @@ class Pace:
 
     concurrent_calls: int = 64
     """The most calls under way at once, of all models together."""
-    share: float = 0.25
+    share: float = 0.125
     """And the most, as a share of the prompts that are still to come; at least one call."""
     solver: str = "lagrangian"
     """Of every plan: auto, lagrangian, exact or greedy_ratio."""
