@@ -329,7 +329,9 @@ def _figure(path: Path, rows: list[Row]) -> None:
         for name, label in (("used", "decided again as costs come in"), ("open_loop_used", "assigned once (open loop)")):
             values = [[100 * getattr(row, name) for row in mine] for mine in by_share.values()]
             above.plot(SHARES, [np.mean(one) for one in values], marker="o", color=colours[name], label=label)
-            above.fill_between(SHARES, [min(one) for one in values], [max(one) for one in values], color=colours[name], alpha=0.15)
+            above.fill_between(
+                SHARES, [min(one) for one in values], [max(one) for one in values], color=colours[name], alpha=0.15
+            )
         above.axhline(100, color="#888888", linewidth=1)
         above.set_title(pool)
         above.set_xlabel("budget, share of the way to saturation")

@@ -35,7 +35,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -50,7 +51,11 @@ DRIFT = 0.002
 """The plan is made again when the settled costs have left it by this part of the money that is left."""
 REFRESH = 16
 """And, wherever they have left it at all, after one in so many of the prompts that are still to come."""
-LATE = 0.2
+SAFETY = 2.0
+"""How many times the expected cost of its cheapest answer is kept for a prompt."""
+AT_ONCE = 16
+"""And for so many of them the worst case."""
+LATE = 0.3
 MOST_ROUNDS = 8
 """How often a plan is made without the calls that would come too late to fit."""
 ROUNDING = 1e-12
@@ -85,6 +90,8 @@ class Pace:
     """And the most, as a share of the prompts that are still to come; at least one call."""
     solver: str = "lagrangian"
     """Of every plan: auto, lagrangian, exact or greedy_ratio."""
+    guarantee: bool = False
+    """Keep the cheapest worst case of every prompt that is still to come, not what its cheapest answer is likely to cost."""
     seed: int = 0
     """Of the order of the calls."""
 
@@ -124,7 +131,7 @@ class HardBudget:
         places: Iterable[int] | None = None,
         spent_usd: float = 0.0,
     ) -> None:
-        """`places` are how many calls of each model may be under way; `spent_usd` what was settled before, by an earlier run."""
+        """`places` are how many calls of each model may be under way; `spent_usd` was settled before, by an earlier run."""
         queries, models = batch.quality.shape
         self.batch, self.budget_usd, self.pace = batch, budget_usd, pace or Pace()
         self.settled_usd, self.held_usd = spent_usd, 0.0
@@ -250,28 +257,29 @@ class HardBudget:
         rows, allowed = rows[allowed.any(axis=1)], allowed[allowed.any(axis=1)]
         worst = np.where(allowed, self.batch.worst_usd[rows], np.inf)
         cost = np.minimum(np.where(allowed, self.batch.expected_usd[rows] * self.ratios, np.inf), worst)
-        least, floor = cost.min(axis=1, initial=np.inf), self._floor(rows, worst)
+        least, lowest = cost.min(axis=1, initial=np.inf), self._lowest(rows, worst)
+        floor = Floor(lowest, lowest if self.pace.guarantee else np.minimum(lowest, SAFETY * least))
         money = self._likely_left()
         if fitting_now:
-            fits = worst <= self._most(floor)[:, None]
+            fits = worst <= floor.most(self.left_usd)[:, None]
         else:
             # What is left when all others had their cheapest answers: no call will ever fit that does not fit then.
             fits = worst <= (money * (1 + ROUNDING) - (least.sum() - least))[:, None] + ROUNDING * self.budget_usd
-            fits |= worst <= floor[:, None]
+            fits |= worst <= lowest[:, None]
         impossible = ~fits.any(axis=1)
         if fitting_now:
             for row in rows[impossible]:
                 self._give_up(int(row), NOTHING_FITS)
-        slack = float((floor - least).max(initial=0.0))
+        slack = float((lowest - least).max(initial=0.0))
         keep = ~impossible
-        rows, fits, cost, worst, floor = rows[keep], fits[keep], cost[keep], worst[keep], floor[keep]
+        rows, fits, cost, worst, floor = rows[keep], fits[keep], cost[keep], worst[keep], floor.select(keep)
         choice, room = np.full(len(rows), -1), np.full(len(rows), np.inf)
         for _ in range(MOST_ROUNDS if len(rows) else 0):
             choice, self.multiplier = self._assign(rows, np.where(fits, cost, 0.0), fits, money - slack)
             room = _room(choice, cost, worst, money)
             late = room < -ROUNDING * self.budget_usd
             cheaper = fits & (worst < worst[np.arange(len(rows)), choice][:, None])
-            late &= cheaper.any(axis=1)
+            late &= cheaper.any(axis=1) & (worst[np.arange(len(rows)), choice] > LATE * money)
             if not late.any():
                 break
             fits[late] = cheaper[late]
@@ -279,10 +287,10 @@ class HardBudget:
             # The plan has no money in expectation, yet a worst case fits: the cheapest answers, as far as they go.
             choice = np.where(fits, worst, np.inf).argmin(axis=1)
         self.plans += 1
-        self._plan = _Plan(self, rows, choice, cost, floor, room)
+        self._plan = _Plan(self, rows, choice, cost, floor, room, self._reserve(rows, choice, fits, cost, money))
 
-    def _floor(self, rows: Int[np.ndarray, " rows"], worst: Float[np.ndarray, "rows models"]) -> Float[np.ndarray, " rows"]:
-        """The worst case that is kept for each prompt: of its cheapest answer, all together within the capacities."""
+    def _lowest(self, rows: Int[np.ndarray, " rows"], worst: Float[np.ndarray, "rows models"]) -> Float[np.ndarray, " rows"]:
+        """The worst case of each prompt's cheapest answer, all together within the capacities."""
         lowest = worst.min(axis=1, initial=np.inf)
         if self.batch.capacity is None or not len(rows):
             return lowest
@@ -293,10 +301,19 @@ class HardBudget:
             return lowest
         return worst[np.arange(len(rows)), shared.cheapest]
 
-    def _most(self, floor: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
-        """The largest worst case that each prompt may have now."""
-        left, kept = self.left_usd, float(floor.sum())
-        return left - (kept - floor) if kept <= left else np.full(len(floor), left)
+    def _reserve(
+        self, rows: np.ndarray, choice: np.ndarray, allowed: np.ndarray, cost: np.ndarray, money: float
+    ) -> Float[np.ndarray, " rows"]:
+        """What the best answer with a small worst case would cost, for each row whose call has a small one."""
+        if not len(rows):
+            return np.zeros(0)
+        places = np.arange(len(rows))
+        quality = self.batch.quality[rows]
+        planned = self.batch.worst_usd[rows, choice][choice >= 0]
+        small = allowed & (self.batch.worst_usd[rows] <= max(LARGE * money, planned.max(initial=0.0) / 2))
+        best = np.where(small, quality, -np.inf).argmax(axis=1)
+        most = np.maximum(cost[places, best], cost[places, choice])
+        return np.where((choice >= 0) & small[places, choice] & small[places, best], most, 0.0)
 
     def _capacity(self) -> Int[np.ndarray, " models"] | None:
         return None if self.batch.capacity is None else np.maximum(self.batch.capacity - self._taken, 0)
@@ -347,6 +364,52 @@ class HardBudget:
         self.unanswered[query] = reason
 
 
+class Entry(NamedTuple):
+    """One waiting prompt."""
+
+    query: int
+    expected: float
+    """Dollars of the planned call."""
+    kept: float
+    """Dollars that are kept for it while others are asked."""
+    lowest: float
+    """The worst case of its cheapest answer."""
+    reserve: float
+    """Dollars of its best answer with a small worst case."""
+
+
+@dataclass(frozen=True, eq=False)
+class Floor:
+    """Dollars that are kept for the prompts that are still to come, one row each."""
+
+    lowest: Float[np.ndarray, " rows"]
+    """Worst cases of the cheapest answers."""
+    kept: Float[np.ndarray, " rows"]
+    """The same, or what cheapest answers are likely to cost."""
+
+    @property
+    def margin(self) -> float:
+        """What one call may take beyond what is kept for it."""
+        return float((self.lowest - self.kept).max(initial=0.0))
+
+    def select(self, keep: np.ndarray) -> Floor:
+        return Floor(self.lowest[keep], self.kept[keep])
+
+    def most(self, left_usd: float) -> Float[np.ndarray, " rows"]:
+        """The largest worst case that each row's call may have, of so much money."""
+        total, rows = float(self.kept.sum()), len(self.kept)
+        pairs = zip(self.kept.tolist(), self.lowest.tolist())
+        return np.array([most_for(left_usd, kept, lowest, total, self.margin, rows) for kept, lowest in pairs])
+
+
+def most_for(left_usd: float, kept: float, lowest: float, total: float, margin: float, waiting: int) -> float:
+    """The largest worst case of one call that leaves enough for the `waiting - 1` others; its cheapest answer always may."""
+    margin *= min(AT_ONCE, max(0, waiting - 1))
+    if total + margin > left_usd:
+        return left_usd
+    return max(left_usd - margin - (total - kept), min(left_usd, lowest))
+
+
 class _Plan:
     """Which model each waiting prompt is to be asked, as queues by model; the first that fits comes next."""
 
@@ -356,21 +419,42 @@ class _Plan:
         rows: np.ndarray,
         choice: np.ndarray,
         cost: np.ndarray,
-        floor: np.ndarray,
+        floor: Floor,
         room: np.ndarray,
+        reserve: np.ndarray,
     ) -> None:
         self.owner, self.waiting, self.drift, self.ended, self.off = owner, len(rows), 0.0, 0, False
         order = np.argsort(owner._rank[rows])
-        self.queues: dict[int, deque[tuple[int, float, float]]] = {}
+        self.queues: dict[int, deque[Entry]] = {}
         for place in order[choice[order] >= 0]:
             model = int(choice[place])
-            entry = (int(rows[place]), float(cost[place, model]), float(floor[place]))
+            entry = Entry(
+                int(rows[place]),
+                float(cost[place, model]),
+                float(floor.kept[place]),
+                float(floor.lowest[place]),
+                float(reserve[place]),
+            )
             self.queues.setdefault(model, deque()).append(entry)
         self.room = {model: float(room[choice == model].min()) for model in self.queues}
-        self.floor = math.fsum(floor)
+        self.kept, self.margin, self.reserve = math.fsum(floor.kept), floor.margin, math.fsum(reserve)
         planned = choice >= 0
         worst = owner.batch.worst_usd[rows[planned], choice[planned]]
         self.rich = owner.multiplier == 0 and bool(planned.all()) and math.fsum(worst) <= owner.left_usd
+
+    def _largest_waiting(self, left: float) -> float:
+        """The largest worst case that will fit once the calls under way have settled; up to that much may be left over."""
+        likely, found = self.owner._likely_left(), 0.0
+        for model, queue in self.queues.items():
+            if queue:
+                worst = float(self.owner.batch.worst_usd[queue[0].query, model])
+                if LARGE * left < worst <= self._most(queue[0], likely):
+                    found = max(found, worst)
+        return found
+
+    def _most(self, entry: Entry, left: float) -> float:
+        """The largest worst case that this prompt's call may have, of so much money."""
+        return most_for(left, entry.kept, entry.lowest, self.kept, self.margin, self.waiting)
 
     def _larger(self, model: int, worst: float) -> bool:
         """Whether the next call of that model has a larger worst case."""
@@ -383,11 +467,11 @@ class _Plan:
         self.ended += 1
         self.off |= abs(usd) > ROUNDING * self.owner.budget_usd
 
-    def put_first(self, query: int, model: int, expected: float, floor: float) -> None:
+    def put_first(self, query: int, model: int, expected: float, lowest: float) -> None:
         """One more prompt, the next of its model."""
-        self.queues.setdefault(model, deque()).appendleft((query, expected, floor))
+        self.queues.setdefault(model, deque()).appendleft(Entry(query, expected, lowest, lowest, 0.0))
         self.room.setdefault(model, math.inf)
-        self.floor += floor
+        self.kept += lowest
         self.waiting += 1
         self.drift += expected
 
@@ -397,37 +481,39 @@ class _Plan:
 
     def next(self) -> tuple[int, int, float] | None:
         """Query, model and expected dollars of the next call that fits; None where none does."""
-        owner = self.owner
-        left = owner.left_usd
-        kept = self.floor if self.floor <= left + ROUNDING * owner.budget_usd else None
+        owner, left = self.owner, self.owner.left_usd
         busy = [0] * len(owner.places)
         for call in owner.under_way.values():
             busy[call.model] += 1
+        held_back = self._largest_waiting(left)
         best: tuple[float, float] | None = None
         chosen = -1
         for model, queue in self.queues.items():
             if not queue or busy[model] >= owner.places[model]:
                 continue
-            query, expected, floor = queue[0]
-            worst = owner.batch.worst_usd[query, model]
-            most = left if kept is None else left - (kept - floor)
-            if worst > most + ROUNDING * owner.budget_usd:
+            one = queue[0]
+            worst = float(owner.batch.worst_usd[one.query, model])
+            if worst > self._most(one, left) + ROUNDING * owner.budget_usd:
                 continue
-            if any(self._larger(other, worst) and self.room[other] < expected for other in self.queues if other != model):
+            if any(self._larger(other, worst) and self.room[other] < one.expected for other in self.queues if other != model):
                 continue
-            key = (-worst, 0.0) if worst > LARGE * left else (0.0, float(owner._rank[query]))
+            large = worst > LARGE * left
+            if one.reserve and worst < held_back and self.reserve - one.reserve < held_back:
+                continue
+            key = (-worst, 0.0) if large else (0.0, float(owner._rank[one.query]))
             if best is None or key < best:
                 best, chosen = key, model
         if chosen < 0:
             return None
-        query, expected, floor = self.queues[chosen].popleft()
-        worst = owner.batch.worst_usd[query, chosen]
+        one = self.queues[chosen].popleft()
+        worst = float(owner.batch.worst_usd[one.query, chosen])
         for other in self.queues:
             if other != chosen and self._larger(other, worst):
-                self.room[other] -= expected
-        self.floor = max(0.0, self.floor - floor)
+                self.room[other] -= one.expected
+        self.kept = max(0.0, self.kept - one.kept)
+        self.reserve -= one.reserve
         self.waiting -= 1
-        return query, chosen, expected
+        return one.query, chosen, one.expected
 
 
 def _room(choice: np.ndarray, cost: np.ndarray, worst: np.ndarray, money: float) -> Float[np.ndarray, " rows"]:
@@ -437,7 +523,7 @@ def _room(choice: np.ndarray, cost: np.ndarray, worst: np.ndarray, money: float)
     order = np.argsort(-most, kind="stable")
     before = np.concatenate([[0.0], np.cumsum(mine[order])[:-1]]) if len(order) else np.zeros(0)
     room = np.full(len(choice), np.inf)
-    large = most[order] > LATE * money
+    large = most[order] > LARGE * money
     room[places[order[large]]] = (money - before - most[order])[large]
     return room
 
