@@ -4,7 +4,7 @@
 
 Two batches, both unseen in training: the simulated pool (20 simulations of 1,000 prompts, estimated by a predictor that was
 trained on another one), and ParetoBandit's 1,793 test prompts, whose true costs are replayed (20 orders). Calls take virtual
-time: the latencies of the simulated table, and for ParetoBandit, which has none, one second and five per mean cost of the model.
+time: the latencies of the simulated table; for ParetoBandit, which has none, one second, and five per mean cost of the model.
 
 - Worst cases of the simulated pool are those of `jaxroute run`: five bytes per prompt token at the input price, and a limit of
   1,024 output tokens at the output price. ParetoBandit has no token counts: there a model's worst case is 1.25 times its most
@@ -38,7 +38,7 @@ from jaxroute.batch.hard_budget import Batch, HardBudget, Pace
 from jaxroute.data.estimates import Estimates
 from jaxroute.data.sources.simulated import simulated_prices
 from jaxroute.errors import TableError
-from jaxroute.evaluation import Interval, bootstrap_weights
+from jaxroute.evaluation import bootstrap_weights
 from jaxroute.evaluation.bootstrap import interval_of
 from jaxroute.evaluation.plots import save_figure
 from jaxroute.routers.base import find_router

@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": "The whole line on a simulated pool, in a minute and without any download.",
     "train": "Train a predictor, or another router, on a table of outcomes and write a checkpoint.",
     "route": "Assign every prompt of a file to a model within a budget.",
+    "run": "Answer every prompt of a file within a budget that holds for what is really paid.",
     "score": "Estimate the quality of every model on every prompt of a file, of any size.",
     "evaluate": "Train routers on outcomes, judge them on others, and write a report, a table and its numbers.",
     "assign": "Assign queries to models from files of estimates and costs; no predictor needed.",
