@@ -23,7 +23,7 @@ from __future__ import annotations
 import heapq
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -174,7 +174,7 @@ def answer(trial: Trial, config: Config) -> tuple[list[Row], Float[np.ndarray, "
     rows, differences = [], []
     for share in SHARES:
         budget = posed.least_cost + share * (free.cost_usd - posed.least_cost)
-        pace = Pace(config.pace.concurrent_calls, config.pace.share, config.pace.solver, trial.seed)
+        pace = replace(config.pace, seed=trial.seed)
         found = replay(HardBudget(batch, budget, pace), trial)
         spent, quality = np.zeros(len(test)), np.zeros(len(test))
         done = found.choice >= 0

@@ -271,7 +271,7 @@ class HardBudget:
             for row in rows[impossible]:
                 self._give_up(int(row), NOTHING_FITS)
         slack = float((lowest - least).max(initial=0.0))
-        keep = ~impossible
+        keep = np.logical_not(impossible)
         rows, fits, cost, worst, floor = rows[keep], fits[keep], cost[keep], worst[keep], floor.select(keep)
         choice, room = np.full(len(rows), -1), np.full(len(rows), np.inf)
         for _ in range(MOST_ROUNDS if len(rows) else 0):
@@ -392,7 +392,7 @@ class Floor:
         """What one call may take beyond what is kept for it."""
         return float((self.lowest - self.kept).max(initial=0.0))
 
-    def select(self, keep: np.ndarray) -> Floor:
+    def select(self, keep: Bool[np.ndarray, " rows"]) -> Floor:
         return Floor(self.lowest[keep], self.kept[keep])
 
     def most(self, left_usd: float) -> Float[np.ndarray, " rows"]:
