@@ -151,6 +151,7 @@ class HardBudget:
         self._mean = np.array([_mean(batch.expected_usd[:, one][self.available[:, one]]) for one in range(models)])
         self._waiting = np.ones(queries, bool)
         self._plan: _Plan | None = None
+        self._paused = False
 
     @property
     def finished(self) -> bool:
@@ -173,6 +174,9 @@ class HardBudget:
 
     def calls(self) -> list[Call]:
         """What to start now. Empty where calls under way must settle first, and when nothing is left to be done."""
+        if self._paused and self.under_way:
+            return []
+        self._paused = False
         if self._plan is None or self._plan.stale(int(self._waiting.sum()), self._likely_left()):
             self._make_plan()
         started = self._start()
@@ -184,6 +188,7 @@ class HardBudget:
 
     def settle(self, call: Call, spent_usd: float, *, answered: bool = True) -> None:
         """The call has ended and cost that much. A prompt without an answer is assigned again, without that model."""
+        self._paused = False
         del self.under_way[call.query]
         self.held_usd = math.fsum(one.worst_usd for one in self.under_way.values())
         self.settled_usd += spent_usd
@@ -195,7 +200,8 @@ class HardBudget:
             self._return(call.query)
 
     def postpone(self, call: Call) -> None:
-        """The call was not made, and its prompt waits again."""
+        """The call could not be paid just now: its prompt waits again, and nothing starts before another call has settled."""
+        self._paused = True
         del self.under_way[call.query]
         self.held_usd = math.fsum(one.worst_usd for one in self.under_way.values())
         self._taken[call.model] -= 1
@@ -238,12 +244,13 @@ class HardBudget:
         if self._plan is None or not allowed.any():
             self._plan = None
             return
-        worst = np.where(allowed, self.batch.worst_usd[query], np.inf)
-        cost = np.minimum(np.where(allowed, self.batch.expected_usd[query] * self.ratios, np.inf), worst)
+        models = np.flatnonzero(allowed)
+        worst = self.batch.worst_usd[query, models]
+        cost = np.minimum(self.batch.expected_usd[query, models] * self.ratios[models], worst)
         finite = math.isfinite(self.multiplier)
-        worth = np.where(allowed, self.batch.quality[query] - self.multiplier * cost if finite else -cost, -np.inf)
-        model = int(worth.argmax())
-        self._plan.put_first(query, model, float(cost[model]), float(worst.min()))
+        worth = self.batch.quality[query, models] - self.multiplier * cost if finite else -cost
+        best = int(worth.argmax())
+        self._plan.put_first(query, int(models[best]), float(cost[best]), float(worst.min()))
 
     def _likely_left(self) -> float:
         """The budget less what is settled and what calls under way are expected to cost."""

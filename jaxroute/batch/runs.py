@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from jaxroute.data.prices import Price
 from jaxroute.data.prompts import Prompts, read_prompts
 from jaxroute.data.table import Queries
 from jaxroute.endpoints import AnswerStore, Client, ClientConfig, Endpoint, StoredAnswer, load_models, read_keys
-from jaxroute.errors import EndpointError, OutputError, TableError, counted, listed
+from jaxroute.errors import EndpointError, JaxrouteWarning, OutputError, TableError, counted, listed
 from jaxroute.predictor.checkpoint import description_of
 from jaxroute.routing.request import CAPACITY, capacity_of, naming_models
 from jaxroute.routing.router import Router
@@ -357,7 +358,8 @@ class _Answering:
             self.in_a_row[call.model] += 1
         if stored.reason == "unauthorized" or self.in_a_row[call.model] >= MOST_FAILURES:
             if controller.available[:, call.model].any():
-                tqdm.write(f"{stored.model} is asked nothing more: {stored.reason}: {stored.detail}")
+                said = f"{stored.model} is asked nothing more: {stored.reason}: {stored.detail}"
+                warnings.warn(said, JaxrouteWarning, stacklevel=2)
             controller.leave_out(call.model)
         now = asyncio.get_running_loop().time()
         if now - self.first[call.query] >= self.options.deadline_seconds:

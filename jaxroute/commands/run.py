@@ -94,9 +94,11 @@ def _demo(config: Run) -> Iterator[RunConfig]:
     """A small run of its own: an estimator trained on simulated outcomes, and endpoints that serve the simulated pool."""
     output = config.output or DEMO / "answers.jsonl"
     folder = output.parent
+    budget = DEMO_USD if config.budget_usd is None else config.budget_usd
+    made = RunConfig(folder / "checkpoint", folder / "prompts.jsonl", folder / "models.yaml", budget, output, config.options)
     check_folder("output", folder, ours=_is_demo)
     table = load_simulated(queries=DEMO_TRAINING + DEMO_QUERIES, seed=config.options.seed)
-    train, test = table.split(DEMO_TRAINING / len(table), seed=config.options.seed)
+    train, test = (table.select(list(rows)) for rows in (range(DEMO_TRAINING), range(DEMO_TRAINING, len(table))))
     print(f"A simulation: ten invented models, {len(test)} templated questions. Everything goes to {folder}/")
     estimator = find_router("domain_mean").fit(train, costs=CostModel(table_pricing(train, None)))
     folder.mkdir(parents=True, exist_ok=True)
