@@ -151,7 +151,7 @@ class HardBudget:
         self._mean = np.array([_mean(batch.expected_usd[:, one][self.available[:, one]]) for one in range(models)])
         self._waiting = np.ones(queries, bool)
         self._plan: _Plan | None = None
-        self._paused = False
+        self._paused = self._paid_failures = False
 
     @property
     def finished(self) -> bool:
@@ -218,6 +218,7 @@ class HardBudget:
             self._waiting[query] = False
         else:
             self.available[query, model] = False
+            self._paid_failures |= spent_usd > 0
 
     def restore(self, query: int, model: int, spent_usd: float, *, answered: bool) -> None:
         """The same for a call of an earlier run, before the first `calls`."""
@@ -252,6 +253,10 @@ class HardBudget:
         best = int(worth.argmax())
         self._plan.put_first(query, int(models[best]), float(cost[best]), float(worst.min()))
 
+    def _fallback(self, worst: np.ndarray, lowest: np.ndarray) -> np.ndarray:
+        """What is kept for the same prompt's cheapest answer, should the call be paid and fail, as others were before."""
+        return np.where(worst > lowest, lowest, 0.0) if self._paid_failures else np.zeros(())
+
     def _likely_left(self) -> float:
         """The budget less what is settled and what calls under way are expected to cost."""
         return self.budget_usd - self.settled_usd - math.fsum(one.expected_usd for one in self.under_way.values())
@@ -268,7 +273,7 @@ class HardBudget:
         floor = Floor(lowest, lowest if self.pace.guarantee else np.minimum(lowest, SAFETY * least))
         money = self._likely_left()
         if fitting_now:
-            fits = worst <= floor.most(self.left_usd)[:, None]
+            fits = worst + self._fallback(worst, lowest[:, None]) <= floor.most(self.left_usd)[:, None]
         else:
             # What is left when all others had their cheapest answers: no call will ever fit that does not fit then.
             fits = worst <= (money * (1 + ROUNDING) - (least.sum() - least))[:, None] + ROUNDING * self.budget_usd
@@ -500,7 +505,8 @@ class _Plan:
                 continue
             one = queue[0]
             worst = float(owner.batch.worst_usd[one.query, model])
-            if worst > self._most(one, left) + ROUNDING * owner.budget_usd:
+            needed = worst + float(owner._fallback(np.array(worst), np.array(one.lowest)))
+            if needed > self._most(one, left) + ROUNDING * owner.budget_usd:
                 continue
             if any(self._larger(other, worst) and self.room[other] < one.expected for other in self.queues if other != model):
                 continue
