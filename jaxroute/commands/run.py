@@ -11,7 +11,9 @@ from typing import Annotated
 
 import tyro
 
-from jaxroute.batch.runs import RunConfig, RunOptions, RunReport, prepare, run
+from jaxroute.batch.prepare import prepare
+from jaxroute.batch.run_config import RunConfig, RunOptions
+from jaxroute.batch.runs import run
 from jaxroute.commands.simulate import models_yaml
 from jaxroute.data.sources.simulated import load_simulated
 from jaxroute.errors import OutputError
@@ -77,16 +79,14 @@ def main(config: Annotated[Run, tyro.conf.arg(name="")]) -> None:
     )
 
 
-def _answer(config: RunConfig) -> RunReport:
+def _answer(config: RunConfig) -> None:
     prepared = prepare(config)
     for note in prepared.notes:
         print(f"note: {note}")
     print(f"expected cost: {prepared.estimates.assumption}")
     print(f"asking {len(prepared.endpoints)} models; answers and dollars are kept in {config.state}", flush=True)
-    report = run(prepared)
-    print(report)
+    print(run(prepared))
     print(f"written to {config.output}")
-    return report
 
 
 @contextmanager

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxroute.batch.runs import RunConfig, RunOptions, RunReport, prepare, run
+from jaxroute.batch.prepare import prepare
+from jaxroute.batch.run_config import RunConfig, RunOptions
+from jaxroute.batch.runs import RunReport, run
 from jaxroute.data.table import RoutingTable
 from jaxroute.endpoints import ClientConfig
 from jaxroute.errors import JaxrouteError, JaxrouteWarning
