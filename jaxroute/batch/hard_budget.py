@@ -454,13 +454,13 @@ class _Plan:
         worst = owner.batch.worst_usd[rows[planned], choice[planned]]
         self.rich = owner.multiplier == 0 and bool(planned.all()) and math.fsum(worst) <= owner.left_usd
 
-    def _largest_waiting(self, left: float) -> float:
+    def _largest_waiting(self, likely: float) -> float:
         """The largest worst case that will fit once the calls under way have settled; up to that much may be left over."""
-        likely, found = self.owner._likely_left(), 0.0
+        found = 0.0
         for model, queue in self.queues.items():
             if queue:
                 worst = float(self.owner.batch.worst_usd[queue[0].query, model])
-                if LARGE * left < worst <= self._most(queue[0], likely):
+                if LARGE * likely < worst <= self._most(queue[0], likely):
                     found = max(found, worst)
         return found
 
@@ -497,7 +497,8 @@ class _Plan:
         busy = [0] * len(owner.places)
         for call in owner.under_way.values():
             busy[call.model] += 1
-        held_back = self._largest_waiting(left)
+        likely = owner._likely_left()
+        held_back = self._largest_waiting(likely)
         best: tuple[float, float] | None = None
         chosen = -1
         for model, queue in self.queues.items():
@@ -510,10 +511,9 @@ class _Plan:
                 continue
             if any(self._larger(other, worst) and self.room[other] < one.expected for other in self.queues if other != model):
                 continue
-            large = worst > LARGE * left
             if one.reserve and worst < held_back and self.reserve - one.reserve < held_back:
                 continue
-            key = (-worst, 0.0) if large else (0.0, float(owner._rank[one.query]))
+            key = (-worst, 0.0) if worst > LARGE * likely else (0.0, float(owner._rank[one.query]))
             if best is None or key < best:
                 best, chosen = key, model
         if chosen < 0:
