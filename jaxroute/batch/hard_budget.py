@@ -8,58 +8,52 @@ answer exceeds. At any moment S dollars are settled, the prompts F are under way
     plan      maximise  sum_R q[j, x_j]     subject to
               sum_R c[j, x_j]  <=  B - S - sum_F c - slack,           c = min(r_i e, w)
 
-    floor     w[j, x_j]  <=  B - S - sum_F w - sum_{k in R without j} min_i w[k, i]
+    floor     w[j, x_j]  <=  B - S - sum_F w - kept for R without j
 
 The plan is the program of `solvers.Problem`, for the prompts that are left, at one price. It is made again when what was paid
 has moved away from it, so that savings buy quality and overruns are paid by cheaper models. r_i says how much of what was
 expected of model i it really costs: the ratio of the sums of its settled calls, shrunk towards the ratio over all models, and
 that towards 1.
 
-The floor keeps enough for the cheapest answer of every prompt that is still to come, so no prompt stays without an answer
-for want of money, whatever the others cost up to their worst cases. Where the budget is below the floor from the start
-(S = 0, F empty), only the hard limit is left, and what is not yet needed in expectation is spent.
+The floor keeps money for the cheapest answer of every prompt that is still to come. With `guarantee` that is its worst case
+m[k] = min_i w[k, i], so no prompt stays without an answer for want of money, whatever the others cost up to their worst cases.
+Without, it is what such answers are likely to cost, min(SAFETY min_i c[k, i], m[k]), and the worst case of AT_ONCE of them:
+worst cases of cheap models are ten times their costs and more, and would forbid expensive calls until too few prompts are left
+to use the money. Where the budget is below the floor only the hard limit is left.
 
 Worst cases are far above what answers cost, so near the end an expensive call may no longer fit, though the money for it is
-there. Therefore
+there. Therefore (`release.py`)
 
 - a planned call whose worst case is a large part of what is left (LARGE) goes first, the one with the largest first of all;
-- a call that does not fit now waits for others to settle. Only when none is under way, the plan is made with what fits;
+- cheaper calls are held back where large ones need their money as a cover, or where too few would be left to use what large
+  worst cases leave over;
+- what would come too late to fit is planned otherwise, and a call that does not fit now waits for others to settle. Only when
+  none is under way, the plan is made with what fits;
 - no more calls are under way than a share of the prompts that are still to come, so that the last ones use what is left.
 
-Other calls go in a random order, so that the first ones are typical of all. Nothing here asks a model: `calls` says what to
-start now, `settle` is told what it has cost.
+Other calls go in a random order: the first ones are typical of all, and no model is upgraded first and downgraded later.
+Nothing here asks a model: `calls` says what to start now, `settle` is told what it has cost.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxroute.batch.release import LARGE, ROUNDING, Floor, Plan, room_left
 from solvers import InfeasibleProblem, Problem, solve
 
-LARGE = 0.05
-"""A worst case above this part of the money that is left is a large one."""
 SHRINKAGE = 20.0
 """How many calls, at the expected cost, the prior of a ratio counts."""
-DRIFT = 0.002
-"""The plan is made again when the settled costs have left it by this part of the money that is left."""
-REFRESH = 16
-"""And, wherever they have left it at all, after one in so many of the prompts that are still to come."""
 SAFETY = 2.0
 """How many times the expected cost of its cheapest answer is kept for a prompt."""
-AT_ONCE = 16
-"""And for so many of them the worst case."""
 LATE = 0.3
 MOST_ROUNDS = 8
 """How often a plan is made without the calls that would come too late to fit."""
-ROUNDING = 1e-12
-"""As the budget of a `Problem` has it: ten times 0.1 fits into 1."""
 NOTHING_FITS = "budget"
 NO_MODEL = "no_model"
 
@@ -146,11 +140,11 @@ class HardBudget:
         """Quality per dollar of the present plan."""
         self.plans = 0
         self._taken = np.zeros(models, int)
-        self._rank = np.random.default_rng(self.pace.seed).permutation(queries)
+        self.rank = np.random.default_rng(self.pace.seed).permutation(queries)
         self._spending = Spending(np.zeros(models, int), np.zeros(models), np.zeros(models))
         self._mean = np.array([_mean(batch.expected_usd[:, one][self.available[:, one]]) for one in range(models)])
         self._waiting = np.ones(queries, bool)
-        self._plan: _Plan | None = None
+        self._plan: Plan | None = None
         self._paused = self._paid_failures = False
 
     @property
@@ -177,13 +171,15 @@ class HardBudget:
         if self._paused and self.under_way:
             return []
         self._paused = False
-        if self._plan is None or self._plan.stale(int(self._waiting.sum()), self._likely_left()):
+        if self._plan is None or self._plan.stale(int(self._waiting.sum()), self.likely_left()):
             self._make_plan()
         started = self._start()
         while not started and not self.under_way and self._waiting.any():
             # Nothing will settle any more, so what does not fit now never will.
             self._make_plan(fitting_now=True)
             started = self._start()
+            for query in np.flatnonzero(self._waiting) if not started else ():
+                self._give_up(int(query), NOTHING_FITS)
         return started
 
     def settle(self, call: Call, spent_usd: float, *, answered: bool = True) -> None:
@@ -253,17 +249,20 @@ class HardBudget:
         best = int(worth.argmax())
         self._plan.put_first(query, int(models[best]), float(cost[best]), float(worst.min()))
 
-    def _fallback(self, worst: np.ndarray, lowest: np.ndarray) -> np.ndarray:
+    def fallback(self, worst: np.ndarray, lowest: np.ndarray) -> np.ndarray:
         """What is kept for the same prompt's cheapest answer, should the call be paid and fail, as others were before."""
         return np.where(worst > lowest, lowest, 0.0) if self._paid_failures else np.zeros(())
 
-    def _likely_left(self) -> float:
+    def likely_left(self) -> float:
         """The budget less what is settled and what calls under way are expected to cost."""
         return self.budget_usd - self.settled_usd - math.fsum(one.expected_usd for one in self.under_way.values())
 
     def _make_plan(self, *, fitting_now: bool = False) -> None:
         rows = np.flatnonzero(self._waiting)
         allowed = self.available[rows]
+        if self.batch.capacity is not None and not self.under_way:
+            # No place will come free any more.
+            allowed = allowed & (self._taken < self.batch.capacity)
         for row in rows[~allowed.any(axis=1)]:
             self._give_up(int(row), NO_MODEL)
         rows, allowed = rows[allowed.any(axis=1)], allowed[allowed.any(axis=1)]
@@ -271,9 +270,9 @@ class HardBudget:
         cost = np.minimum(np.where(allowed, self.batch.expected_usd[rows] * self.ratios, np.inf), worst)
         least, lowest = cost.min(axis=1, initial=np.inf), self._lowest(rows, worst)
         floor = Floor(lowest, lowest if self.pace.guarantee else np.minimum(lowest, SAFETY * least))
-        money = self._likely_left()
+        money = self.likely_left()
         if fitting_now:
-            fits = worst + self._fallback(worst, lowest[:, None]) <= floor.most(self.left_usd)[:, None]
+            fits = worst + self.fallback(worst, lowest[:, None]) <= floor.most(self.left_usd)[:, None]
         else:
             # What is left when all others had their cheapest answers: no call will ever fit that does not fit then.
             fits = worst <= (money * (1 + ROUNDING) - (least.sum() - least))[:, None] + ROUNDING * self.budget_usd
@@ -288,7 +287,7 @@ class HardBudget:
         choice, room = np.full(len(rows), -1), np.full(len(rows), np.inf)
         for _ in range(MOST_ROUNDS if len(rows) else 0):
             choice, self.multiplier = self._assign(rows, np.where(fits, cost, 0.0), fits, money - slack)
-            room = _room(choice, cost, worst, money)
+            room = room_left(choice, cost, worst, money)
             late = room < -ROUNDING * self.budget_usd
             cheaper = fits & (worst < worst[np.arange(len(rows)), choice][:, None])
             late &= cheaper.any(axis=1) & (worst[np.arange(len(rows)), choice] > LATE * money)
@@ -298,8 +297,10 @@ class HardBudget:
         if fitting_now and len(rows) and (choice < 0).all():
             # The plan has no money in expectation, yet a worst case fits: the cheapest answers, as far as they go.
             choice = np.where(fits, worst, np.inf).argmin(axis=1)
+            if self.batch.capacity is not None:
+                choice[1:] = -1
         self.plans += 1
-        self._plan = _Plan(self, rows, choice, cost, floor, room, self._reserve(rows, choice, fits, cost, money))
+        self._plan = Plan(self, rows, choice, cost, floor, room, self._reserve(rows, choice, fits, cost, money))
 
     def _lowest(self, rows: Int[np.ndarray, " rows"], worst: Float[np.ndarray, "rows models"]) -> Float[np.ndarray, " rows"]:
         """The worst case of each prompt's cheapest answer, all together within the capacities."""
@@ -374,171 +375,6 @@ class HardBudget:
     def _give_up(self, query: int, reason: str) -> None:
         self._waiting[query] = False
         self.unanswered[query] = reason
-
-
-class Entry(NamedTuple):
-    """One waiting prompt."""
-
-    query: int
-    expected: float
-    """Dollars of the planned call."""
-    kept: float
-    """Dollars that are kept for it while others are asked."""
-    lowest: float
-    """The worst case of its cheapest answer."""
-    reserve: float
-    """Dollars of its best answer with a small worst case."""
-
-
-@dataclass(frozen=True, eq=False)
-class Floor:
-    """Dollars that are kept for the prompts that are still to come, one row each."""
-
-    lowest: Float[np.ndarray, " rows"]
-    """Worst cases of the cheapest answers."""
-    kept: Float[np.ndarray, " rows"]
-    """The same, or what cheapest answers are likely to cost."""
-
-    @property
-    def margin(self) -> float:
-        """What one call may take beyond what is kept for it."""
-        return float((self.lowest - self.kept).max(initial=0.0))
-
-    def select(self, keep: Bool[np.ndarray, " rows"]) -> Floor:
-        return Floor(self.lowest[keep], self.kept[keep])
-
-    def most(self, left_usd: float) -> Float[np.ndarray, " rows"]:
-        """The largest worst case that each row's call may have, of so much money."""
-        total, rows = float(self.kept.sum()), len(self.kept)
-        pairs = zip(self.kept.tolist(), self.lowest.tolist())
-        return np.array([most_for(left_usd, kept, lowest, total, self.margin, rows) for kept, lowest in pairs])
-
-
-def most_for(left_usd: float, kept: float, lowest: float, total: float, margin: float, waiting: int) -> float:
-    """The largest worst case of one call that leaves enough for the `waiting - 1` others; its cheapest answer always may."""
-    margin *= min(AT_ONCE, max(0, waiting - 1))
-    if total + margin > left_usd:
-        return left_usd
-    return max(left_usd - margin - (total - kept), min(left_usd, lowest))
-
-
-class _Plan:
-    """Which model each waiting prompt is to be asked, as queues by model; the first that fits comes next."""
-
-    def __init__(
-        self,
-        owner: HardBudget,
-        rows: np.ndarray,
-        choice: np.ndarray,
-        cost: np.ndarray,
-        floor: Floor,
-        room: np.ndarray,
-        reserve: np.ndarray,
-    ) -> None:
-        self.owner, self.waiting, self.drift, self.ended, self.off = owner, len(rows), 0.0, 0, False
-        order = np.argsort(owner._rank[rows])
-        self.queues: dict[int, deque[Entry]] = {}
-        for place in order[choice[order] >= 0]:
-            model = int(choice[place])
-            entry = Entry(
-                int(rows[place]),
-                float(cost[place, model]),
-                float(floor.kept[place]),
-                float(floor.lowest[place]),
-                float(reserve[place]),
-            )
-            self.queues.setdefault(model, deque()).append(entry)
-        self.room = {model: float(room[choice == model].min()) for model in self.queues}
-        self.kept, self.margin, self.reserve = math.fsum(floor.kept), floor.margin, math.fsum(reserve)
-        planned = choice >= 0
-        worst = owner.batch.worst_usd[rows[planned], choice[planned]]
-        self.rich = owner.multiplier == 0 and bool(planned.all()) and math.fsum(worst) <= owner.left_usd
-
-    def _largest_waiting(self, likely: float) -> float:
-        """The largest worst case that will fit once the calls under way have settled; up to that much may be left over."""
-        found = 0.0
-        for model, queue in self.queues.items():
-            if queue:
-                worst = float(self.owner.batch.worst_usd[queue[0].query, model])
-                if LARGE * likely < worst <= self._most(queue[0], likely):
-                    found = max(found, worst)
-        return found
-
-    def _most(self, entry: Entry, left: float) -> float:
-        """The largest worst case that this prompt's call may have, of so much money."""
-        return most_for(left, entry.kept, entry.lowest, self.kept, self.margin, self.waiting)
-
-    def _larger(self, model: int, worst: float) -> bool:
-        """Whether the next call of that model has a larger worst case."""
-        queue = self.queues[model]
-        return bool(queue) and self.owner.batch.worst_usd[queue[0][0], model] > worst
-
-    def moved(self, usd: float) -> None:
-        """A call has cost so much more than was planned."""
-        self.drift += usd
-        self.ended += 1
-        self.off |= abs(usd) > ROUNDING * self.owner.budget_usd
-
-    def put_first(self, query: int, model: int, expected: float, lowest: float) -> None:
-        """One more prompt, the next of its model."""
-        self.queues.setdefault(model, deque()).appendleft(Entry(query, expected, lowest, lowest, 0.0))
-        self.room.setdefault(model, math.inf)
-        self.kept += lowest
-        self.waiting += 1
-        self.drift += expected
-
-    def stale(self, waiting: int, left_usd: float) -> bool:
-        """Whether it is time for another plan."""
-        return self.off and (abs(self.drift) > DRIFT * max(0.0, left_usd) or self.ended * REFRESH >= waiting)
-
-    def next(self) -> tuple[int, int, float] | None:
-        """Query, model and expected dollars of the next call that fits; None where none does."""
-        owner, left = self.owner, self.owner.left_usd
-        busy = [0] * len(owner.places)
-        for call in owner.under_way.values():
-            busy[call.model] += 1
-        likely = owner._likely_left()
-        held_back = self._largest_waiting(likely)
-        best: tuple[float, float] | None = None
-        chosen = -1
-        for model, queue in self.queues.items():
-            if not queue or busy[model] >= owner.places[model]:
-                continue
-            one = queue[0]
-            worst = float(owner.batch.worst_usd[one.query, model])
-            needed = worst + float(owner._fallback(np.array(worst), np.array(one.lowest)))
-            if needed > self._most(one, left) + ROUNDING * owner.budget_usd:
-                continue
-            if any(self._larger(other, worst) and self.room[other] < one.expected for other in self.queues if other != model):
-                continue
-            if one.reserve and worst < held_back and self.reserve - one.reserve < held_back:
-                continue
-            key = (-worst, 0.0) if worst > LARGE * likely else (0.0, float(owner._rank[one.query]))
-            if best is None or key < best:
-                best, chosen = key, model
-        if chosen < 0:
-            return None
-        one = self.queues[chosen].popleft()
-        worst = float(owner.batch.worst_usd[one.query, chosen])
-        for other in self.queues:
-            if other != chosen and self._larger(other, worst):
-                self.room[other] -= one.expected
-        self.kept = max(0.0, self.kept - one.kept)
-        self.reserve -= one.reserve
-        self.waiting -= 1
-        return one.query, chosen, one.expected
-
-
-def _room(choice: np.ndarray, cost: np.ndarray, worst: np.ndarray, money: float) -> Float[np.ndarray, " rows"]:
-    """What is left over when each row's call starts, after those with larger worst cases have cost what is expected."""
-    places = np.flatnonzero(choice >= 0)
-    mine, most = cost[places, choice[places]], worst[places, choice[places]]
-    order = np.argsort(-most, kind="stable")
-    before = np.concatenate([[0.0], np.cumsum(mine[order])[:-1]]) if len(order) else np.zeros(0)
-    room = np.full(len(choice), np.inf)
-    large = most[order] > LARGE * money
-    room[places[order[large]]] = (money - before - most[order])[large]
-    return room
 
 
 def _mean(values: np.ndarray) -> float:
