@@ -83,7 +83,7 @@ class Pace:
     share: float = 0.125
     """And the most, as a share of the prompts that are still to come; at least one call."""
     solver: str = "lagrangian"
-    """Of every plan: auto, lagrangian, exact or greedy_ratio."""
+    """Of every plan: auto, lagrangian or exact."""
     guarantee: bool = False
     """Keep the cheapest worst case of every prompt that is still to come, not what its cheapest answer is likely to cost."""
     seed: int = 0

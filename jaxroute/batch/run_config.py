@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from jaxroute.errors import OutputError
 from jaxroute.routing.request import CAPACITY
-from solvers import SOLVERS
 
 STATE = ".db"
+SOLVERS = ("auto", "lagrangian", "exact")
+"""The greedy one buys the most quality per dollar and leaves most of a budget unused."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class RunOptions:
     most."""
     capacity: Annotated[Mapping[str, int] | None, CAPACITY] = None
     """MODEL=COUNT for every model that takes only so many prompts; others take all."""
-    solver: Literal["auto", "lagrangian", "exact", "greedy_ratio"] = "lagrangian"
+    solver: Literal["auto", "lagrangian", "exact"] = "lagrangian"
     """How the prompts that are left are assigned, each time."""
     concurrent_calls: int = 64
     """The most calls under way at once, of all models together."""
@@ -52,10 +53,8 @@ class RunOptions:
             problems.append(f"deadline_seconds={self.deadline_seconds} must be above 0")
         if self.seed < 0:
             problems.append(f"seed={self.seed} must be at least 0")
-        if self.solver not in ("auto", *SOLVERS):
-            problems.append(f"solver={self.solver!r} must be one of auto, {', '.join(SOLVERS)}")
-        if self.capacity and self.solver == "greedy_ratio":
-            problems.append("solver='greedy_ratio' knows no capacity: take another, or leave capacity out")
+        if self.solver not in SOLVERS:
+            problems.append(f"solver={self.solver!r} must be one of {', '.join(SOLVERS)}")
         if problems:
             raise OutputError("; ".join(problems))
 

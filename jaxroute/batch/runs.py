@@ -88,6 +88,7 @@ def run(prepared: Prepared, client_config: ClientConfig | None = None) -> RunRep
         "output_tokens": config.options.output_tokens,
         "models": list(prepared.endpoints),
     }
+    config.state.parent.mkdir(parents=True, exist_ok=True)
     queries = {row_name(row): one.content for row, one in enumerate(prepared.asked)}
     with AnswerStore(config.state, config.budget_usd, about=about, models=prepared.endpoints, queries=queries) as store:
         answering = Answering(prepared, store)

@@ -43,8 +43,8 @@ def batch(
     settings = SimulationConfig(**({"time_scale": 0.0, "retry_after_seconds": 0.0} | behaviour))
     with serving_in_thread(settings, checkpoint[1]) as simulation:
         write_models(folder / "models.yaml", simulation.base_url)
-        files = {name: folder / name for name in ("prompts.jsonl", "models.yaml", "answers.jsonl")}
-        yield RunConfig(checkpoint[0], *list(files.values())[:2], budget_usd, files["answers.jsonl"]), simulation
+        files = {name: folder / name for name in ("prompts.jsonl", "models.yaml", "new/answers.jsonl")}
+        yield RunConfig(checkpoint[0], *list(files.values())[:2], budget_usd, files["new/answers.jsonl"]), simulation
 
 
 def answer(config: RunConfig) -> tuple[RunReport, list[dict]]:

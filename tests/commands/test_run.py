@@ -19,7 +19,7 @@ from jaxroute.errors import JaxrouteError
         (["--demo", "--models", "models.yaml"], "models: the demo has its own"),
         (["--demo", "--budget-usd", "nan"], "budget_usd=nan must be a number of dollars"),
         (["--demo", "--deadline-seconds", "0"], r"deadline_seconds=0\.0 must be above 0"),
-        (["--demo", "--capacity", "sim-nano=1", "--solver", "greedy_ratio"], "knows no capacity"),
+        (["--demo", "--concurrent-calls", "0"], "concurrent_calls=0 must be at least 1"),
     ],
 )
 def test_wrong_options_are_named(arguments: list[str], message: str, tmp_path: Path) -> None:
