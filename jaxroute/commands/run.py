@@ -22,7 +22,7 @@ from jaxroute.routers.base import find_router
 from jaxroute.simulation import SimulationConfig, serving_in_thread
 from jaxroute.storage.files import check_folder, replacing
 
-DEMO = Path("runs/run_demo")
+DEMO = Path("runs/run-demo")
 DEMO_QUERIES, DEMO_TRAINING, DEMO_USD = 200, 600, 0.1
 DEMO_MARK = "of_jaxroute_run_demo"
 """A file in a demo's folder: what lies beside it may be replaced."""
