@@ -23,8 +23,12 @@ from jaxroute.predictor.config import TrainConfig
 
 ROUND = 0.3
 """What a round asks, as a share of what was asked before."""
+AUTO = "auto"
 FEWEST = 20
 """Queries of the first design, where there are as many."""
+HALF = 0.5
+"""Of a round, at random: where all models' cells are chosen, what the features do not say of queries that are asked more often
+would be taken for the models' own. Per dollar cheap models are soon asked everything."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,11 @@ class Config:
     """At most so many; `--cells` of the command."""
     first: float = 0.05
     """Share of the questions that every model is asked at first, drawn at random."""
-    per: str = "dollars"
-    """What cells are compared by: what they are worth for their `dollars`, each alike (`cells`), or `both`."""
-    random: float = 0.5
-    """Share of every round that is drawn at random."""
+    per: str = "auto"
+    """What cells are compared by: what they are worth for their `dollars`, each alike (`cells`), or `both`; `auto` is what is
+    scarce: cells where `cells` limits them, else dollars."""
+    random: float | None = None
+    """Share of every round that is drawn at random; None: half of it per cell, nothing per dollar."""
     stop: bool = True
     """Whether to end when further cells would not change the curve within its interval."""
     encoder: str = TrainConfig().encoder
@@ -52,10 +57,10 @@ class Config:
             problems.append(f"cells={self.cells} must be at least 1")
         if not 0 < self.first <= 1:
             problems.append(f"first={self.first} must be a share, above 0 and at most 1")
-        if not 0 <= self.random <= 1:
+        if self.random is not None and not 0 <= self.random <= 1:
             problems.append(f"random={self.random} must be a share, from 0 to 1")
-        if self.per not in PER:
-            problems.append(f"per={self.per!r} must be one of {', '.join(PER)}")
+        if self.per not in (AUTO, *PER):
+            problems.append(f"per={self.per!r} must be one of {', '.join((AUTO, *PER))}")
         if self.seed < 0:
             problems.append(f"seed={self.seed} must be at least 0")
         if problems:
@@ -100,7 +105,9 @@ class Adaptive:
         if config.stop and left.enough:
             self.note = f"ended at {counted(int(asked.sum()), 'cell')} of {asked.size:,}: {left}"
             return []
-        taken = takes(cost_usd, config.per)
+        per = ("dollars" if config.cells is None else "cells") if config.per == AUTO else config.per
+        random = (0.0 if per == "dollars" else HALF) if config.random is None else config.random
+        taken = takes(cost_usd, per)
         spend = ROUND * float((asked.sum(axis=0) * taken).sum())
         return next_round(
             posterior,
@@ -108,7 +115,7 @@ class Adaptive:
             cost_usd,
             taken,
             spend,
-            random=config.random,
+            random=random,
             # Where cheap cells are many, a round would be most of the collection.
             most=min(most, int(asked.sum())),
             # Another order in every round, and the same one when the collection resumes.

@@ -66,10 +66,18 @@ def test_per_dollar_most_cells_are_of_cheap_models_and_per_cell_they_are_not() -
     assert shares["dollars"] < 0.1 < 0.2 < shares["cells"]
 
 
+def test_a_limit_of_cells_makes_cells_what_is_scarce() -> None:
+    pool = SimulatedCells(queries=200)
+    chosen = run(pool, Config(cells=200, per="cells", random=0.5, stop=False))[1]
+    assert run(pool, Config(cells=200, stop=False))[1] == chosen
+    assert run(pool, Config(cells=200, per="dollars", stop=False))[1] != chosen
+
+
 def test_it_stops_on_an_easy_pool_and_says_why() -> None:
     pool = SimulatedCells(queries=500, strength=0.5)
     plan, order, _ = run(pool, Config())
-    assert len(order) < 0.7 * pool.quality.size
+    spent = sum(pool.cost_usd[column] for _, column in order)
+    assert spent < 0.6 * pool.cost_usd.sum() * pool.queries
     assert f"{len(order):,} cells of 1,500" in plan.note and "would raise the curve by" in plan.note
     assert len(run(pool, Config(stop=False, cells=len(order) + 1))[1]) == len(order) + 1
 
@@ -123,7 +131,7 @@ def test_it_is_found_by_name_and_reads_the_prompts(tiny_encoder: Path, tmp_path:
 
 
 def test_wrong_options_are_rejected_before_anything_is_asked() -> None:
-    with pytest.raises(PlanError, match=r"first=0.0 must be a share.*per='euros' must be one of cells, dollars, both"):
+    with pytest.raises(PlanError, match=r"first=0.0 must be a share.*per='euros' must be one of auto, cells, dollars, both"):
         Config(first=0.0, per="euros")
     with pytest.raises(PlanError, match="random=2"):
         Config(random=2)
