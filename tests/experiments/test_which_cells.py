@@ -70,9 +70,9 @@ def test_the_ways_are_judged_at_the_shares_that_they_asked(
     assert (tmp_path / "run" / "which_cells.png").stat().st_size > 5000
     for name, axes in (("random cells", ("cells", "dollars")), ("by worth, per dollar", ("dollars",))):
         for axis in axes:
-            gain = result[f"paretobandit {name} gain_at_30_percent_of_{axis}"]
+            gain = float(result[f"paretobandit {name} gain_at_30_percent_of_{axis}"])
             less = result[f"paretobandit {name} less_than_full_at_30_percent_of_{axis}"]
-            assert gain - result["paretobandit gain_at_100_percent"] == pytest.approx(less, abs=1e-12)
+            assert gain - float(result["paretobandit gain_at_100_percent"]) == pytest.approx(less, abs=1e-12)
             assert result[f"paretobandit {name} least_share_of_{axis}"] in (0.3, 1.0)
     assert "paretobandit by worth, per dollar gain_at_30_percent_of_cells" not in result
 

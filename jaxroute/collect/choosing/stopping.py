@@ -42,7 +42,7 @@ class Outlook:
     @property
     def enough(self) -> bool:
         """Whether no rise that is likely could be told from luck."""
-        return self.at_most < self.half_width
+        return self.at_most <= self.half_width
 
     def __str__(self) -> str:
         return (

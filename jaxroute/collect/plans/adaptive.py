@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxroute.collect.choosing.batches import PER, first_design, next_round, takes
-from jaxroute.collect.choosing.posterior import fit_posterior, principal
+from jaxroute.collect.choosing.posterior import DIRECTIONS, fit_posterior, principal
 from jaxroute.collect.choosing.stopping import outlook
 from jaxroute.collect.plans.base import Cell, Collected
 from jaxroute.encoders import load_encoder
@@ -26,6 +26,8 @@ ROUND = 0.3
 AUTO = "auto"
 FEWEST = 20
 """Queries of the first design, where there are as many."""
+MOST_PARAMETERS, FEWEST_DIRECTIONS = 700, 8
+"""A pool of many models reads fewer directions of the features, so that a round takes seconds."""
 HALF = 0.5
 """Of a round, at random: where all models' cells are chosen, what the features do not say of queries that are asked more often
 would be taken for the models' own. Per dollar cheap models are soon asked everything."""
@@ -131,7 +133,9 @@ class Adaptive:
     def _read(self, collected: Collected) -> Float[np.ndarray, "queries directions"]:
         if self.places is None:
             encoder = load_encoder(self.config.encoder)
-            self.places = principal(prompt_features(encoder, collected.queries.prompts, FeatureConfig()).values)
+            features = prompt_features(encoder, collected.queries.prompts, FeatureConfig()).values
+            directions = min(DIRECTIONS, max(FEWEST_DIRECTIONS, MOST_PARAMETERS // (len(collected.models) + 1)))
+            self.places = principal(features, directions)
         return self.places
 
 

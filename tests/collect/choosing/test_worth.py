@@ -112,3 +112,10 @@ def test_free_models_take_a_little() -> None:
     assert dollars[0] > 0 and dollars[2] / dollars[1] == pytest.approx(100)
     assert takes(np.array([0.0, 1.0]), "cells") == pytest.approx([1, 1])
     assert takes(np.array([1.0, 3.0]), "both") == pytest.approx([0.75, 1.25])
+
+
+def test_with_one_model_there_is_nothing_to_gain() -> None:
+    pool = SimulatedCells(queries=50, models=1)
+    asked = np.zeros(pool.quality.shape, bool)
+    asked[:10] = True
+    assert outlook(posterior_of(pool, asked), pool.cost_usd).enough
