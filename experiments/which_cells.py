@@ -59,9 +59,7 @@ class Config:
     """Of all cells, or of all dollars, at which the ways are judged."""
     seeds: int = 10
     """How often each way is tried."""
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(penalties=(3.0, 1.0, 0.3), corrections=(0.3, 0.7), folds=3)
-    )
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(penalties=(3.0, 1.0, 0.3), corrections=(0.3, 0.7), folds=3))
     """The predictor's training, with fewer strengths to try than `jaxroute train` has, and 3 folds of its 5: a third of the
     time."""
     rows: int | None = None

@@ -8,7 +8,7 @@ import pytest
 from jaxroute.collect.choosing.batches import best_first, first_design, next_round, takes
 from jaxroute.collect.choosing.posterior import fit_posterior, principal
 from jaxroute.collect.choosing.stopping import outlook
-from jaxroute.collect.choosing.worth import loss_weights, prices_at_work, rivals, worth
+from jaxroute.collect.choosing.worth import direction, loss_weights, prices_at_work, rivals, worth
 from tests.collect.choosing.pools import SimulatedCells
 
 
@@ -119,3 +119,16 @@ def test_with_one_model_there_is_nothing_to_gain() -> None:
     asked = np.zeros(pool.quality.shape, bool)
     asked[:10] = True
     assert outlook(posterior_of(pool, asked), pool.cost_usd).enough
+
+
+def test_what_another_price_makes_good_is_no_loss() -> None:
+    """An error that moves the difference of two models alike on all queries changes no assignment at a given budget."""
+    pool = SimulatedCells(queries=60, models=2)
+    posterior = posterior_of(pool, np.random.default_rng(0).random(pool.quality.shape) < 0.7)
+    rows, price = np.arange(4), prices_at_work(posterior.chance, pool.cost_usd, 1)
+    inputs, slope = posterior.places[rows], posterior.slope[rows]
+    difference = slope[:, 1:] * direction(inputs, 2, 1) - slope[:, :1] * direction(inputs, 2, 0)
+    alike, mixed = (np.linalg.pinv(difference) @ error for error in (np.ones(4), np.array([1.0, -1.0, 1.0, -1.0])))
+    weights = loss_weights(posterior, pool.cost_usd, price, rows)
+    assert mixed @ weights @ mixed > 0
+    assert abs(alike @ weights @ alike) < 1e-9 * (mixed @ weights @ mixed)
