@@ -103,8 +103,7 @@ class Adaptive:
             return []
         posterior = fit_posterior(self._read(collected), collected.quality)
         cost_usd = expected_cost_usd(collected)
-        left = outlook(posterior, cost_usd, seed=config.seed)
-        if config.stop and left.enough:
+        if config.stop and (left := outlook(posterior, cost_usd, seed=config.seed)).enough:
             self.note = f"ended at {counted(int(asked.sum()), 'cell')} of {asked.size:,}: {left}"
             return []
         per = ("dollars" if config.cells is None else "cells") if config.per == AUTO else config.per
