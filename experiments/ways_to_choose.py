@@ -102,9 +102,9 @@ def near_decision(replay: Replay, per: str) -> Iterator[Cell]:
     return _rounds(replay, per, choose)
 
 
-def planned(replay: Replay, per: str, random: float) -> Iterator[Cell]:
-    """`jaxroute collect --plan adaptive`, which does not stop."""
-    plan = Adaptive(Config(per=per, random=random, stop=False, seed=replay.seed, first=FIRST), replay.places)
+def planned(replay: Replay, per: str, random: float | None = None, *, stop: bool = False) -> Iterator[Cell]:
+    """`jaxroute collect --plan adaptive`; unless it may stop, up to the last cell."""
+    plan = Adaptive(Config(per=per, random=random, stop=stop, seed=replay.seed, first=FIRST), replay.places)
     asked = np.zeros(replay.shape, bool)
     worst = np.broadcast_to(replay.cost_usd, replay.shape)
     while True:

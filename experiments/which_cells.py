@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from experiments.real_data import data_folder, load_mmlu_pool
 from experiments.reporting import check_names, named
-from experiments.ways_to_choose import Replay, Way, ways
+from experiments.ways_to_choose import Replay, Way, planned, ways
 from jaxroute import JaxrouteError, RoutingTable, TrainConfig, load_source
 from jaxroute.collect.choosing.posterior import principal
 from jaxroute.contest.rows import Contest, make_contest
@@ -201,7 +201,24 @@ def compared(pool: str, config: Config) -> tuple[dict[tuple[str, str], list[Summ
                 numbers |= named(f"{pool} {name} gain_{place}", one.gain) | named(f"{pool} {name} aiq_gain_{place}", one.hull)
                 numbers |= named(f"{pool} {name} less_than_full_{place}", one.less)
             numbers[f"{pool} {name} least_share_of_{axis}"] = least_share(config.shares, summaries, whole)
-    return found, numbers
+    return found, numbers | its_own_end(pool, trials, full)
+
+
+def its_own_end(pool: str, trials: Sequence[Trial], full: Sequence[Judged]) -> dict[str, float | str]:
+    """Where the plan ends by itself, per dollar."""
+    each = []
+    for seed, trial in enumerate(trials):
+        asked = np.zeros(trial.train.quality.shape, bool)
+        for cell in planned(trial.replay(seed), "dollars", stop=True):
+            asked[cell] = True
+        each.append(trial.judged(asked))
+    one = summary(each, full)
+    print(_row("by worth, per dollar, to its own end", "", one))
+    return (
+        {f"{pool} own_end_cells": one.cells, f"{pool} own_end_dollars": one.dollars}
+        | named(f"{pool} own_end_gain", one.gain)
+        | named(f"{pool} own_end_less_than_full", one.less)
+    )
 
 
 def make_trials(pool: str, config: Config) -> list[Trial]:

@@ -75,6 +75,7 @@ def test_the_ways_are_judged_at_the_shares_that_they_asked(
             assert gain - float(result["paretobandit gain_at_100_percent"]) == pytest.approx(less, abs=1e-12)
             assert result[f"paretobandit {name} least_share_of_{axis}"] in (0.3, 1.0)
     assert "paretobandit by worth, per dollar gain_at_30_percent_of_cells" not in result
+    assert 0 < float(result["paretobandit own_end_dollars"]) <= 1
 
 
 def test_what_is_not_there_is_rejected() -> None:

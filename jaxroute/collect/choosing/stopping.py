@@ -25,6 +25,8 @@ from jaxroute.collect.choosing.worth import prices_at_work, some_rows
 
 DRAWS = 100
 SURE = 0.95
+SMALL = 0.5
+"""Of the half-width: what a rise may be, and still change nothing that an evaluation on these queries could tell."""
 NORMAL_95 = 1.96
 
 
@@ -41,8 +43,8 @@ class Outlook:
 
     @property
     def enough(self) -> bool:
-        """Whether no rise that is likely could be told from luck."""
-        return self.at_most <= self.half_width
+        """Whether any rise that is likely is small beside what luck does."""
+        return self.at_most <= SMALL * self.half_width
 
     def __str__(self) -> str:
         return (

@@ -48,14 +48,15 @@ class Rivals:
 def prices_at_work(
     chance: Float[np.ndarray, "queries models"], cost_usd: Float[np.ndarray, " models"], prices: int = PRICES
 ) -> Float[np.ndarray, " prices"]:
-    """Quality per dollar at which the mean cost of the assignments takes evenly spaced values between its ends."""
+    """Quality per dollar at which the mean cost of the assignments takes evenly spaced values between the cheapest and the most
+    expensive model's; 0 where no assignment costs as much, since a model that nothing is assigned to may turn out better."""
     every = frontier(Problem(chance, np.broadcast_to(cost_usd, chance.shape)))
-    low, high = every.cost_usd[0], every.cost_usd[-1]
+    low, high = len(chance) * cost_usd.min(), len(chance) * cost_usd.max()
     if not high > low:
         return np.zeros(1)
     at = np.searchsorted(every.cost_usd, low + (high - low) * (np.arange(prices) + 0.5) / prices)
-    at = np.clip(at, 1, len(every.cost_usd) - 1)
-    return np.diff(every.value)[at - 1] / np.maximum(np.diff(every.cost_usd)[at - 1], 1e-300)
+    slopes = np.append(np.diff(every.value) / np.maximum(np.diff(every.cost_usd), 1e-300), 0.0)
+    return slopes[np.clip(at - 1, 0, len(slopes) - 1)]
 
 
 def rivals(

@@ -18,11 +18,27 @@ def posterior_of(pool: SimulatedCells, asked: np.ndarray):
 
 def test_prices_spread_the_mean_cost_evenly() -> None:
     pool = SimulatedCells(queries=2000)
-    prices = prices_at_work(pool.chance, pool.cost_usd, 4)
+    prices = prices_at_work(pool.chance, pool.cost_usd, 5)
     chosen = (pool.chance - prices[:, None, None] * pool.cost_usd).argmax(axis=2)
     means = pool.cost_usd[chosen].mean(axis=1)
-    low, high = pool.cost_usd.min(), pool.cost_usd[pool.chance.argmax(axis=1)].mean()
-    assert means == pytest.approx(low + (high - low) * np.array([0.125, 0.375, 0.625, 0.875]), rel=0.02)
+    low, high = pool.cost_usd.min(), pool.cost_usd.max()
+    assert pool.cost_usd[pool.chance.argmax(axis=1)].mean() < 0.9 * high
+    assert means[:4] == pytest.approx(low + (high - low) * np.array([0.1, 0.3, 0.5, 0.7]), rel=0.02)
+    assert prices[4] == 0.0
+
+
+def test_a_model_that_seems_worst_may_turn_out_better() -> None:
+    """Nothing is assigned to the most expensive model, of which little is known: its cells are worth something all the same."""
+    pool = SimulatedCells(queries=300)
+    pool.quality[:15, 2] = np.arange(15) % 2
+    asked = np.ones(pool.quality.shape, bool)
+    asked[15:, 2] = False
+    posterior = posterior_of(pool, asked)
+    pool.quality[:, :2] = 1.0
+    sure = posterior_of(pool, asked)
+    assert (sure.chance.argmax(axis=1) != 2).all()
+    for one in (posterior, sure):
+        assert outlook(one, pool.cost_usd).rise > 0
 
 
 def test_a_model_that_is_surely_no_rival_is_worth_nothing() -> None:
