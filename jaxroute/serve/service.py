@@ -1,0 +1,121 @@
+"""What all requests share: the present state of the files, the connections, and what is remembered of those that have ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+import aiohttp
+
+from jaxroute.serve.finished import Finished
+from jaxroute.serve.state import State
+
+MOST_REMEMBERED = 10_000
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Remembered(Generic[K, V]):
+    """The latest entries, of a bounded number."""
+
+    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+        self.most = most
+        self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def put(self, key: K, value: V) -> None:
+        """Remember it; what has not been used for longest is forgotten."""
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        if len(self._entries) > self.most:
+            self._entries.popitem(last=False)
+
+    def get(self, key: K) -> V | None:
+        """None where it is not known, or not any more."""
+        if key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Service:
+    """Within one event loop; `async with` it, and exchange `state` at any time."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.log = logging.getLogger("jaxroute.serve")
+        self.access = logging.getLogger("jaxroute.serve.access")
+        self.stored: Remembered[str, str] = Remembered()
+        """Which model has stored which response."""
+        self.answers: Remembered[str, Finished] = Remembered()
+        """The requests that have ended, by the number that the client got."""
+        self.observers: list[Callable[[Finished], None]] = []
+        """Called with every request that has ended."""
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """Connections to the endpoints."""
+        assert self._session is not None, "the service has not started"
+        return self._session
+
+    async def __aenter__(self) -> Service:
+        # Requests under way are limited by model, and the time-outs are the phases'.
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+        timeout = aiohttp.ClientTimeout(total=None, connect=self.state.config.timeouts.connect_seconds)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent",),
+            read_bufsize=2**18,
+        )
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+        self.state.accounts.close()
+
+    def finish(self, finished: Finished) -> None:
+        """A request has ended: remember it, tell the observers, and write its line of the log."""
+        self.answers.put(finished.id, finished)
+        if finished.routed and finished.model is not None:
+            self.state.pace.settled(finished.expected_usd or 0.0, finished.spent_usd)
+        for observer in self.observers:
+            observer(finished)
+        if self.access.isEnabledFor(logging.INFO):
+            self.access.info("%s", access_line(finished))
+
+
+def access_line(finished: Finished) -> str:
+    """JSON; nothing of what was asked or answered, and no key."""
+    usage = finished.usage
+    content = {
+        "time": round(time.time(), 3),
+        "id": finished.id,
+        "kind": finished.kind,
+        "routed": finished.routed,
+        "client": finished.client,
+        "model": finished.model,
+        "status": finished.status,
+        "reason": finished.reason or None,
+        "failures": [f"{model}: {reason}" for model, reason in finished.failures] or None,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "quality": None if finished.quality is None else round(finished.quality, 4),
+        "expected_usd": finished.expected_usd,
+        "cost_usd": finished.cost_usd,
+        "spent_usd": finished.spent_usd,
+        "first_byte_ms": None if finished.first_byte_seconds is None else round(1000 * finished.first_byte_seconds, 3),
+        "total_ms": round(1000 * finished.total_seconds, 3),
+        "overhead_ms": round(1000 * finished.overhead_seconds, 3),
+    }
+    return json.dumps({name: value for name, value in content.items() if value is not None})
