@@ -31,7 +31,8 @@ class _Asking:
     """A path that answers with a model; plain ASGI, so that bytes pass as they come."""
 
     def __init__(self, service: Service, kind: Kind) -> None:
-        self.service, self.kind = service, kind
+        self.service = service
+        self.kind: Kind = kind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await Exchange(self.service, self.kind, scope, receive, send).run()

@@ -94,8 +94,9 @@ class Asked:
         given = self.body.get({"chat": "messages", "completion": "prompt"}.get(self.kind, "input"))
         instructions = self.body.get("instructions")
         try:
-            if isinstance(given, list) and isinstance(instructions, str):
-                return prompt_text([{"role": "system", "content": instructions}, *given])
+            if isinstance(instructions, str):
+                turns = [{"role": "user", "content": given}] if isinstance(given, str) else given or []
+                return prompt_text([{"role": "system", "content": instructions}, *turns])
             return prompt_text(given)
         except PromptError:
             # Parts and roles that are not known yet are passed on; what they hold of text is enough to route by.

@@ -1,8 +1,8 @@
 """A stream of server-sent events while it passes: its usage is read, and taken out where the client did not ask for it.
 
 Events pass as the bytes that they are, as soon as they are whole. The chunk of chat completions and completions that holds the
-usage and no choice is left out where nobody asked for it. Of other events only those are parsed whose bytes may hold a usage, an
-error or the end.
+usage and no choice is left out where nobody asked for it. Of other events only those are parsed whose bytes may hold a usage,
+an error or the end.
 """
 
 from __future__ import annotations

@@ -268,8 +268,10 @@ class Exchange:
         """Ask one model; False where its worst case does not fit any more. Raises `Failure`, `DeadlinePassed`."""
         candidate, accounts, config = ranked.candidate, self.state.accounts, self.state.config
         upstream = self.state.upstreams[candidate.model]
-        queued, patience = perf_counter(), config.queue_seconds if waits else 0.0
-        async with upstream.limits.turn(min(self.deadline, self.loop.time() + patience)):
+        if upstream.limits.full and not waits:
+            raise DeadlinePassed
+        queued = perf_counter()
+        async with upstream.limits.turn(min(self.deadline, self.loop.time() + config.queue_seconds)):
             self.waited_seconds += perf_counter() - queued
             held = accounts.hold(self._client_name, candidate.worst_case_usd, f"{self.finished.id} {candidate.model}"[:1000])
             if held is None:
