@@ -17,6 +17,7 @@ from typing import Any
 
 from jaxroute.endpoints.limits import DeadlinePassed
 from jaxroute.errors import listed, shortened
+from jaxroute.serve.accounts import Held
 from jaxroute.serve.asking import AUTO, Asked, Kind
 from jaxroute.serve.choosing import Candidate, Ranked, by_price
 from jaxroute.serve.clients import ServedClient, find_client
@@ -120,8 +121,11 @@ class Exchange:
             order = await self.state.chooser.rank(asked, candidates, multiplier, wishes.minimum_quality)
         self.finished.routing_seconds = perf_counter() - begun
         # Nobody waits for a model that is at its limits while another is free.
-        order.sort(key=lambda one: self.state.upstreams[one.candidate.model].limits.full)
+        order.sort(key=lambda one: self._is_busy(one.candidate.model))
         return order[: self.state.config.tries]
+
+    def _is_busy(self, model: str) -> bool:
+        return self.state.upstreams[model].limits.full or self.service.paused.get(model, 0.0) > self.loop.time()
 
     def _named(self, asked: Asked, wishes: Wishes) -> Ranked:
         model = asked.model
@@ -257,7 +261,7 @@ class Exchange:
                 failed = (candidate.model, failure)
                 self.finished.failures.append((candidate.model, failure.reason))
                 if failure.reason == "rate_limit" and failure.retry_after and self.finished.routed:
-                    self.state.upstreams[candidate.model].limits.pause(failure.retry_after)
+                    self.service.paused[candidate.model] = self.loop.time() + failure.retry_after
                 if self.begun or not failure.moves or self.loop.time() >= self.deadline:
                     break
         if failed is None:
@@ -277,30 +281,30 @@ class Exchange:
             if held is None:
                 return False
             self.finished.begin(candidate.model, ranked)
-            # Until it is known better, and so for what is cancelled.
-            spent = candidate.worst_case_usd or 0.0
+            payment = _Payment(held, self.finished, candidate.worst_case_usd or 0.0)
             current = self.current = Try(self.service.session, upstream, config.timeouts, self.deadline)
             try:
                 async with current:
                     body = asked.bytes_for(upstream.endpoint, limited=accounts.counts(self._client_name))
                     await current.open(asked.kind, body, going_up(headers, upstream.key, stream=asked.stream))
                     relay = self._stream if current.content_type == "text/event-stream" else self._whole
-                    spent = await relay(asked, current, spent)
+                    await relay(asked, current, payment)
             except Failure as failure:
-                spent = 0.0 if failure.free else spent
+                if failure.free and not self.begun:
+                    payment.settle(0.0)
                 raise
             except Refused:
-                spent = 0.0
+                payment.settle(0.0)
                 raise
             finally:
                 self.current = None
                 self.waited_seconds += current.waited_seconds
-                held.settle(spent)
-                self.finished.spent_usd += spent
+                # At its worst case where nothing better is known, and so for what is cancelled.
+                payment.settle(None)
             return True
 
-    async def _whole(self, asked: Asked, current: Try, worst_usd: float) -> float:
-        """An answer that is no stream: read to its end, then sent with what it cost; returns that."""
+    async def _whole(self, asked: Asked, current: Try, payment: _Payment) -> None:
+        """An answer that is no stream: read to its end, paid, then sent with what it cost."""
         pieces = bytearray()
         while data := await current.read():
             pieces += data
@@ -312,19 +316,17 @@ class Exchange:
             raise Failure("malformed", "it is no JSON") from None
         if not isinstance(content, dict):
             raise Failure("malformed", "it is no JSON object")
-        cost = self._cost(asked, current, content.get("usage"))
-        spent = worst_usd if cost is None else cost
+        payment.settle(self._cost(asked, current, content.get("usage")))
         self._keep_place(content.get("id"), current)
         # What the try has waited is added up when it ends, and is needed now.
         waited = self.waited_seconds + current.waited_seconds
-        headers = [*current.headers, *self._own_headers(waited, self.finished.spent_usd + spent)]
+        headers = [*current.headers, *self._own_headers(waited, self.finished.spent_usd)]
         headers.append((b"content-length", str(len(pieces)).encode()))
         await self._start(200, headers)
         await self.send({"type": "http.response.body", "body": bytes(pieces)})
-        return spent
 
-    async def _stream(self, asked: Asked, current: Try, worst_usd: float) -> float:
-        """A stream, event by event as they come; returns what it cost."""
+    async def _stream(self, asked: Asked, current: Try, payment: _Payment) -> None:
+        """A stream, event by event as they come, paid before its end is sent."""
         events = EventStream(keep_usage=asked.with_usage or asked.kind == "response")
         try:
             while data := await current.read():
@@ -345,9 +347,8 @@ class Exchange:
         if not self.begun:
             await self._start(200, [*current.headers, *self._own_headers(self.waited_seconds + current.waited_seconds, None)])
         self._keep_place(events.response_id, current)
-        spent = worst_usd if cost is None else cost
+        payment.settle(cost)
         await self.send({"type": "http.response.body", "body": rest})
-        return spent
 
     def _cost(self, asked: Asked, current: Try, usage: object) -> float | None:
         endpoint = current.upstream.endpoint
@@ -419,6 +420,21 @@ class Exchange:
         if self.gone and not finished.reason:
             finished.reason = "client_gone"
         self.service.finish(finished)
+
+
+class _Payment:
+    """Of one try: what is held for it is booked once."""
+
+    def __init__(self, held: Held, finished: Finished, worst_usd: float) -> None:
+        self._held, self._finished, self._worst = held, finished, worst_usd
+        self._open = True
+
+    def settle(self, usd: float | None) -> None:
+        """At its true cost, or the worst case where that is not known; nothing where it was booked before."""
+        if self._open:
+            self._open, spent = False, self._worst if usd is None else usd
+            self._held.settle(spent)
+            self._finished.spent_usd += spent
 
 
 def _last_event(kind: Kind, refused: Refused) -> bytes:

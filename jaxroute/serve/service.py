@@ -53,6 +53,8 @@ class Service:
         self.access = logging.getLogger("jaxroute.serve.access")
         self.stored: Remembered[str, str] = Remembered()
         """Which model has stored which response."""
+        self.paused: dict[str, float] = {}
+        """Until when, by the loop's clock, a model has asked not to be asked."""
         self.answers: Remembered[str, Finished] = Remembered()
         """The requests that have ended, by the number that the client got."""
         self.observers: list[Callable[[Finished], None]] = []

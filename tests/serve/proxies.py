@@ -71,6 +71,11 @@ class Proxy:
         assert ledger is not None
         return ledger
 
+    def read_again(self) -> None:
+        """What the files say now."""
+        state = self.running.service.state
+        self.running.service.state = read_state(state.config, state, chooser=state.chooser)
+
     def post(self, content: Any, path: str = "/v1/chat/completions", headers: Mapping[str, str] | None = None) -> Reply:
         """Bytes are sent as they are."""
         return self.request("POST", path, content if isinstance(content, bytes) else json.dumps(content).encode(), headers)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from tests.serve.proxies import MESSAGES, QUESTION, Proxy, proxy
 from pydantic import BaseModel
+
+from tests.serve.proxies import MESSAGES, QUESTION, Proxy, proxy
 
 openai = pytest.importorskip("openai")
 
