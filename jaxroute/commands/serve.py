@@ -54,6 +54,13 @@ class Serve:
     """Models that are tried for one routed request until one answers."""
     deadline_seconds: float = 600.0
     """For all tries of a request together."""
+    record: Literal["none", "hash", "full"] = "none"
+    """Keep what was asked and what it cost: not at all, with the hash of every prompt, or with the prompts. Qualities come by
+    POST /v1/feedback."""
+    record_file: Path = Path("serve-record.db")
+    """Where it is kept."""
+    write_outcomes: Path | None = None
+    """Write the rated answers of --record-file to that file, which `jaxroute train --table` reads, and end."""
     first_byte_seconds: float = 120.0
     """Until an endpoint begins to answer; then the next one is tried."""
     drain_seconds: float = 20.0
@@ -64,7 +71,7 @@ class Serve:
     """Write a line of JSON per request to standard error; it holds no prompt, no answer and no key."""
 
     def __post_init__(self) -> None:
-        if self.new_key is not None:
+        if self.new_key is not None or self.write_outcomes is not None:
             return
         if not self.demo and self.models is None:
             raise EndpointError("give --models models.yaml, or --demo to try it with simulated models")
@@ -84,6 +91,12 @@ def main(config: Annotated[Serve, tyro.conf.arg(name="")]) -> None:
         raise EndpointError(f"{error.name} is not installed: pip install 'jaxroute[serve]'") from None
     if config.new_key is not None:
         _print_new_key(config.new_key)
+        return
+    if config.write_outcomes is not None:
+        from jaxroute.serve.records import write_outcomes
+
+        check_file("write_outcomes", config.write_outcomes, source=config.record_file)
+        print(f"{write_outcomes(config.record_file, config.write_outcomes)} outcomes written to {config.write_outcomes}")
         return
     check_file("ledger", config.ledger)
     _log_to_standard_error(config.access_log)
@@ -112,6 +125,8 @@ async def _serve(config: Serve) -> None:
             tries=config.tries,
             timeouts=timeouts,
             drain_seconds=config.drain_seconds,
+            record=config.record,
+            record_file=config.record_file,
         )
     )
     async with serving(state, Listening(config.host, config.port, config.stop_seconds)) as running:
@@ -119,6 +134,8 @@ async def _serve(config: Serve) -> None:
         stopped = asyncio.Event()
         for one in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(one, stopped.set)
+        if hasattr(signal, "SIGHUP"):
+            loop.add_signal_handler(signal.SIGHUP, running.reloading.now)
         print(_greeting(running.base_url, state.routed, sorted(state.upstreams), keys=config.clients is not None))
         sys.stdout.flush()
         await stopped.wait()

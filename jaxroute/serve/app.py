@@ -12,11 +12,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from jaxroute.errors import shortened
 from jaxroute.serve.asking import AUTO, Kind
+from jaxroute.serve.bodies import BadBody, Body
 from jaxroute.serve.clients import ServedClient, find_client
-from jaxroute.serve.exchange import Exchange
+from jaxroute.serve.exchange import Exchange, read_body
+from jaxroute.serve.finished import Finished
 from jaxroute.serve.headers import read_headers
-from jaxroute.serve.refusals import Refused
+from jaxroute.serve.refusals import Refused, invalid
 from jaxroute.serve.service import Service
 
 ASKING: dict[str, Kind] = {
@@ -25,6 +28,10 @@ ASKING: dict[str, Kind] = {
     "/v1/responses": "response",
     "/v1/embeddings": "embedding",
 }
+
+
+MOST_RATING_BYTES = 65_536
+RATING_SECONDS = 10.0
 
 
 class _Asking:
@@ -64,10 +71,37 @@ def application(service: Service) -> Starlette:
     async def ready(request: Request) -> Response:
         return _json({"status": "ready", "models": len(service.state.upstreams), "routed": len(service.state.routed)})
 
+    async def rate(request: Request) -> Response:
+        client = _client(service, request)
+        headers = read_headers(request.scope["headers"])
+        number, quality = _rating(await read_body(request.receive, headers, MOST_RATING_BYTES, RATING_SECONDS))
+        finished = _own(service.answers.get(number), client)
+        kept = False
+        if service.records is not None:
+            known, owner = service.records.owner(number)
+            kept = known and (client is None or owner == client.name) and service.records.rate(number, quality)
+        if finished is None and not kept:
+            raise Refused(404, "not_found", "No answer of that id is known here.", param="id")
+        if finished is not None:
+            finished.rated = quality
+        return _json({"id": number, "quality": quality, "recorded": kept})
+
+    async def rated(request: Request) -> Response:
+        finished = _own(service.answers.get(request.path_params["number"]), _client(service, request))
+        if finished is None:
+            raise Refused(404, "not_found", "No answer of that id is known here, or not any more.", param="id")
+        return _json(finished.as_json())
+
+    async def metrics(request: Request) -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
     routes: list[Any] = [Route(path, _Asking(service, kind), methods=["POST"]) for path, kind in ASKING.items()]
     routes += [
         Route("/v1/models", models),
         Route("/v1/models/{name:path}", model),
+        Route("/v1/feedback", rate, methods=["POST"]),
+        Route("/v1/feedback/{number}", rated),
+        Route("/metrics", metrics),
         Route("/healthz", health),
         Route("/readyz", ready),
     ]
@@ -82,6 +116,25 @@ def _client(service: Service, request: Request) -> ServedClient | None:
     if client is None:
         raise Refused(401, "invalid_api_key", "Incorrect API key: send one of this proxy's own as Authorization: Bearer KEY.")
     return client
+
+
+def _own(finished: Finished | None, client: ServedClient | None) -> Finished | None:
+    """An answer, where it is this client's."""
+    return finished if finished is not None and (client is None or finished.client == client.name) else None
+
+
+def _rating(data: bytes) -> tuple[str, float]:
+    """The id and the quality of `{"id": "jr-...", "quality": 0.8}`."""
+    try:
+        body = Body(data)
+    except BadBody as error:
+        raise invalid(f"The body is no JSON request: {error}.", code="invalid_json") from None
+    number, quality = body.get("id"), body.get("quality")
+    if not isinstance(number, str):
+        raise invalid(f"id={shortened(number)} must be the x-jaxroute-id of an answer.", "id")
+    if not isinstance(quality, bool | int | float) or not 0 <= quality <= 1:
+        raise invalid(f"quality={shortened(quality)} must be a number from 0 to 1, or true or false.", "quality")
+    return number, float(quality)
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -48,6 +48,8 @@ class Asked:
     stream: bool
     with_usage: bool
     """Whether the client itself asks for the usage of a stream."""
+    usage_options: str | None
+    """`stream_options` in which it is asked for, as JSON; None where that is not needed."""
     output_tokens: int | None
     """The limit of an answer that the client gives, None where it gives none."""
     answers: int
@@ -73,6 +75,7 @@ class Asked:
         options = body.get("stream_options")
         if options is not None and not isinstance(options, Mapping):
             raise invalid(f"stream_options={shortened(options)} must be an object.", "stream_options")
+        with_usage = isinstance(options, Mapping) and options.get("include_usage") is True
         prompts = _check_prompt(kind, body)
         parts = list(_parts(body.get("input" if kind == "response" else "messages")))
         texts_alone = all(_is_text(part) for part in parts) and not _continues(kind, body)
@@ -81,7 +84,8 @@ class Asked:
             body=body,
             model=model,
             stream=stream is True,
-            with_usage=isinstance(options, Mapping) and options.get("include_usage") is True,
+            with_usage=with_usage,
+            usage_options=_usage_options(body) if stream and not with_usage and kind in ("chat", "completion") else None,
             output_tokens=_output_limit(kind, body),
             answers=prompts * _answers(kind, body),
             needs=_needs(kind, body, images=any(not _is_text(part) for part in parts)),
@@ -133,15 +137,19 @@ class Asked:
         """The body as that endpoint gets it: with its own name of the model, the usage of a stream asked for, and, where
         `limited` and the client gave none, the model's limit of output tokens, without which no cost is bounded."""
         changes = {"model": json.dumps(endpoint.model)}
-        if self.stream and self.kind in ("chat", "completion") and not self.with_usage:
-            try:
-                changes["stream_options"] = self.body.with_member("stream_options", "include_usage", "true")
-            except BadBody as error:
-                raise invalid(f"stream_options is no JSON object: {error}.", "stream_options") from None
+        if self.usage_options is not None:
+            changes["stream_options"] = self.usage_options
         if limited and self.output_tokens is None and self.kind != "embedding":
             name = output_limit_name(endpoint) if self.kind == "chat" else LIMITS[self.kind][0]
             changes[name] = str(endpoint.output_tokens)
         return self.body.written(changes)
+
+
+def _usage_options(body: Body) -> str:
+    try:
+        return body.with_member("stream_options", "include_usage", "true")
+    except BadBody as error:
+        raise invalid(f"stream_options is no JSON object: {error}.", "stream_options") from None
 
 
 def _check_prompt(kind: Kind, body: Body) -> int:

@@ -52,17 +52,20 @@ class Exchange:
         """Whether it has got the first byte."""
         self.waited_seconds = 0.0
         """For endpoints, and so not ours."""
+        self.asked: Asked | None = None
         self.current: Try | None = None
 
     async def run(self) -> None:
         """Answer, and note how it ended."""
         watcher: asyncio.Task[None] | None = None
+        self.service.under_way += 1
         try:
             headers = read_headers(self.scope["headers"])
             self.client = self._authorised(headers)
             data = await read_body(self.receive, headers, self.state.config.most_body_bytes, self.state.config.body_seconds)
             self.started = perf_counter()
-            asked, wishes = Asked.read(self.kind, data), Wishes.read(headers)
+            asked = self.asked = Asked.read(self.kind, data)
+            wishes = Wishes.read(headers)
             watcher = asyncio.create_task(self._watch())
             self.deadline = self.loop.time() + self.state.config.timeouts.deadline_seconds
             order = await self._order(asked, wishes)
@@ -415,11 +418,12 @@ class Exchange:
 
     def _finish(self) -> None:
         finished = self.finished
+        self.service.under_way -= 1
         finished.total_seconds = perf_counter() - self.started
         finished.overhead_seconds = max(0.0, finished.total_seconds - self.waited_seconds)
         if self.gone and not finished.reason:
             finished.reason = "client_gone"
-        self.service.finish(finished)
+        self.service.finish(finished, lambda: self.asked.prompt if self.asked is not None else "")
 
 
 class _Payment:

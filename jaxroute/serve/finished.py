@@ -46,8 +46,28 @@ class Finished:
     """Of ranking the models."""
     overhead_seconds: float = 0.0
     """All but waiting for endpoints."""
-    prompt: str | None = None
-    """What was asked, where it is recorded."""
+    rated: float | None = None
+    """The quality that somebody has given, in [0, 1]."""
+
+    def as_json(self) -> dict[str, object]:
+        """What its client may know of it."""
+        return {
+            "id": self.id,
+            "model": self.model,
+            "routed": self.routed,
+            "status": self.status,
+            "reason": self.reason or None,
+            "expected_quality": self.quality,
+            "expected_usd": self.expected_usd,
+            "cost_usd": self.cost_usd,
+            "spent_usd": self.spent_usd,
+            "prompt_tokens": self.usage.prompt_tokens,
+            "completion_tokens": self.usage.completion_tokens,
+            "first_byte_ms": None if self.first_byte_seconds is None else round(1000 * self.first_byte_seconds, 3),
+            "total_ms": round(1000 * self.total_seconds, 3),
+            "overhead_ms": round(1000 * self.overhead_seconds, 3),
+            "quality": self.rated,
+        }
 
     def begin(self, model: str, ranked: Ranked) -> None:
         """A try begins."""

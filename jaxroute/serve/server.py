@@ -13,6 +13,8 @@ import uvicorn
 
 from jaxroute.errors import EndpointError
 from jaxroute.serve.app import application
+from jaxroute.serve.patience import Patient
+from jaxroute.serve.reloading import Reloading
 from jaxroute.serve.service import Service
 from jaxroute.serve.state import State
 
@@ -45,6 +47,7 @@ class Running:
     base_url: str
     """Up to /v1."""
     server: uvicorn.Server
+    reloading: Reloading
 
     def stop(self) -> None:
         """No new requests; those under way end."""
@@ -71,6 +74,7 @@ async def serving(state: State, listening: Listening | None = None) -> AsyncIter
     async with Service(state) as service:
         config = uvicorn.Config(
             application(service),
+            http=Patient,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -85,9 +89,12 @@ async def serving(state: State, listening: Listening | None = None) -> AsyncIter
         while not server.started and not task.done():
             await asyncio.sleep(0.005)
         host, port = bound.getsockname()[:2]
+        reloading = Reloading(service)
+        watching = asyncio.create_task(reloading.watch())
         try:
-            yield Running(service, f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", server)
+            yield Running(service, f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", server, reloading)
         finally:
+            watching.cancel()
             server.should_exit = True
             await task
 

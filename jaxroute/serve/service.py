@@ -12,6 +12,8 @@ from typing import Generic, TypeVar
 import aiohttp
 
 from jaxroute.serve.finished import Finished
+from jaxroute.serve.metrics import Metrics
+from jaxroute.serve.records import Records
 from jaxroute.serve.state import State
 
 MOST_REMEMBERED = 10_000
@@ -53,11 +55,18 @@ class Service:
         self.access = logging.getLogger("jaxroute.serve.access")
         self.stored: Remembered[str, str] = Remembered()
         """Which model has stored which response."""
+        self.under_way = 0
+        """Requests that are being answered."""
+        self.wrong_files = ""
+        """What is wrong with the files since they were read; empty where nothing is."""
         self.paused: dict[str, float] = {}
         """Until when, by the loop's clock, a model has asked not to be asked."""
         self.answers: Remembered[str, Finished] = Remembered()
         """The requests that have ended, by the number that the client got."""
-        self.observers: list[Callable[[Finished], None]] = []
+        config = state.config
+        self.records = None if config.record == "none" else Records(config.record_file, config.record)
+        self.metrics = Metrics(self)
+        self.observers: list[Callable[[Finished], None]] = [self.metrics]
         """Called with every request that has ended."""
         self._session: aiohttp.ClientSession | None = None
 
@@ -85,10 +94,14 @@ class Service:
         if session is not None:
             await session.close()
         self.state.accounts.close()
+        if self.records is not None:
+            self.records.close()
 
-    def finish(self, finished: Finished) -> None:
-        """A request has ended: remember it, tell the observers, and write its line of the log."""
+    def finish(self, finished: Finished, prompt: Callable[[], str]) -> None:
+        """A request has ended: remember it, keep what is to be kept, tell the observers, and write its line of the log."""
         self.answers.put(finished.id, finished)
+        if self.records is not None:
+            self.records.add(finished, prompt())
         if finished.routed and finished.model is not None:
             self.state.pace.settled(finished.expected_usd or 0.0, finished.spent_usd)
         for observer in self.observers:

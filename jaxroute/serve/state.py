@@ -18,6 +18,7 @@ from jaxroute.serve.accounts import Accounts, Budget
 from jaxroute.serve.asking import AUTO
 from jaxroute.serve.choosing import Chooser, EstimatorChooser, FixedPace, Pace
 from jaxroute.serve.clients import ServedClient, load_clients
+from jaxroute.serve.records import Kept
 
 PATHS = {
     "chat": "/chat/completions",
@@ -51,10 +52,16 @@ class ServeConfig:
     """How long a request to a model by its name waits while that model is at its limits."""
     drain_seconds: float = 20.0
     """How long an answer is read on whose client has gone, to know what it cost; then it counts at its worst case."""
+    record: Kept = "none"
+    """What is kept of prompts: nothing, their hashes, or all."""
+    record_file: Path = Path("serve-record.db")
+    """Where it is kept."""
     most_body_bytes: int = 32 * 2**20
     """Of a request."""
     body_seconds: float = 30.0
     """How long a client may take to send a request."""
+    watch_seconds: float = 2.0
+    """How often it is looked whether the files have changed; 0: never, and SIGHUP reads them again."""
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -95,6 +102,8 @@ class State:
     accounts: Accounts
     chooser: Chooser | None
     pace: Pace
+    stamps: dict[str, object]
+    """How the files looked before they were read."""
 
     @property
     def routed(self) -> list[str]:
@@ -108,12 +117,15 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
 
     Endpoints that are as they were in `before` keep their places and pauses. `chooser` stands in for the checkpoint's.
     """
+    looked = stamps(config)
     endpoints = load_models(config.models)
     if AUTO in endpoints:
         raise EndpointError(f"{config.models}: a model cannot have the name {AUTO!r}, which asks for any of them")
     keys = read_keys(endpoints.values())
     clients = None if config.clients is None else tuple(load_clients(config.clients, endpoints))
-    if chooser is None and config.checkpoint is not None:
+    if chooser is None and before is not None and _same_estimates(before, endpoints, looked):
+        chooser = before.chooser
+    elif chooser is None and config.checkpoint is not None:
         router = Router.load(config.checkpoint)
         made = EstimatorChooser(router, endpoints)
         if not made.models:
@@ -130,14 +142,40 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
         same = old is not None and (old.endpoint, old.key) == (made.endpoint, made.key)
         upstreams[name] = old if same and old is not None else made
     pace = FixedPace(config.multiplier) if before is None else before.pace
-    return State(config, upstreams, clients, _accounts(config, clients), chooser, pace)
+    return State(config, upstreams, clients, _accounts(config, clients, before), chooser, pace, looked)
 
 
-def _accounts(config: ServeConfig, clients: tuple[ServedClient, ...] | None) -> Accounts:
-    everyone = None if config.budget is None else config.budget.ledger(config.ledger)
+def stamps(config: ServeConfig) -> dict[str, object]:
+    """When the files were last written, and how long they are; the checkpoint's is its folder's."""
+    found: dict[str, object] = {}
+    for path in (config.models, config.clients, config.checkpoint):
+        if path is not None:
+            inner = sorted(path.iterdir()) if path.is_dir() else [path]
+            found[str(path)] = [(one.name, one.stat().st_mtime_ns, one.stat().st_size) for one in inner if one.exists()]
+    return found
+
+
+def _same_estimates(before: State, endpoints: Mapping[str, Endpoint], looked: Mapping[str, object]) -> bool:
+    """Whether the checkpoint and the prices are as they were, so that it need not be loaded again."""
+    place = str(before.config.checkpoint)
+    same = {name: one.endpoint.price for name, one in before.upstreams.items()} == {
+        name: one.price for name, one in endpoints.items()
+    }
+    return before.config.checkpoint is None or (same and before.stamps.get(place) == looked.get(place))
+
+
+def _accounts(config: ServeConfig, clients: tuple[ServedClient, ...] | None, before: State | None) -> Accounts:
+    """Ledgers stay open where their limits are as they were."""
+    if before is None:
+        everyone = None if config.budget is None else config.budget.ledger(config.ledger)
+        old: dict[str, Budget | None] = {}
+    else:
+        everyone = before.accounts.everyone
+        old = {one.name: one.budget for one in before.clients or ()}
     of_clients = {}
     for one in clients or ():
         if one.budget is not None:
             place = config.ledger.with_name(f"{config.ledger.stem}-{one.name}{config.ledger.suffix}")
-            of_clients[one.name] = one.budget.ledger(place)
+            same = before is not None and old.get(one.name) == one.budget
+            of_clients[one.name] = before.accounts.clients[one.name] if same and before else one.budget.ledger(place)
     return Accounts(everyone, of_clients)
