@@ -222,7 +222,8 @@ class Exchange:
                     need = f"this request may cost {least:.6g} dollars, and less with a lower limit of output tokens"
                 raise Refused(402, "max_cost_exceeded", f"No model is certain to cost at most {most:g} dollars; {need}.")
             candidates = cheap
-        if not self.state.accounts.counts(self._client_name):
+        if len(candidates) == 1 or not self.state.accounts.counts(self._client_name):
+            # Of one alone the ledger says so itself when it is asked to hold it.
             return candidates
         left = self.state.accounts.left_usd(self._client_name)
         fitting = [one for one in candidates if (one.worst_case_usd or 0.0) <= left]
