@@ -3,9 +3,9 @@
     uv run python -m benchmarks.serve [--small] [--litellm-python PYTHON]
 
 A canned endpoint answers at once, from a process of its own. A client on kept connections asks it directly, through
-`jaxroute serve` with a budget (every request is reserved and settled in the ledger, counted and logged), and, where a Python with
-`litellm[proxy]` is given (or named by LITELLM_PYTHON), through LiteLLM's proxy, in turns of a few requests each. The overhead of a
-proxy is the difference of the percentiles of all its requests and of all direct ones.
+`jaxroute serve` with a budget (every request is reserved and settled in the ledger, counted and logged), and, where a Python
+with `litellm[proxy]` is given (or named by LITELLM_PYTHON), through LiteLLM's proxy, in turns of a few requests each. The
+overhead of a proxy is the difference of the percentiles of all its requests and of all direct ones.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from jaxroute.serve.finished import Finished
 from jaxroute.serve.headers import read_headers
 from jaxroute.serve.refusals import Refused, invalid
 from jaxroute.serve.service import Service
+from jaxroute.serve.status_page import status_page
 
 ASKING: dict[str, Kind] = {
     "/v1/chat/completions": "chat",
@@ -32,6 +33,8 @@ ASKING: dict[str, Kind] = {
 
 MOST_RATING_BYTES = 65_536
 RATING_SECONDS = 10.0
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+PAGE_HEADERS = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'", "cache-control": "no-store"}
 
 
 class _Asking:
@@ -92,7 +95,12 @@ def application(service: Service) -> Starlette:
             raise Refused(404, "not_found", "No answer of that id is known here, or not any more.", param="id")
         return _json(finished.as_json())
 
+    async def page(request: Request) -> Response:
+        _check_may_look(service, request)
+        return Response(status_page(service, service.recent), media_type="text/html", headers=PAGE_HEADERS)
+
     async def metrics(request: Request) -> Response:
+        _check_may_look(service, request)
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     routes: list[Any] = [Route(path, _Asking(service, kind), methods=["POST"]) for path, kind in ASKING.items()]
@@ -101,6 +109,7 @@ def application(service: Service) -> Starlette:
         Route("/v1/models/{name:path}", model),
         Route("/v1/feedback", rate, methods=["POST"]),
         Route("/v1/feedback/{number}", rated),
+        Route("/", page),
         Route("/metrics", metrics),
         Route("/healthz", health),
         Route("/readyz", ready),
@@ -116,6 +125,12 @@ def _client(service: Service, request: Request) -> ServedClient | None:
     if client is None:
         raise Refused(401, "invalid_api_key", "Incorrect API key: send one of this proxy's own as Authorization: Bearer KEY.")
     return client
+
+
+def _check_may_look(service: Service, request: Request) -> None:
+    """What everybody spends is for this machine, and for those who have a key."""
+    if request.client is None or request.client.host not in LOOPBACK:
+        _client(service, request)
 
 
 def _own(finished: Finished | None, client: ServedClient | None) -> Finished | None:

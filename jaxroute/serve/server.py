@@ -12,13 +12,11 @@ from dataclasses import dataclass
 import uvicorn
 
 from jaxroute.errors import EndpointError
-from jaxroute.serve.app import application
+from jaxroute.serve.app import LOOPBACK, application
 from jaxroute.serve.patience import Patient
 from jaxroute.serve.reloading import Reloading
 from jaxroute.serve.service import Service
 from jaxroute.serve.state import State
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)

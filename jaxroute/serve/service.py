@@ -15,6 +15,7 @@ from jaxroute.serve.finished import Finished
 from jaxroute.serve.metrics import Metrics
 from jaxroute.serve.records import Records
 from jaxroute.serve.state import State
+from jaxroute.serve.status_page import Recent
 
 MOST_REMEMBERED = 10_000
 K = TypeVar("K", bound=Hashable)
@@ -66,7 +67,8 @@ class Service:
         config = state.config
         self.records = None if config.record == "none" else Records(config.record_file, config.record)
         self.metrics = Metrics(self)
-        self.observers: list[Callable[[Finished], None]] = [self.metrics]
+        self.recent = Recent()
+        self.observers: list[Callable[[Finished], None]] = [self.metrics, self.recent]
         """Called with every request that has ended."""
         self._session: aiohttp.ClientSession | None = None
 
