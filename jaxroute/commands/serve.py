@@ -99,7 +99,6 @@ def main(config: Annotated[Serve, tyro.conf.arg(name="")]) -> None:
         print(f"{write_outcomes(config.record_file, config.write_outcomes)} outcomes written to {config.write_outcomes}")
         return
     check_file("ledger", config.ledger)
-    _log_to_standard_error(config.access_log)
     with ExitStack() as stack:
         if config.demo:
             config = stack.enter_context(_demo(config))
@@ -129,6 +128,7 @@ async def _serve(config: Serve) -> None:
             record_file=config.record_file,
         )
     )
+    _log_to_standard_error(config.access_log)
     async with serving(state, Listening(config.host, config.port, config.stop_seconds)) as running:
         loop = asyncio.get_running_loop()
         stopped = asyncio.Event()

@@ -29,7 +29,8 @@ header{display:flex;flex-wrap:wrap;gap:4px 16px;align-items:baseline}header p{ma
 .card{background:var(--card);border-radius:8px;padding:10px 12px}.card b{display:block;font-size:18px;font-weight:600;
 font-variant-numeric:tabular-nums;overflow-wrap:anywhere}.card span{color:var(--soft);font-size:13px}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{text-align:right;padding:6px 8px;border-bottom:1px solid var(--line);white-space:nowrap}th{color:var(--soft);font-weight:500}
+th,td{text-align:right;padding:6px 8px;border-bottom:1px solid var(--line);white-space:nowrap}
+th{color:var(--soft);font-weight:500}
 th:first-child,td:first-child,th.text,td.text{text-align:left}
 td.text{white-space:normal;overflow-wrap:anywhere}
 .bar{background:var(--line);height:8px;border-radius:4px;overflow:hidden}.bar i{display:block;height:100%;background:var(--bar)}
