@@ -64,28 +64,36 @@ class Chooser(Protocol):
 
 
 class Pace(Protocol):
-    """The price of quality as a stream of requests goes by."""
+    """The price of quality as a stream of requests goes by; told of every try that is paid, by name or routed.
 
+    `solvers.online.Pacer` has these three, and `choose` beside them.
+    """
+
+    @property
     def multiplier(self) -> float:
         """Quality per dollar, at this moment."""
         ...
 
-    def settled(self, expected_usd: float, spent_usd: float) -> None:
-        """A request that was routed has ended."""
+    def begin(self, expected_usd: float, worst_case_usd: float | None = None) -> None:
+        """A try begins, whose worst case the ledger holds."""
+        ...
+
+    def end(self, expected_usd: float, worst_case_usd: float | None = None, *, paid_usd: float) -> None:
+        """The try that began with these two numbers is settled."""
         ...
 
 
-@dataclass
+@dataclass(frozen=True)
 class FixedPace:
     """The same price for ever."""
 
-    price: float = 0.0
+    multiplier: float = 0.0
     """Quality per dollar: 0 buys the best, whatever it costs."""
 
-    def multiplier(self) -> float:
-        return self.price
+    def begin(self, expected_usd: float, worst_case_usd: float | None = None) -> None:
+        return
 
-    def settled(self, expected_usd: float, spent_usd: float) -> None:
+    def end(self, expected_usd: float, worst_case_usd: float | None = None, *, paid_usd: float) -> None:
         return
 
 

@@ -19,7 +19,7 @@ from jaxroute.endpoints.limits import DeadlinePassed
 from jaxroute.errors import listed, shortened
 from jaxroute.serve.accounts import Held
 from jaxroute.serve.asking import AUTO, Asked, Kind
-from jaxroute.serve.choosing import Candidate, Ranked, by_price
+from jaxroute.serve.choosing import Candidate, Pace, Ranked, by_price
 from jaxroute.serve.clients import ServedClient, find_client
 from jaxroute.serve.event_streams import EventStream, TooLong, counted
 from jaxroute.serve.finished import Finished
@@ -115,7 +115,7 @@ class Exchange:
         if asked.continues:
             return [self._stored(asked, wishes)]
         candidates = self._candidates(asked, wishes)
-        multiplier = self.state.pace.multiplier()
+        multiplier = self.state.pace.multiplier
         assert self.state.chooser is not None
         begun = perf_counter()
         if len(candidates) == 1:
@@ -285,7 +285,7 @@ class Exchange:
             if held is None:
                 return False
             self.finished.begin(candidate.model, ranked)
-            payment = _Payment(held, self.finished, candidate.worst_case_usd or 0.0)
+            payment = _Payment(held, self.finished, self.state.pace, candidate.worst_case_usd or 0.0, ranked.cost_usd)
             current = self.current = Try(self.service.session, upstream, config.timeouts, self.deadline)
             try:
                 async with current:
@@ -430,9 +430,12 @@ class Exchange:
 class _Payment:
     """Of one try: what is held for it is booked once."""
 
-    def __init__(self, held: Held, finished: Finished, worst_usd: float) -> None:
-        self._held, self._finished, self._worst = held, finished, worst_usd
+    def __init__(self, held: Held, finished: Finished, pace: Pace, worst_usd: float, expected_usd: float | None) -> None:
+        self._held, self._finished, self._pace, self._worst = held, finished, pace, worst_usd
+        # Of a model that is asked by its name nothing is expected.
+        self._expected = worst_usd if expected_usd is None else expected_usd
         self._open = True
+        pace.begin(self._expected, worst_usd)
 
     def settle(self, usd: float | None) -> None:
         """At its true cost, or the worst case where that is not known; nothing where it was booked before."""
@@ -440,6 +443,7 @@ class _Payment:
             self._open, spent = False, self._worst if usd is None else usd
             self._held.settle(spent)
             self._finished.spent_usd += spent
+            self._pace.end(self._expected, self._worst, paid_usd=spent)
 
 
 def _last_event(kind: Kind, refused: Refused) -> bytes:

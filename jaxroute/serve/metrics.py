@@ -92,7 +92,7 @@ class _Present:
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         state = self.service.state
-        yield GaugeMetricFamily("jaxroute_multiplier", "Quality per dollar at which is routed", value=state.pace.multiplier())
+        yield GaugeMetricFamily("jaxroute_multiplier", "Quality per dollar at which is routed", value=state.pace.multiplier)
         yield GaugeMetricFamily("jaxroute_models", "Models that are served", value=len(state.upstreams))
         if state.accounts.everyone is not None:
             totals = state.accounts.everyone.totals()

@@ -104,8 +104,6 @@ class Service:
         self.answers.put(finished.id, finished)
         if self.records is not None:
             self.records.add(finished, prompt())
-        if finished.routed and finished.model is not None:
-            self.state.pace.settled(finished.expected_usd or 0.0, finished.spent_usd)
         for observer in self.observers:
             observer(finished)
         if self.access.isEnabledFor(logging.INFO):

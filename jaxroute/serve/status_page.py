@@ -96,7 +96,7 @@ def _cards(service: Service, requests: Sequence[Finished]) -> str:
         (_milliseconds(first), "first byte, median / 99th"),
         (_milliseconds(overhead), "overhead, median / 99th"),
         (f"{sum(quality) / len(quality):.2f}" if quality else "-", "mean expected quality of auto"),
-        (f"{service.state.pace.multiplier():.4g}", "multiplier, quality per dollar"),
+        (f"{service.state.pace.multiplier:.4g}", "multiplier, quality per dollar"),
     ]
     return (
         '<div class="cards">'
