@@ -5,7 +5,8 @@
 A canned endpoint answers at once, from a process of its own. A client on kept connections asks it directly, through
 `jaxroute serve` with a budget (every request is reserved and settled in the ledger, counted and logged), and, where a Python
 with `litellm[proxy]` is given (or named by LITELLM_PYTHON), through LiteLLM's proxy, in turns of a few requests each. The
-overhead of a proxy is the difference of the percentiles of all its requests and of all direct ones.
+overhead of a proxy is the difference of the percentiles of all its requests and of all direct ones. Then 10,000 requests try to
+spend more than the budget (`serve_adversary`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import numpy as np
 import tyro
 
 from benchmarks.canned_upstream import MODEL
+from benchmarks.serve_adversary import run
 from benchmarks.start import processor
 from jaxroute.storage.files import write_json
 
@@ -61,28 +63,60 @@ class Config:
     """One after the other, in a turn."""
     concurrent: int = 16
     """Requests at the same time, for requests per second."""
+    adversary_requests: int = 10_000
+    """Of a load that cuts, leaves and kills; 0 leaves it out."""
+    adversary_kills: int = 3
+    """Of the proxy, by SIGKILL."""
+    adversary_usd: float = 0.6
+    """The budget of that load; it is smaller than what all requests would cost."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that answers."""
+
+    address: str
+    number: int
+
+    def processor_seconds(self) -> float:
+        """What it has used; from Linux's /proc (proc(5), fields 14 and 15 of stat), elsewhere NaN."""
+        try:
+            fields = Path(f"/proc/{self.number}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return float("nan")
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main(config: Config) -> Result:
     """Run them all; returns what is also written to result.json."""
     print(f"results go to {config.output}/")
     if config.small:
-        config = Config(config.output, True, config.litellm_python, turns=3, requests=5, concurrent=4)
+        config = Config(config.output, True, config.litellm_python, turns=3, requests=5, concurrent=4, adversary_requests=200)
     result: Result = {"small": str(config.small), "processor": processor(), "litellm": "skipped: no --litellm-python"}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         upstream = stack.enter_context(_started([sys.executable, "-m", "benchmarks.canned_upstream"], r"http://\S+/v1"))
-        addresses = {"direct": upstream, "proxy": stack.enter_context(_jaxroute(folder, upstream))}
+        found = {"direct": upstream, "proxy": stack.enter_context(_jaxroute(folder, upstream.address))}
         if config.litellm_python:
-            addresses["litellm"] = stack.enter_context(_litellm(folder, upstream, config.litellm_python))
+            found["litellm"] = stack.enter_context(_litellm(folder, upstream.address, config.litellm_python))
             result["litellm"] = _version(config.litellm_python)
-        for part in (latencies, relays, rates):
-            found = part(config, addresses)
-            result |= found
-            for key, value in found.items():
-                print(f"{key:<44} {value if isinstance(value, str) else f'{value:.4g}'}", flush=True)
+        addresses = {name: one.address for name, one in found.items()}
+        result |= _printed(latencies(config, addresses)) | _printed(relays(config, addresses))
+        before = {name: one.processor_seconds() for name, one in found.items()}
+        result |= _printed(rates(config, addresses))
+        asked = config.requests * config.concurrent // 2 * max(3, config.turns // 10)
+        spent = {name: 1000 * (one.processor_seconds() - before[name]) / asked for name, one in found.items()}
+        result |= _printed({f"{name}_cpu_ms_per_request": spent[name] for name in spent if name != "direct"})
+    if config.adversary_requests:
+        result |= _printed(run(config.adversary_requests, config.adversary_kills, config.adversary_usd))
     write_json(config.output / "result.json", result)
     return result
+
+
+def _printed(found: Result) -> Result:
+    for key, value in found.items():
+        print(f"{key:<44} {value if isinstance(value, str) else f'{value:.4g}'}", flush=True)
+    return found
 
 
 def latencies(config: Config, addresses: dict[str, str]) -> Result:
@@ -138,7 +172,7 @@ async def _timed_stream(address: str, seen: list[float]) -> bytes:
 
 
 def rates(config: Config, addresses: dict[str, str]) -> Result:
-    """Requests per second, and processor milliseconds of nothing but the whole machine: a ratio of turns."""
+    """Requests per second of many at the same time."""
     seen: dict[str, list[float]] = {name: [] for name in addresses}
     count = config.requests * config.concurrent // 2
     for turn in range(max(3, config.turns // 10)):
@@ -182,16 +216,16 @@ def _whole(connection: http.client.HTTPConnection, body: bytes) -> bytes:
 
 
 @contextmanager
-def _jaxroute(folder: Path, upstream: str) -> Iterator[str]:
+def _jaxroute(folder: Path, upstream: str) -> Iterator[Running]:
     models = ["models:", f"  {MODEL}:", f"    base_url: {upstream}", "    price: {input: 1, output: 2}"]
     (folder / "models.yaml").write_text("\n".join([*models, "    concurrent_requests: 1000"]))
     options = ["--models", str(folder / "models.yaml"), "--budget-usd", "1000", "--ledger", str(folder / "ledger.db")]
-    with _started([sys.executable, "-c", JAXROUTE, "serve", "--port", "0", *options], r"http://[^\s:]+:\d+/v1") as address:
-        yield address
+    with _started([sys.executable, "-c", JAXROUTE, "serve", "--port", "0", *options], r"http://[^\s:]+:\d+/v1") as running:
+        yield running
 
 
 @contextmanager
-def _litellm(folder: Path, upstream: str, python: str) -> Iterator[str]:
+def _litellm(folder: Path, upstream: str, python: str) -> Iterator[Running]:
     settings = {"model": f"openai/{MODEL}", "api_base": upstream, "api_key": "none"}
     config = {"model_list": [{"model_name": MODEL, "litellm_params": settings}]}
     (folder / "litellm.yaml").write_text(json.dumps(config))
@@ -204,13 +238,13 @@ def _litellm(folder: Path, upstream: str, python: str) -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
         try:
             _wait_until(lambda: _answers(address), process)
-            yield address
+            yield Running(address, process.pid)
         finally:
             process.terminate()
 
 
 @contextmanager
-def _started(command: list[str], address: str) -> Iterator[str]:
+def _started(command: list[str], address: str) -> Iterator[Running]:
     """A process that prints where it listens; what it writes of requests goes to a file of no name, as with any log."""
     with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
         assert process.stdout is not None
@@ -220,7 +254,7 @@ def _started(command: list[str], address: str) -> Iterator[str]:
                 found = re.search(address, line)
             log.seek(0)
             assert found, f"{command[-5:]} has not started: {log.read()[-2000:].decode()}"
-            yield found.group()
+            yield Running(found.group(), process.pid)
         finally:
             process.terminate()
 
