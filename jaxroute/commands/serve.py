@@ -112,6 +112,8 @@ async def _serve(config: Serve) -> None:
     from jaxroute.serve.state import ServeConfig, read_state
 
     assert config.models is not None
+    listening = Listening(config.host, config.port, config.stop_seconds)
+    listening.check(keys=config.clients is not None)
     timeouts = ClientConfig(deadline_seconds=config.deadline_seconds, first_byte_seconds=config.first_byte_seconds)
     state = read_state(
         ServeConfig(
@@ -129,7 +131,7 @@ async def _serve(config: Serve) -> None:
         )
     )
     _log_to_standard_error(config.access_log)
-    async with serving(state, Listening(config.host, config.port, config.stop_seconds)) as running:
+    async with serving(state, listening) as running:
         loop = asyncio.get_running_loop()
         stopped = asyncio.Event()
         for one in (signal.SIGTERM, signal.SIGINT):

@@ -21,6 +21,7 @@ from jaxroute.serve.accounts import Held
 from jaxroute.serve.asking import AUTO, Asked, Kind
 from jaxroute.serve.choosing import Candidate, Pace, Ranked, by_price
 from jaxroute.serve.clients import ServedClient, find_client
+from jaxroute.serve.conversations import Warm
 from jaxroute.serve.event_streams import EventStream, TooLong, counted
 from jaxroute.serve.finished import Finished
 from jaxroute.serve.headers import OWN, Headers, Wishes, going_up, read_headers
@@ -178,7 +179,9 @@ class Exchange:
         if not able:
             need = f" accepts {listed(asked.needs)}" if asked.needs else " has so long a context"
             raise invalid(f"No model of {listed(models)}{need}.", "model", code="unsupported")
-        candidates = [self._candidate(asked, model) for model in able]
+        caches = any(self.state.upstreams[model].endpoint.price.cached_input is not None for model in able)
+        warm = self.service.conversations.find(asked, self._client_name) if caches else None
+        candidates = [self._candidate(asked, model, warm) for model in able]
         if self.state.accounts.counts(self._client_name):
             bounded = [one for one in candidates if one.worst_case_usd is not None]
             if not bounded:
@@ -186,9 +189,10 @@ class Exchange:
             candidates = bounded
         return self._check_money(asked, wishes, candidates)
 
-    def _candidate(self, asked: Asked, model: str) -> Candidate:
+    def _candidate(self, asked: Asked, model: str, warm: Warm | None = None) -> Candidate:
         endpoint = self.state.upstreams[model].endpoint
-        return Candidate(endpoint, asked.worst_case_usd(endpoint))
+        saved = 0.0 if warm is None else warm.saved_usd(endpoint)
+        return Candidate(endpoint, asked.worst_case_usd(endpoint), saved)
 
     def _allowed(self, wishes: Wishes) -> set[str]:
         allowed = set(self.state.upstreams)
@@ -360,6 +364,8 @@ class Exchange:
         most = asked.answers * asked.limit(endpoint) if bounded else None
         tokens = counted(asked.kind, usage, most)
         self.finished.usage, self.finished.cost_usd = tokens, endpoint.price.cost_usd(tokens)
+        if endpoint.price.cached_input is not None:
+            self.service.conversations.answered(asked, self._client_name, endpoint.name, tokens)
         return self.finished.cost_usd
 
     def _keep_place(self, number: object, current: Try) -> None:

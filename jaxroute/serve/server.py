@@ -36,6 +36,14 @@ class Listening:
         if not self.stop_seconds >= 0:
             raise EndpointError(f"stop_seconds={self.stop_seconds} must be a number of seconds")
 
+    def check(self, *, keys: bool) -> None:
+        """Raise `EndpointError` where others than this machine could ask, and nobody needs a key."""
+        if not keys and self.host not in LOOPBACK:
+            raise EndpointError(
+                f"host={self.host} lets other machines ask, and no client has a key: give clients.yaml (see `jaxroute serve "
+                "--new-key`), or listen on 127.0.0.1"
+            )
+
 
 @dataclass
 class Running:
@@ -64,11 +72,7 @@ class _Server(uvicorn.Server):
 async def serving(state: State, listening: Listening | None = None) -> AsyncIterator[Running]:
     """Serve on this event loop until the block ends. Raises `EndpointError` where it may or can not listen there."""
     listening = listening or Listening()
-    if state.clients is None and listening.host not in LOOPBACK:
-        raise EndpointError(
-            f"host={listening.host} lets other machines ask, and no client has a key: give clients.yaml (see `--new-key`), or "
-            "listen on 127.0.0.1"
-        )
+    listening.check(keys=state.clients is not None)
     async with Service(state) as service:
         config = uvicorn.Config(
             application(service),

@@ -4,47 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Callable
 
 import aiohttp
 
+from jaxroute.serve.conversations import Conversations
 from jaxroute.serve.finished import Finished
 from jaxroute.serve.metrics import Metrics
 from jaxroute.serve.records import Records
+from jaxroute.serve.remembered import Remembered
 from jaxroute.serve.state import State
 from jaxroute.serve.status_page import Recent
 
 MOST_REMEMBERED = 10_000
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
-
-class Remembered(Generic[K, V]):
-    """The latest entries, of a bounded number."""
-
-    def __init__(self, most: int = MOST_REMEMBERED) -> None:
-        self.most = most
-        self._entries: OrderedDict[K, V] = OrderedDict()
-
-    def put(self, key: K, value: V) -> None:
-        """Remember it; what has not been used for longest is forgotten."""
-        self._entries[key] = value
-        self._entries.move_to_end(key)
-        if len(self._entries) > self.most:
-            self._entries.popitem(last=False)
-
-    def get(self, key: K) -> V | None:
-        """None where it is not known, or not any more."""
-        if key not in self._entries:
-            return None
-        self._entries.move_to_end(key)
-        return self._entries[key]
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
 
 class Service:
@@ -54,15 +28,16 @@ class Service:
         self.state = state
         self.log = logging.getLogger("jaxroute.serve")
         self.access = logging.getLogger("jaxroute.serve.access")
-        self.stored: Remembered[str, str] = Remembered()
+        self.stored: Remembered[str, str] = Remembered(MOST_REMEMBERED)
         """Which model has stored which response."""
         self.under_way = 0
         """Requests that are being answered."""
         self.wrong_files = ""
         """What is wrong with the files since they were read; empty where nothing is."""
+        self.conversations = Conversations()
         self.paused: dict[str, float] = {}
         """Until when, by the loop's clock, a model has asked not to be asked."""
-        self.answers: Remembered[str, Finished] = Remembered()
+        self.answers: Remembered[str, Finished] = Remembered(MOST_REMEMBERED)
         """The requests that have ended, by the number that the client got."""
         config = state.config
         self.records = None if config.record == "none" else Records(config.record_file, config.record)
@@ -103,7 +78,11 @@ class Service:
         """A request has ended: remember it, keep what is to be kept, tell the observers, and write its line of the log."""
         self.answers.put(finished.id, finished)
         if self.records is not None:
-            self.records.add(finished, prompt())
+            try:
+                self.records.add(finished, prompt())
+            except sqlite3.Error as error:
+                # The answer has been sent: a full disk must not take it back.
+                self.log.error("%s is not recorded: %s", finished.id, error)
         for observer in self.observers:
             observer(finished)
         if self.access.isEnabledFor(logging.INFO):

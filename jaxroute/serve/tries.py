@@ -57,7 +57,7 @@ class Failure(Exception):
     @property
     def passes(self) -> bool:
         """Whether the client gets what the endpoint has said, as it said it; what it says of a key is not passed on."""
-        return self.status is not None and self.status >= 300 and self.reason != "unauthorized"
+        return self.status is not None and self.status >= 400 and self.reason != "unauthorized"
 
     def refused(self, model: str) -> Refused:
         """In our own words."""

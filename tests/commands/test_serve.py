@@ -67,6 +67,8 @@ def test_wrong_options_are_named_before_anything_starts() -> None:
             Serve(**fields)
     with pytest.raises(EndpointError, match="must be a name"):
         main(Serve(new_key="two words"))
+    with pytest.raises(EndpointError, match=r"host=0\.0\.0\.0 lets other machines ask"):
+        main(Serve(models=Path("missing.yaml"), host="0.0.0.0"))
     with pytest.raises(EndpointError, match=r"missing\.yaml cannot be read"):
         main(Serve(models=Path("missing.yaml"), budget_usd=1.0))
 
