@@ -23,7 +23,7 @@ VALUES = st.recursive(
 OBJECTS = st.dictionaries(st.text() | st.sampled_from(["model", "messages", "n"]), VALUES, max_size=6)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(OBJECTS, st.booleans(), st.sampled_from([None, 2]), st.text())
 def test_only_the_model_of_the_top_level_changes(content: dict, in_ascii: bool, indent: int | None, model: str) -> None:
     text = json.dumps(content, ensure_ascii=in_ascii, indent=indent)

@@ -28,7 +28,7 @@ LAST = chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
 DONE = b"data: [DONE]\n\n"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 40), max_size=60), st.sampled_from(["\n\n", "\r\n\r\n"]), st.booleans())
 def test_pieces_do_not_matter(sizes: list[int], end: str, keep: bool) -> None:
     others = b": comment" + end.encode() + b"".join(event(one, end) for one in [*WORDS, LAST])
