@@ -7,6 +7,9 @@ A canned endpoint answers at once, from a process of its own. A client on kept c
 with `litellm[proxy]` is given (or named by LITELLM_PYTHON), through LiteLLM's proxy, in turns of a few requests each. The
 overhead of a proxy is the difference of the percentiles of all its requests and of all direct ones. Then 10,000 requests try to
 spend more than the budget (`serve_adversary`).
+
+8 minutes on 2 cores. Seen, on cores shared with other jobs: 1.1 ms at the median (LiteLLM's 34, 31 times as much), 638
+requests per second (27, a ratio of 25), 0.23 ms for a chunk, and nothing above the budget.
 """
 
 from __future__ import annotations
