@@ -1,7 +1,7 @@
 """Prompts as they come: one program per shape for any layer, few shapes, and all of them compiled before the first prompt.
 
-A program for the whole network would copy every layer's weights out of their stack at each call, which takes longer than what
-a short prompt needs them for. Here every layer's weights are arrays of their own, and the same program is called layer by layer.
+A program for the whole network would copy every layer's weights out of their stack at each call, which takes longer than
+computing a short prompt with them. Here every layer's weights are arrays of their own, and one program is called layer by layer.
 What remembers conversations is in live_turns.py.
 """
 
@@ -42,7 +42,7 @@ class LiveConfig:
     """Prompts beside each other."""
     tokens_at_once: int = 128
     """Rows are beside each other only up to so many tokens: more of them keep a CPU's cores no busier, and all wait for all."""
-    chunks: tuple[int, ...] = (16, 32, 48, 64, 128)
+    chunks: tuple[int, ...] = (8, 24, 40, 64, 128)
     """New tokens of a conversation that are read at once."""
     slots: tuple[int, ...] = (128, 512, 1024, 2048, 4096)
     """Tokens of a conversation that are remembered; a longer one is not."""
