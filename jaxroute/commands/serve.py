@@ -50,6 +50,14 @@ class Serve:
     multiplier: float = 0.0
     """Quality per dollar at which requests are routed, as `jaxroute route` prints it; 0 takes the best that is left in the
     budget."""
+    expected_requests: int | None = None
+    """How many requests --budget-usd is for, per window: a budget "total" is spread over them, and the others begin with it."""
+    encoder_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the encoder's weights: bfloat16 reads prompts in about half the time on a processor that computes in it."""
+    encoder_tokens: int = 512
+    """Tokens of a prompt that are read for its estimate; of a longer one, the first and the last half of as many."""
+    conversations_mb: float = 512.0
+    """Mebibytes in which a decoder remembers conversations, so that a turn is read from where the last one ended."""
     tries: int = 3
     """Models that are tried for one routed request until one answers."""
     deadline_seconds: float = 600.0
@@ -77,6 +85,8 @@ class Serve:
             raise EndpointError("give --models models.yaml, or --demo to try it with simulated models")
         if self.demo and self.models is not None:
             raise EndpointError("--demo has models of its own: leave --models out")
+        if self.expected_requests is not None and self.budget_usd is None and not self.demo:
+            raise EndpointError("--expected-requests needs --budget-usd")
         if self.per != "total" and self.budget_usd is None and not self.demo:
             raise EndpointError(f"--per {self.per} needs --budget-usd")
 
@@ -107,6 +117,7 @@ def main(config: Annotated[Serve, tyro.conf.arg(name="")]) -> None:
 
 
 async def _serve(config: Serve) -> None:
+    from jaxroute.encoders.live import LiveConfig
     from jaxroute.serve.accounts import Budget
     from jaxroute.serve.server import Listening, serving
     from jaxroute.serve.state import ServeConfig, read_state
@@ -123,6 +134,8 @@ async def _serve(config: Serve) -> None:
             budget=None if config.budget_usd is None else Budget(config.budget_usd, config.per),
             ledger=config.ledger,
             multiplier=config.multiplier,
+            expected_requests=config.expected_requests,
+            live=LiveConfig(longest=config.encoder_tokens, dtype=config.encoder_dtype, memory_mb=config.conversations_mb),
             tries=config.tries,
             timeouts=timeouts,
             drain_seconds=config.drain_seconds,

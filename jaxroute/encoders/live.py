@@ -1,8 +1,8 @@
 """Prompts as they come: one program per shape for any layer, few shapes, and all of them compiled before the first prompt.
 
 A program for the whole network would copy every layer's weights out of their stack at each call, which takes longer than
-computing a short prompt with them. Here every layer's weights are arrays of their own, and one program is called layer by layer.
-What remembers conversations is in live_turns.py.
+computing a short prompt with them. Here every layer's weights are arrays of their own, and one program is called for every
+layer. What remembers conversations is in live_turns.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flax import nnx
 from jaxtyping import Float, Int
 
 from jaxroute.encoders import Bert, Encoder
-from jaxroute.encoders.features import FeatureConfig, check_finite
+from jaxroute.encoders.features import FeatureConfig, Features, check_finite
 from jaxroute.encoders.networks.attention import cached_attention, causal_attention, whole_attention
 from jaxroute.encoders.networks.decoder import NO_WINDOW, rms_norm
 from jaxroute.encoders.networks.rotary import rotary_tables
@@ -109,7 +109,7 @@ class LiveEncoder:
             self._table = np.asarray(network.embedding[...])
             rotary = partial(rotary_tables, rope=network.config.rope, head_size=network.config.head_size)
             most = max([self.config.longest, *self.config.lengths, *self.config.slots])
-            self._rotation = tuple(np.asarray(table) for table in rotary(np.arange(most)))
+            self._rotation = tuple(np.asarray(table) for table in rotary(jnp.arange(most)))
             norm = network.norm[...] if network.config.final_norm and self.depth == network.config.layers else None
             epsilon = network.config.norm_epsilon
             self._final = None if norm is None else jax.jit(lambda hidden: rms_norm(hidden, norm, epsilon))
@@ -198,7 +198,7 @@ class LiveEncoder:
 
         return self._layer(weights)(hidden, rotation, attend), *kept
 
-    def _layer(self, weights):
+    def _layer(self, weights) -> Any:
         return nnx.merge(self._graph, jax.tree.unflatten(self._tree, weights))
 
     def _decoder_layer(self, weights, hidden, rotation, window):
@@ -217,3 +217,22 @@ class LiveEncoder:
         """One layer's array; matrices in the type that is computed in."""
         narrow = self.config.dtype == "bfloat16" and leaf.ndim == 2
         return jax.device_put(leaf.astype(jnp.bfloat16) if narrow else np.ascontiguousarray(leaf))
+
+
+class LiveFeatures:
+    """A `Reader` for estimators that read prompts in their own ways; it remembers nothing of them, and compiles when an encoder
+    comes for the first time."""
+
+    def __init__(self, config: LiveConfig | None = None) -> None:
+        self.config = config
+        self._live: dict[tuple[str, FeatureConfig], LiveEncoder] = {}
+
+    def __call__(self, encoder: Encoder, prompts: list[str], config: FeatureConfig) -> Features:
+        key = encoder.features_identity, config.of(encoder)
+        if key not in self._live:
+            self._live[key] = LiveEncoder(encoder, config, self.config)
+            self._live[key].warm()
+        live = self._live[key]
+        token_ids, _, cut = live.token_ids(prompts)
+        values = np.concatenate([live.read([live.head_and_tail(ids)]) for ids in token_ids])
+        return Features(values, np.array(cut))

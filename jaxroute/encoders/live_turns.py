@@ -58,6 +58,8 @@ class Conversations:
         self._run = jax.jit(live.cached_layer, donate_argnums=(4, 5))
         self._new = jax.jit(self._empty, static_argnums=0)
         self._copied = jax.jit(self._in_more, static_argnums=1)
+        self.reading_bytes = 0
+        """Of what is being read."""
         self.hits = 0
         """Tokens that were not read, since they were remembered."""
         self.forgotten = 0
@@ -68,8 +70,8 @@ class Conversations:
 
     @property
     def bytes_used(self) -> int:
-        """Of keys and values."""
-        return sum(self.bytes_of(one.size) for one in self._kept.values())
+        """Of keys and values, of what is remembered and what is being read."""
+        return self.reading_bytes + sum(self.bytes_of(one.size) for one in self._kept.values())
 
     def bytes_of(self, size: int) -> int:
         """Of a conversation with so many slots."""
@@ -79,11 +81,11 @@ class Conversations:
     def warm(self) -> float:
         """Compile every shape; returns the seconds that it took."""
         begun = perf_counter()
-        sizes = [size for size in self.config.slots if self.bytes_of(size) <= self.config.memory_mb * MEBIBYTE]
+        sizes = [size for size in self.config.slots if self.bytes_of(size) <= self._most_bytes]
         for size, larger in zip(sizes, [*sizes[1:], 0], strict=True):
             for chunk in self.config.chunks:
                 if chunk <= size:
-                    self._read(np.zeros(chunk, np.int32), 0, chunk, self._new(size))
+                    self.read(np.zeros(chunk, np.int32), 0, chunk, self._new(size))
             self._copied(self._new(size), size)
             if larger:
                 self._copied(self._new(size), larger)
@@ -94,47 +96,47 @@ class Conversations:
         return len(ids) - self._best(ids)[1]
 
     def begin(self, ids: Int[np.ndarray, " tokens"]) -> Turn | None:
-        """The reading of a text; None where it is too long to be remembered."""
-        if self._size(len(ids)) is None:
+        """The reading of a text; None where it is too long to be remembered, or others that are being read need the memory."""
+        size = self._size(len(ids))
+        if size is None or self.reading_bytes + self.bytes_of(size) > self._most_bytes:
             return None
-        return Turn(self, ids)
+        self.reading_bytes += self.bytes_of(size)
+        return Turn(self, ids, size)
 
     # What turns use
 
-    def take(self, ids: Int[np.ndarray, " tokens"]) -> tuple[Remembered, int]:
-        """What a text is read into, and how many of its tokens are there already.
-
-        Nobody else finds it while it is read, and its memory counts once it is put back: read one text at a time.
-        """
+    def take(self, ids: Int[np.ndarray, " tokens"], size: int) -> tuple[Remembered, int]:
+        """What a text is read into, in so many slots, and how many of its tokens are there already; nobody else finds it while
+        it is read."""
         number, start = self._best(ids)
-        while (size := self._size(len(ids), start)) is None:
+        while not self._fits(len(ids), start, size):
             # The padding of its last chunk has no room, so a few tokens are read again.
             start = (start - 1) // MARK * MARK
         if number is None:
-            self._make_room(size)
+            self._make_room()
             return Remembered(ids[:0], self._new(size), size, {0: self._no_sum()}), 0
         found = self._kept[number]
         self.hits += start
         if start >= len(found.ids) - MARK:
             # It goes on where that one ends; whoever asks for that one again finds it within this one.
             del self._kept[number]
+            self._make_room()
         else:
             self._kept.move_to_end(number)
-            self._make_room(max(size, found.size))
+            self._make_room()
             found = Remembered(found.ids, self._copied(found.slots, found.size), found.size, dict(found.marks))
         while found.size < size:
             larger = next(one for one in self.config.slots if one > found.size)
             found.slots, found.size = self._copied(found.slots, larger), larger
-        self._make_room(found.size)
         found.ids = found.ids[:start]
         found.marks = {at: total for at, total in found.marks.items() if at <= start}
         return found, start
 
     def put(self, one: Remembered) -> None:
         """Remember it from now on."""
-        self._make_room(one.size)
         self._number += 1
         self._kept[self._number] = one
+        self._make_room()
 
     def chunk(self, start: int, left: int, size: int) -> tuple[int, int]:
         """The shape of the next chunk, and how many tokens it reads: as many as fit, with as little padding as there is."""
@@ -156,11 +158,11 @@ class Conversations:
                 best = number, start
         return best
 
-    def _size(self, tokens: int, start: int = 0) -> int | None:
+    def _size(self, tokens: int) -> int | None:
         """The fewest slots that hold a text and the padding of its last chunk; None where there are not so many."""
-        fitting = (size for size in self.config.slots if self._fits(tokens, start, size))
+        fitting = (size for size in self.config.slots if self._fits(tokens, 0, size))
         size = next(fitting, None)
-        return None if size is None or self.bytes_of(size) > self.config.memory_mb * MEBIBYTE else size
+        return None if size is None or self.bytes_of(size) > self._most_bytes else size
 
     def _fits(self, tokens: int, start: int, size: int) -> bool:
         while start < tokens:
@@ -169,8 +171,13 @@ class Conversations:
             start += self.chunk(start, tokens - start, size)[1]
         return True
 
-    def _make_room(self, size: int) -> None:
-        while self._kept and self.bytes_used + self.bytes_of(size) > self.config.memory_mb * MEBIBYTE:
+    @property
+    def _most_bytes(self) -> float:
+        return self.config.memory_mb * MEBIBYTE
+
+    def _make_room(self) -> None:
+        """Forget what was used longest ago until there is room for what is being read."""
+        while self._kept and self.bytes_used > self._most_bytes:
             self._kept.popitem(last=False)
             self.forgotten += 1
 
@@ -191,7 +198,7 @@ class Conversations:
         longer = [jnp.pad(value, ((0, 0), (0, more), (0, 0))) if more else jnp.copy(value) for value in values]
         return wider, longer
 
-    def _read(
+    def read(
         self, ids: Int[np.ndarray, " tokens"], start: int, shape: int, slots: Slots
     ) -> tuple[Float[np.ndarray, "taps tokens hidden"], Slots]:
         """Read tokens that follow the first `start`; the slots are given up for those that are returned."""
@@ -211,36 +218,49 @@ class Conversations:
 
 
 class Turn:
-    """One text that is being read, chunk by chunk; single prompts may be read in between."""
+    """One text that is being read, chunk by chunk; others may be read in between. Go on until it has ended."""
 
-    def __init__(self, conversations: Conversations, ids: Int[np.ndarray, " tokens"]) -> None:
-        self.conversations, self.ids = conversations, ids
+    def __init__(self, conversations: Conversations, ids: Int[np.ndarray, " tokens"], size: int) -> None:
+        self.conversations, self.ids, self._size = conversations, ids, size
+        self.read_tokens = 0
+        """By the last step."""
         self._one: Remembered | None = None
         self._at = 0
-
-    @property
-    def next_tokens(self) -> int:
-        """About how many tokens the next step reads."""
-        return min(len(self.ids) - self._at, self.conversations.config.chunks[-1])
+        self._held_bytes = conversations.bytes_of(size)
 
     def step(self) -> Float[np.ndarray, " features"] | None:
         """Read a chunk; returns the features once the whole text is read. Raises `EncoderError` for states that are not finite,
         and forgets what was read then."""
+        try:
+            found = self._read()
+        except BaseException:
+            self._release()
+            raise
+        if found is not None and self._one is not None:
+            self._release()
+            self.conversations.put(self._one)
+        return found
+
+    def _read(self) -> Float[np.ndarray, " features"] | None:
         conversations, live = self.conversations, self.conversations.live
         if self._one is None:
-            self._one, self._at = conversations.take(self.ids)
+            self._one, self._at = conversations.take(self.ids, self._size)
+            conversations.reading_bytes += conversations.bytes_of(self._one.size) - self._held_bytes
+            self._held_bytes = conversations.bytes_of(self._one.size)
         one = self._one
         shape, count = conversations.chunk(self._at, len(self.ids) - self._at, one.size)
-        states, one.slots = conversations._read(self.ids[self._at : self._at + count], self._at, shape, one.slots)
+        states, one.slots = conversations.read(self.ids[self._at : self._at + count], self._at, shape, one.slots)
         sums = one.marks[self._at] + np.cumsum(states, axis=1, dtype=np.float64).swapaxes(0, 1)
         check_finite(live.encoder, sums[-1:], live.taps, [""])
-        end = self._at + count
+        end, self.read_tokens = self._at + count, count
         marked = [at for at in range(self._at + 1, end + 1) if at % MARK == 0 or at == end]
         one.marks.update({at: sums[at - self._at - 1] for at in marked})
-        self._at = end
-        one.ids = self.ids[:end]
+        self._at, one.ids = end, self.ids[:end]
         if end < len(self.ids):
             return None
-        conversations.put(one)
         pooled = one.marks[end] / end if live.features.pooling == "mean" else states[:, -1]
         return pooled.astype(np.float32).ravel()
+
+    def _release(self) -> None:
+        self.conversations.reading_bytes -= self._held_bytes
+        self._held_bytes = 0

@@ -24,7 +24,7 @@ def compilations() -> Iterator[list[str]]:
     """What JAX compiles, or fetches compiled, meanwhile."""
     found: list[str] = []
 
-    def listen(event: str, seconds: float, **_: object) -> None:
+    def listen(event: str, duration_secs: float, **_: object) -> None:
         if "compile" in event or "trace" in event:
             found.append(event)
 
