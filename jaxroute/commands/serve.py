@@ -52,8 +52,9 @@ class Serve:
     budget."""
     expected_requests: int | None = None
     """How many requests --budget-usd is for, per window: a budget "total" is spread over them, and the others begin with it."""
-    encoder_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the encoder's weights: bfloat16 reads prompts in about half the time on a processor that computes in it."""
+    encoder_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the encoder's weights: bfloat16 reads prompts in nearly half the time on a processor that computes in it, where auto
+    takes it, and moves estimates in the third digit."""
     encoder_tokens: int = 512
     """Tokens of a prompt that are read for its estimate; of a longer one, the first and the last half of as many."""
     conversations_mb: float = 512.0

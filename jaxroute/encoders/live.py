@@ -8,8 +8,9 @@ layer. What remembers conversations is in live_turns.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -26,7 +27,7 @@ from jaxroute.encoders.networks.decoder import NO_WINDOW, rms_norm
 from jaxroute.encoders.networks.rotary import rotary_tables
 from jaxroute.errors import EncoderError
 
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("auto", "float32", "bfloat16")
 MEBIBYTE = 2**20
 
 
@@ -48,9 +49,9 @@ class LiveConfig:
     """Tokens of a conversation that are remembered; a longer one is not."""
     memory_mb: float = 512.0
     """Mebibytes for conversations together; 0 remembers none."""
-    dtype: str = "float32"
-    """Of the weights, and of what is multiplied by them: `bfloat16` halves the time where a processor computes in it, and moves
-    estimates in the third digit. Sums are float32."""
+    dtype: str = "auto"
+    """Of the weights, and of what is multiplied by them; sums are float32. `bfloat16` nearly halves the time on a processor
+    that computes in it, and moves estimates in the third digit. `auto` is `bfloat16` on such a processor, else `float32`."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -86,7 +87,10 @@ class LiveEncoder:
     """
 
     def __init__(self, encoder: Encoder, features: FeatureConfig, config: LiveConfig | None = None) -> None:
-        self.encoder, self.features, self.config = encoder, features.of(encoder), config or LiveConfig()
+        config = config or LiveConfig()
+        if config.dtype == "auto":
+            config = replace(config, dtype="bfloat16" if computes_in_bfloat16() else "float32")
+        self.encoder, self.features, self.config = encoder, features.of(encoder), config
         self.taps = tuple((layer, self.features.pooling) for layer in self.features.stated)
         self.depth = max(self.features.stated)
         network = encoder.read_network(self.depth)
@@ -217,6 +221,18 @@ class LiveEncoder:
         """One layer's array; matrices in the type that is computed in."""
         narrow = self.config.dtype == "bfloat16" and leaf.ndim == 2
         return jax.device_put(leaf.astype(jnp.bfloat16) if narrow else np.ascontiguousarray(leaf))
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether products of such numbers are fast here: on accelerators, and on CPUs with instructions for them."""
+    if jax.default_backend() != "cpu":
+        return True
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line.split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 class LiveFeatures:

@@ -15,7 +15,7 @@ from jaxroute.encoders import load_encoder
 from jaxroute.encoders.features import FeatureConfig, prompt_features
 from jaxroute.encoders.live import LiveConfig, LiveEncoder
 
-SMALL = LiveConfig(longest=48, lengths=(16, 32), rows=(1, 2), tokens_at_once=32)
+SMALL = LiveConfig(longest=48, lengths=(16, 32), rows=(1, 2), tokens_at_once=32, dtype="float32")
 PROMPTS = ["What is 12 plus 30?", "Name a colour.", "Who wrote the longest of all novels, and how many pages has it?"]
 
 

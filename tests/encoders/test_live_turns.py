@@ -15,7 +15,9 @@ from jaxroute.encoders.live import LiveConfig, LiveEncoder
 from jaxroute.encoders.live_turns import Conversations
 from tests.encoders.test_live import compilations
 
-CONFIG = LiveConfig(longest=256, lengths=(64, 256), rows=(1,), chunks=(16, 32), slots=(32, 96, 256), memory_mb=1.0)
+CONFIG = LiveConfig(
+    longest=256, lengths=(64, 256), rows=(1,), chunks=(16, 32), slots=(32, 96, 256), memory_mb=1.0, dtype="float32"
+)
 
 
 @pytest.fixture(scope="module", params=["mean", "last"])

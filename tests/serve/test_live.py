@@ -21,7 +21,9 @@ from jaxroute.serve.live import LiveChooser, SizeTable, is_conversation
 from tests.batch.scored import MODELS, random_predictor
 from tests.encoders.test_live import compilations
 
-CONFIG = LiveConfig(longest=64, lengths=(16,), rows=(1, 2), tokens_at_once=32, chunks=(16, 48), slots=(256,), memory_mb=1.0)
+CONFIG = LiveConfig(
+    longest=64, lengths=(16,), rows=(1, 2), tokens_at_once=32, chunks=(16, 48), slots=(256,), memory_mb=1.0, dtype="float32"
+)
 QUESTION = "What is 12 plus 30?"
 TALK = ["You are terse.", "Name a colour.", "Red.", "And another?"]
 ROLES = ["system", "user", "assistant", "user"]
