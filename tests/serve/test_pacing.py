@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.pace_simulation import HOUR, Stream, answer, random_stream, temporary_ledger
+from jaxroute.commands.simulate import models_yaml
 from jaxroute.endpoints.ledger import Ledger
 from jaxroute.endpoints.models import Endpoint
 from jaxroute.endpoints.prices import TokenPrice
-from jaxroute.serve.choosing import Candidate, Ranked
+from jaxroute.serve.accounts import Budget
+from jaxroute.serve.choosing import Candidate, FixedPace, Ranked
 from jaxroute.serve.pacing import MOST_MULTIPLIER, LedgerPace, Sample
+from jaxroute.serve.state import ServeConfig, read_state
+from tests.serve.proxies import MESSAGES, proxy, three_models
 
 
 def estimates(quality: dict[str, float], cost_usd: dict[str, float]) -> list[Ranked]:
@@ -114,6 +119,26 @@ def test_the_floor_is_the_least_price():
         seen(pace)
         clock.now += 2
         assert pace.multiplier == 0.3
+
+
+def test_answers_become_cheaper_when_money_is_short(tmp_path: Path):
+    # The largest model's answers take 0.0002 dollars, and there are 0.00005 for each of 200.
+    with proxy(tmp_path, budget=Budget(0.01, "hour"), paced=True, expected_requests=200) as one:
+        body = {"model": "auto", "messages": MESSAGES, "max_tokens": 20}
+        models = [one.post(body).headers["x-jaxroute-model"] for _ in range(12)]
+    assert models[0] == "sim-large" and models[-1] in ("sim-nano", "sim-medium")
+
+
+def test_a_budget_without_an_end_is_paced_where_it_is_known_for_how_many(tmp_path: Path):
+    (tmp_path / "models.yaml").write_text(models_yaml("http://127.0.0.1:9/v1"))
+    config = ServeConfig(tmp_path / "models.yaml", budget=Budget(1.0), ledger=tmp_path / "one.db", multiplier=0.5)
+    fixed = read_state(config, chooser=three_models())
+    assert fixed.pace == FixedPace(0.5)
+    state = read_state(replace(config, expected_requests=100), chooser=three_models())
+    again = read_state(state.config, state)
+    assert isinstance(state.pace, LedgerPace) and again.pace is state.pace and again.chooser is state.chooser
+    for one in (fixed, state):
+        one.accounts.close()
 
 
 def test_a_sample_keeps_the_latest_and_knows_who_was_no_candidate():
