@@ -122,8 +122,8 @@ def _chooser(config: Config, encoder: str, name: str) -> tuple[LiveChooser, Resu
     head = Head(loaded.config.hidden_size * len(features.stated), len(MODELS), 2)
     pricing = Pricing(models=MODELS, mean_cost_usd=[1e-5, 1e-4, 1e-3])
     predictor = Predictor(encoder=loaded, features=features, head=head, models=MODELS, levels=2, pricing=pricing)
-    small = {"slots": (128, 512)} if config.small else {}
-    chooser = LiveChooser(predictor, _endpoints(), LiveConfig(dtype=config.dtype, **small))
+    slots = (128, 512) if config.small else LiveConfig().slots
+    chooser = LiveChooser(predictor, _endpoints(), LiveConfig(dtype=config.dtype, slots=slots))
     begun, cpu = time.perf_counter(), time.process_time()
     chooser.warm()
     return chooser, {
@@ -267,9 +267,7 @@ def _peak_gigaflops(dtype: str) -> float:
     taken = []
     for _ in range(7):
         begun = time.process_time()
-        for _ in range(40):
-            found = product(left, right)
-        found.block_until_ready()
+        jax.block_until_ready([product(left, right) for _ in range(40)])
         taken.append((time.process_time() - begun) / 40)
     return 2e-9 * 128 * 576 * 1536 / min(taken)
 

@@ -189,7 +189,10 @@ class LiveReader:
     def _read_behind(self) -> None:
         """A chunk of a conversation that nobody waits for."""
         if self._behind is None and self._later and self.conversations is not None:
-            self._behind = self.conversations.begin(self._later.popleft())
+            ids = self._later.popleft()
+            # A later turn of it may have come by itself.
+            if self.conversations.new_tokens(ids) > self.live.config.longest:
+                self._behind = self.conversations.begin(ids)
         if self._behind is not None:
             try:
                 if self._behind.step() is not None:
