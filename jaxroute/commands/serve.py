@@ -86,6 +86,12 @@ class Serve:
             raise EndpointError("give --models models.yaml, or --demo to try it with simulated models")
         if self.demo and self.models is not None:
             raise EndpointError("--demo has models of its own: leave --models out")
+        if self.encoder_tokens < 16:
+            raise EndpointError(f"encoder_tokens={self.encoder_tokens} must be at least 16")
+        if not 0 <= self.conversations_mb <= 1e6:
+            raise EndpointError(f"conversations_mb={self.conversations_mb:g} must be a number of mebibytes, 0 or more")
+        if self.expected_requests is not None and not 1 <= self.expected_requests <= 10**12:
+            raise EndpointError(f"expected_requests={self.expected_requests} must be at least 1")
         if self.expected_requests is not None and self.budget_usd is None and not self.demo:
             raise EndpointError("--expected-requests needs --budget-usd")
         if self.per != "total" and self.budget_usd is None and not self.demo:

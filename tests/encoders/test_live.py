@@ -35,8 +35,7 @@ def compilations() -> Iterator[list[str]]:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.parametrize("layers", [(1,), (1, 2), (2,)])
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize(("layers", "pooling"), [((1, 2), "mean"), pytest.param((1,), "last", marks=pytest.mark.slow)])
 def test_features_are_those_of_the_batch_path(tiny_encoder: Path, fresh_cache: Path, layers: tuple[int, ...], pooling: str):
     encoder, features = load_encoder(str(tiny_encoder)), FeatureConfig(layers=layers, pooling=pooling)
     live = LiveEncoder(encoder, features, SMALL)

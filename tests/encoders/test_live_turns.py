@@ -20,7 +20,7 @@ CONFIG = LiveConfig(
 )
 
 
-@pytest.fixture(scope="module", params=["mean", "last"])
+@pytest.fixture(scope="module", params=["mean", pytest.param("last", marks=pytest.mark.slow)])
 def live(request: pytest.FixtureRequest, tiny_encoder: Path) -> LiveEncoder:
     return LiveEncoder(load_encoder(str(tiny_encoder)), FeatureConfig(layers=(1, 2), pooling=request.param), CONFIG)
 
