@@ -101,6 +101,29 @@ class Pacer:
         self._to_come = whole("queries", queries, 0)
         self._look()
 
+    def account(
+        self,
+        budget_usd: float,
+        *,
+        paid_usd: float,
+        held_usd: float,
+        expected_usd: float,
+        in_flight: int,
+        begun: int,
+        queries: int,
+    ) -> None:
+        """In place of its own counts, those of an account that others write to as well.
+
+        Dollars paid, and for the queries in flight their worst cases and what they are expected to cost; how many have begun
+        and how many are to come. Raises `ProblemError`.
+        """
+        self.budget_usd = at_least("budget_usd", budget_usd, 0)
+        self._limit = Fraction(self.budget_usd) * (1 + Fraction(BUDGET_TOLERANCE))
+        self._paid, self._held = Fraction(at_least("paid_usd", paid_usd, 0)), Fraction(at_least("held_usd", held_usd, 0))
+        self._expected = at_least("expected_usd", expected_usd, 0)
+        self._in_flight, self._begun = whole("in_flight", in_flight, 0), whole("begun", begun, 0)
+        self.expect(queries)
+
     def choose(
         self,
         value: Float[np.ndarray, " models"],

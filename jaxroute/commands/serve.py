@@ -50,6 +50,15 @@ class Serve:
     multiplier: float = 0.0
     """Quality per dollar at which requests are routed, as `jaxroute route` prints it; 0 takes the best that is left in the
     budget."""
+    expected_requests: int | None = None
+    """How many requests --budget-usd is for, per window: a budget "total" is spread over them, and the others begin with it."""
+    encoder_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the encoder's weights: bfloat16 reads prompts in nearly half the time on a processor that computes in it, where auto
+    takes it, and moves estimates in the third digit."""
+    encoder_tokens: int = 512
+    """Tokens of a prompt that are read for its estimate; of a longer one, the first and the last half of as many."""
+    conversations_mb: float = 512.0
+    """Mebibytes in which a decoder remembers conversations, so that a turn is read from where the last one ended."""
     tries: int = 3
     """Models that are tried for one routed request until one answers."""
     deadline_seconds: float = 600.0
@@ -77,6 +86,14 @@ class Serve:
             raise EndpointError("give --models models.yaml, or --demo to try it with simulated models")
         if self.demo and self.models is not None:
             raise EndpointError("--demo has models of its own: leave --models out")
+        if self.encoder_tokens < 16:
+            raise EndpointError(f"encoder_tokens={self.encoder_tokens} must be at least 16")
+        if not 0 <= self.conversations_mb <= 1e6:
+            raise EndpointError(f"conversations_mb={self.conversations_mb:g} must be a number of mebibytes, 0 or more")
+        if self.expected_requests is not None and not 1 <= self.expected_requests <= 10**12:
+            raise EndpointError(f"expected_requests={self.expected_requests} must be at least 1")
+        if self.expected_requests is not None and self.budget_usd is None and not self.demo:
+            raise EndpointError("--expected-requests needs --budget-usd")
         if self.per != "total" and self.budget_usd is None and not self.demo:
             raise EndpointError(f"--per {self.per} needs --budget-usd")
 
@@ -107,6 +124,7 @@ def main(config: Annotated[Serve, tyro.conf.arg(name="")]) -> None:
 
 
 async def _serve(config: Serve) -> None:
+    from jaxroute.encoders.live import LiveConfig
     from jaxroute.serve.accounts import Budget
     from jaxroute.serve.server import Listening, serving
     from jaxroute.serve.state import ServeConfig, read_state
@@ -123,6 +141,8 @@ async def _serve(config: Serve) -> None:
             budget=None if config.budget_usd is None else Budget(config.budget_usd, config.per),
             ledger=config.ledger,
             multiplier=config.multiplier,
+            expected_requests=config.expected_requests,
+            live=LiveConfig(longest=config.encoder_tokens, dtype=config.encoder_dtype, memory_mb=config.conversations_mb),
             tries=config.tries,
             timeouts=timeouts,
             drain_seconds=config.drain_seconds,

@@ -54,9 +54,13 @@ class Encoder:
         """The first `depth` layers, by default all; read once and kept."""
         depth = depth or self.config.layers
         if depth not in self._networks:
-            network = load_network(self.folder, dtype=jnp.dtype(self.dtype), depth=depth, place=self.place)
-            self._networks[depth] = self.trained.apply(network) if self.trained else network
+            self._networks[depth] = self.read_network(depth)
         return self._networks[depth]
+
+    def read_network(self, depth: int) -> EncoderNetwork:
+        """The same, read anew and not kept."""
+        network = load_network(self.folder, dtype=jnp.dtype(self.dtype), depth=depth, place=self.place)
+        return self.trained.apply(network) if self.trained else network
 
     @property
     def features_identity(self) -> str:
@@ -85,7 +89,7 @@ class Encoder:
         return tokenizer
 
     @cached_property
-    def _around(self) -> tuple[int, int]:
+    def around(self) -> tuple[int, int]:
         """How many tokens the tokenizer puts before and after every prompt."""
         special = self._whole_tokenizer.encode("a").special_tokens_mask
         before = next((place for place, one in enumerate(special) if not one), len(special))
@@ -99,10 +103,15 @@ class Encoder:
 
         Tokens that the tokenizer puts around every prompt, such as [CLS] and [SEP], are never cut.
         """
+        return self.cut(self.encode(prompts), max_tokens=max_tokens, truncation_side=truncation_side)
+
+    def cut(
+        self, encoded: list[np.ndarray], *, max_tokens: int | None = None, truncation_side: str = "left"
+    ) -> tuple[list[np.ndarray], list[int]]:
+        """`tokenize` for prompts that `encode` has read; cuts within the list."""
         limit = min(max_tokens or self.config.context_length, self.config.context_length)
-        encoded = self._encode(prompts)
         cut = [position for position, ids in enumerate(encoded) if len(ids) > limit]
-        before, after = self._around
+        before, after = self.around
         keep = limit - before - after
         if cut and keep < 1:
             raise EncoderError(f"max_tokens={limit} leaves no room beside the {before + after} tokens around every prompt")
@@ -115,12 +124,13 @@ class Encoder:
 
     def count_tokens(self, prompts: list[str]) -> Int[np.ndarray, " queries"]:
         """Tokens of every prompt, however long: what a model is paid for, not what the encoder reads."""
-        return np.array([len(ids) for ids in self._encode(prompts)])
+        return np.array([len(ids) for ids in self.encode(prompts)])
 
-    def _encode(self, prompts: list[str]) -> list[np.ndarray]:
+    def encode(self, prompts: list[str]) -> list[np.ndarray]:
+        """Token ids of every prompt, however long."""
         check_prompts(prompts)
         encoded = [np.array(encoding.ids, np.int32) for encoding in self._whole_tokenizer.encode_batch_fast(prompts)]
-        nothing = [position for position, ids in enumerate(encoded) if len(ids) <= sum(self._around)]
+        nothing = [position for position, ids in enumerate(encoded) if len(ids) <= sum(self.around)]
         if nothing:
             raise PromptError(
                 f"{len(nothing)} of {len(prompts)} prompts hold nothing that encoder {self.name!r} has tokens for, first at "

@@ -170,6 +170,11 @@ class Ledger:
             return datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC).timestamp()
         return number * self._window
 
+    @property
+    def window(self) -> Window | None:
+        """Seconds of a window, or "month"; None where there is but one."""
+        return self._window
+
     def totals(self, *, every_window: bool = False) -> Totals:
         """What is booked, of the present window, or of all of them together; the limit is always that of one."""
         sums = ", ".join(f"coalesce(sum({name}), 0)" for name in TOTALS.split(", "))

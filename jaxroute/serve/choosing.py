@@ -105,7 +105,7 @@ class EstimatorChooser:
 
     def __init__(self, router: Router, endpoints: Mapping[str, Endpoint]) -> None:
         self._models = [model for model in router.models if model in endpoints]
-        self._estimator = _at_prices(router.estimator, endpoints)
+        self._estimator = at_prices(router.estimator, endpoints)
         self._columns = {model: column for column, model in enumerate(router.models)}
         self._thread = ThreadPoolExecutor(1, "estimates")
         self._waiting = 0
@@ -173,7 +173,7 @@ def by_price(candidates: Sequence[Candidate]) -> list[Ranked]:
     return [Ranked(one) for one in sorted(candidates, key=lambda one: (one.endpoint.price.output, one.endpoint.price.input))]
 
 
-def _at_prices(estimator: Estimator, endpoints: Mapping[str, Endpoint]) -> Estimator:
+def at_prices(estimator: Estimator, endpoints: Mapping[str, Endpoint]) -> Estimator:
     """The same, with the endpoints' prices where tokens are counted; models that are not served keep a price of 0."""
     prices = {model: Price(0.0, 0.0) for model in estimator.models}
     for name, endpoint in endpoints.items():

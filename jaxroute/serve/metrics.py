@@ -93,6 +93,9 @@ class _Present:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         state = self.service.state
         yield GaugeMetricFamily("jaxroute_multiplier", "Quality per dollar at which is routed", value=state.pace.multiplier)
+        figures = getattr(state.chooser, "figures", dict)()
+        for name, value in figures.items():
+            yield GaugeMetricFamily(f"jaxroute_{name}", name.replace("_", " ").capitalize(), value=value)
         yield GaugeMetricFamily("jaxroute_models", "Models that are served", value=len(state.upstreams))
         if state.accounts.everyone is not None:
             totals = state.accounts.everyone.totals()

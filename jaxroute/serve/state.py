@@ -9,6 +9,7 @@ from pathlib import Path
 
 from yarl import URL
 
+from jaxroute.encoders.live import LiveConfig
 from jaxroute.endpoints.client import ClientConfig
 from jaxroute.endpoints.limits import Limits
 from jaxroute.endpoints.models import Endpoint, load_models, read_keys
@@ -16,8 +17,10 @@ from jaxroute.errors import EndpointError, listed, shortened
 from jaxroute.routing.router import Router
 from jaxroute.serve.accounts import Accounts, Budget
 from jaxroute.serve.asking import AUTO
-from jaxroute.serve.choosing import Chooser, EstimatorChooser, FixedPace, Pace
+from jaxroute.serve.choosing import Chooser, FixedPace, Pace
 from jaxroute.serve.clients import ServedClient, load_clients
+from jaxroute.serve.live import live_chooser
+from jaxroute.serve.pacing import LedgerPace, Paced
 from jaxroute.serve.records import Kept
 
 PATHS = {
@@ -44,6 +47,12 @@ class ServeConfig:
     """The account of the money; clients with a budget have their own beside it."""
     multiplier: float = 0.0
     """Quality per dollar at which requests are routed; 0 buys the best that the budget holds."""
+    expected_requests: int | None = None
+    """How many are to come within a window of the budget: without an end, none is paced unless it is known."""
+    live: LiveConfig = field(default_factory=LiveConfig)
+    """How prompts are read for an estimate."""
+    patience_seconds: float = 0.25
+    """How long a request may have to wait for the estimates of others; else it is routed by its length."""
     tries: int = 3
     """Models that are tried for one routed request, until one answers."""
     timeouts: ClientConfig = field(default_factory=lambda: ClientConfig(deadline_seconds=600.0))
@@ -70,6 +79,8 @@ class ServeConfig:
                 raise EndpointError(f"{one.name}={shortened(value)} must be a number of seconds")
         if not 0 <= self.multiplier < math.inf:
             raise EndpointError(f"multiplier={self.multiplier} must be finite and >= 0, quality per dollar")
+        if self.expected_requests is not None and not 1 <= self.expected_requests <= 10**12:
+            raise EndpointError(f"expected_requests={self.expected_requests} must be at least 1")
         if not 1 <= self.tries <= 100:
             raise EndpointError(f"tries={self.tries} must be from 1 to 100")
 
@@ -127,7 +138,7 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
         chooser = before.chooser
     elif chooser is None and config.checkpoint is not None:
         router = Router.load(config.checkpoint)
-        made = EstimatorChooser(router, endpoints)
+        made = live_chooser(router, endpoints, config.live, patience_seconds=config.patience_seconds)
         if not made.models:
             raise EndpointError(
                 f"{config.checkpoint} knows {listed(router.models)}, and {config.models} has {listed(endpoints)}: name at "
@@ -141,8 +152,11 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
         old = None if before is None else before.upstreams.get(name)
         same = old is not None and (old.endpoint, old.key) == (made.endpoint, made.key)
         upstreams[name] = old if same and old is not None else made
-    pace = FixedPace(config.multiplier) if before is None else before.pace
-    return State(config, upstreams, clients, _accounts(config, clients, before), chooser, pace, looked)
+    accounts = _accounts(config, clients, before)
+    pace = _pace(config, accounts) if before is None else before.pace
+    if chooser is not None and isinstance(pace, LedgerPace) and not isinstance(chooser, Paced):
+        chooser = Paced(chooser, pace)
+    return State(config, upstreams, clients, accounts, chooser, pace, looked)
 
 
 def stamps(config: ServeConfig) -> dict[str, object]:
@@ -162,6 +176,13 @@ def _same_estimates(before: State, endpoints: Mapping[str, Endpoint], looked: Ma
         name: one.price for name, one in endpoints.items()
     }
     return before.config.checkpoint is None or (same and before.stamps.get(place) == looked.get(place))
+
+
+def _pace(config: ServeConfig, accounts: Accounts) -> Pace:
+    """By the ledger, where it is known how many requests its window is for; at a fixed price elsewhere."""
+    if accounts.everyone is None or (accounts.everyone.window is None and config.expected_requests is None):
+        return FixedPace(config.multiplier)
+    return LedgerPace(accounts.everyone, floor=config.multiplier, expected_requests=config.expected_requests)
 
 
 def _accounts(config: ServeConfig, clients: tuple[ServedClient, ...] | None, before: State | None) -> Accounts:

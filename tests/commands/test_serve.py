@@ -62,6 +62,10 @@ def test_wrong_options_are_named_before_anything_starts() -> None:
         ({}, "give --models"),
         ({"demo": True, "models": Path("m.yaml")}, "leave --models out"),
         ({"models": Path("m.yaml"), "per": "day"}, "needs --budget-usd"),
+        ({"models": Path("m.yaml"), "expected_requests": 10}, "needs --budget-usd"),
+        ({"models": Path("m.yaml"), "budget_usd": 1.0, "expected_requests": 0}, "expected_requests=0 must be at least 1"),
+        ({"models": Path("m.yaml"), "encoder_tokens": 1}, "encoder_tokens=1 must be at least 16"),
+        ({"models": Path("m.yaml"), "conversations_mb": -1.0}, "conversations_mb=-1"),
     ):
         with pytest.raises(EndpointError, match=says):
             Serve(**fields)

@@ -6,7 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from jaxroute.commands.simulate import models_yaml
 from jaxroute.endpoints.ledger import Ledger
 from jaxroute.serve.accounts import Budget
 from jaxroute.serve.asking import Asked
-from jaxroute.serve.choosing import Candidate, Ranked, ranked
+from jaxroute.serve.choosing import Candidate, FixedPace, Ranked, ranked
 from jaxroute.serve.server import Listening, Running, serving_in_thread
 from jaxroute.serve.state import ServeConfig, read_state
 from jaxroute.simulation import Simulation, SimulationConfig
@@ -116,13 +116,17 @@ def proxy(
     *,
     budget: Budget | None = None,
     chooser: FixedChooser | None = None,
+    paced: bool = False,
     **config: Any,
 ) -> Iterator[Proxy]:
+    """At the price of `multiplier`, by default 0, unless it is `paced` by its budget."""
     with simulated(simulation or SimulationConfig(time_scale=0)) as endpoints:
         models = folder / "models.yaml"
         if not models.exists():
             models.write_text(models_yaml(endpoints.base_url))
         chooser = chooser or three_models()
         settings = ServeConfig(models, budget=budget or Budget(1.0, "day"), ledger=folder / "ledger.db", **config)
-        with serving_in_thread(read_state(settings, chooser=chooser), Listening(port=0, stop_seconds=5)) as running:
+        state = read_state(settings, chooser=chooser)
+        state = state if paced else replace(state, pace=FixedPace(settings.multiplier), chooser=chooser)
+        with serving_in_thread(state, Listening(port=0, stop_seconds=5)) as running:
             yield Proxy(running, endpoints, folder, chooser)

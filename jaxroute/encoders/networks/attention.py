@@ -45,6 +45,37 @@ def whole_attention(
     return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
+def cached_attention(
+    query: Float[Array, "1 length heads size"],
+    key: Float[Array, "1 length groups size"],
+    value: Float[Array, "1 length groups size"],
+    *,
+    keys: Float[Array, "groups size slots"],
+    values: Float[Array, "groups slots size"],
+    start: Int[Array, ""],
+    window: Int[Array, ""] | None = None,
+) -> tuple[Float[Array, "1 length heads size"], Float[Array, "groups size slots"], Float[Array, "groups slots size"]]:
+    """`causal_attention` of tokens from position `start` on, whose predecessors' keys and values are kept in slots.
+
+    Returns the slots too, with those of these tokens, which must fit. Slots beyond them may hold anything.
+    """
+    length, heads, size = query.shape[1:]
+    groups, _, slots = keys.shape
+    keys = jax.lax.dynamic_update_slice(keys, key[0].transpose(1, 2, 0).astype(keys.dtype), (0, 0, start))
+    values = jax.lax.dynamic_update_slice(values, value[0].transpose(1, 0, 2).astype(values.dtype), (0, start, 0))
+    shared = heads // groups
+    query = query[0].reshape(length, groups, shared, size).transpose(1, 2, 0, 3).reshape(groups, shared * length, size)
+    scores = jnp.matmul((query * size**-0.5).astype(keys.dtype), keys, preferred_element_type=jnp.float32)
+    ago = start + jnp.arange(length)[:, None] - jnp.arange(slots)
+    seen = ago >= 0 if window is None else (ago >= 0) & (ago < window)
+    scores = jnp.where(seen, scores.reshape(groups, shared, length, slots), -jnp.inf).reshape(groups, shared * length, slots)
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    mixed = jnp.matmul(weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
+    mixed = (mixed / jnp.sum(weights, axis=-1, keepdims=True)).astype(value.dtype)
+    mixed = mixed.reshape(groups, shared, length, size).transpose(2, 0, 1, 3).reshape(1, length, heads, size)
+    return mixed, keys, values
+
+
 @partial(jax.checkpoint, static_argnums=3)
 def _causal(query: Array, key: Array, value: Array, at: int, window: Int[Array, ""] | None) -> Array:
     ago = at + jnp.arange(query.shape[1])[:, None] - jnp.arange(key.shape[1])

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int, Key
 from jaxroute.encoders.networks.attention import whole_attention
 from jaxroute.encoders.networks.correction import correction
 from jaxroute.encoders.networks.pooling import POOLINGS, pool
+from jaxroute.encoders.networks.products import product
 from jaxroute.encoders.packing import Packing
 
 AnyArray = Array | np.ndarray
@@ -117,13 +118,14 @@ class Bert(nnx.Module):
             return hidden, pooling_of(hidden, lengths)
 
         positions = jnp.arange(tokens.shape[1]) if packing is None else jnp.asarray(packing.position)
-        embedded = self._embed(tokens, positions)
+        embedded = self.embed(tokens, positions)
         _, pooled = jax.lax.scan(jax.checkpoint(layer) if remat else layer, embedded, per_layer)
         return jnp.stack([pooled[layer - 1, POOLINGS.index(pooling)] for layer, pooling in taps], axis=1)
 
-    def _embed(
+    def embed(
         self, tokens: Int[AnyArray, "batch length"], positions: Int[Array, "*batch length"]
     ) -> Float[Array, "batch length hidden"]:
+        """What the first layer reads."""
         # Rows may be padded beyond the last position; what is read there is hidden, but must be a number.
         positions = jnp.minimum(positions, self.config.context_length - 1)
         summed = self.embedding[...][tokens] + self.position[...][positions] + self.token_type[...][0]
@@ -166,7 +168,7 @@ class BertLayer(nnx.Module):
         return projected.reshape(*hidden.shape[:2], self.config.heads, -1)
 
     def _affine(self, name: str, inputs: Array) -> Array:
-        return inputs @ getattr(self, name)[...] + getattr(self, f"{name}_bias")[...]
+        return product(inputs, getattr(self, name)[...]) + getattr(self, f"{name}_bias")[...]
 
     def _norm(self, name: str, hidden: Array) -> Array:
         return layer_norm(hidden, getattr(self, name)[...], getattr(self, f"{name}_bias")[...], self.config.norm_epsilon)

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int, Key
 from jaxroute.encoders.networks.attention import causal_attention
 from jaxroute.encoders.networks.correction import correction
 from jaxroute.encoders.networks.pooling import CAUSAL_POOLINGS, POOLINGS, pool
+from jaxroute.encoders.networks.products import product
 from jaxroute.encoders.networks.rotary import Rope, rotary_tables, rotate
 from jaxroute.encoders.packing import Packing
 
@@ -182,15 +183,16 @@ class Layer(nnx.Module):
         key = rotate(self._heads("key", normed, adapters, dropout), rotation)
         value = self._heads("value", normed, adapters, dropout)
         attended = attend(query, key, value)
-        attended = attended.reshape(*hidden.shape[:2], -1) @ self.output[...]
+        attended = product(attended.reshape(*hidden.shape[:2], -1), self.output[...])
         hidden = hidden + (attended + self.output_bias[...] if self.config.output_bias else attended)
         normed = rms_norm(hidden, self.mlp_norm[...], epsilon)
-        return hidden + (jax.nn.silu(normed @ self.gate[...]) * (normed @ self.up[...])) @ self.down[...]
+        middle = jax.nn.silu(product(normed, self.gate[...])) * product(normed, self.up[...])
+        return hidden + product(middle, self.down[...])
 
     def _heads(self, name, normed, adapters, dropout) -> Float[Array, "batch length heads size"]:
         """One projection, corrected by its adapter where there is one, split into heads."""
         config = self.config
-        projected = normed @ getattr(self, name)[...]
+        projected = product(normed, getattr(self, name)[...])
         if config.input_bias:
             projected = projected + getattr(self, f"{name}_bias")[...]
         if adapters is not None and name in adapters:

@@ -1,0 +1,269 @@
+"""The price of quality for what is left of a window's budget: `solvers.Pacer`, which reads the ledger and forecasts requests.
+
+Every few requests the multiplier becomes the one at which the latest requests would have spent, on average, what is left per
+request to come (solvers/online.py has the formula). What goes into it:
+
+- paid, held, begun: the ledger's totals of the window. So several workers that share a ledger have one price, but for the
+  requests of the last second.
+- to come: the rate of requests, weighted exponentially by their age, times what is left of the window. A budget without an end
+  needs to be told how many requests it is for.
+- the sample: quality and expected dollars of the latest requests that were routed, as numbers alone.
+- kappa = paid / expected, over the latest requests that ended: where answers cost more or less than was estimated, all dollars
+  are counted in what is estimated.
+- requests by a model's name, and those ranked by price alone, pay too, and no price moves them: what they are expected to take
+  is taken off the budget.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxroute.endpoints.ledger import Ledger
+from jaxroute.serve.asking import Asked
+from jaxroute.serve.choosing import Candidate, Chooser, Ranked
+from solvers import Pacer, Problem
+
+MOST_MULTIPLIER = 1e15
+"""In place of an infinite one: quality plays no part any more, and 0 dollars times it are 0."""
+SAMPLE_ROWS = 1_000
+MEMORY = 0.1
+"""After this part of a window, an observed rate of requests counts 1/e."""
+FIRST = 0.005
+"""Of a window: what a rate is taken over at the very beginning, so that a first burst forecasts no flood."""
+ENOUGH = 30
+"""Requests that say at what rate they come, however short the time."""
+MOST_SECONDS = 1.0
+"""Between two looks, as long as requests come."""
+COSTS_REMEMBERED = 500.0
+"""Requests, after which what they cost counts 1/e."""
+
+
+class LedgerPace:
+    """A `Pace` for the window of `ledger`; `saw` gives it the estimates of every routed request.
+
+    `floor` is the least multiplier, quality per dollar. `expected_requests` is how many are to come within a window: needed
+    where it never ends, elsewhere what is expected before the first of them have come.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        floor: float = 0.0,
+        expected_requests: int | None = None,
+        every: int = 10,
+        rows: int = SAMPLE_ROWS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.ledger, self.floor, self.every, self.expected_requests = ledger, floor, every, expected_requests
+        self._clock = clock
+        self._sample = Sample(rows)
+        self._pacer: Pacer | None = None
+        self._new_rows, self._since, self._looked = 0, every, -math.inf
+        self._multiplier = floor
+        self._expected_usd, self._held_usd, self._expected_share = 0.0, 0.0, 0.5
+        self._estimated, self._others = _Costs(), _Costs()
+        self._rate: _Rate | None = None
+        self._ends: float | None = None
+        self._counted = 0
+        self.to_come = 0.0
+        """Forecast of the requests of the rest of the window, at the last look."""
+
+    @property
+    def multiplier(self) -> float:
+        """Quality per dollar."""
+        few = len(self._sample) < 2 * self.every
+        if few or self._since >= self.every or self._clock() - self._looked >= MOST_SECONDS:
+            self._look()
+        return self._multiplier
+
+    def begin(self, expected_usd: float, worst_case_usd: float | None = None) -> None:
+        worst = expected_usd if worst_case_usd is None else worst_case_usd
+        self._expected_usd += expected_usd
+        self._held_usd += worst
+        self._since += 1
+        if worst:
+            self._expected_share += (expected_usd / worst - self._expected_share) / 100
+
+    def end(self, expected_usd: float, worst_case_usd: float | None = None, *, paid_usd: float) -> None:
+        worst = expected_usd if worst_case_usd is None else worst_case_usd
+        self._expected_usd -= expected_usd
+        self._held_usd -= worst
+        # Of a model that was asked by its name nothing was expected but its worst case.
+        (self._others if expected_usd == worst else self._estimated).add(expected_usd, paid_usd)
+
+    def saw(self, order: Sequence[Ranked]) -> None:
+        """What was estimated of a request that is routed."""
+        known = [one for one in order if one.quality is not None and one.cost_usd is not None]
+        if known:
+            self._sample.add({one.candidate.model: (one.quality or 0.0, one.cost_usd or 0.0) for one in known})
+            self._new_rows += 1
+
+    def _look(self) -> None:
+        """Set the multiplier by the ledger, the clock and the sample."""
+        self._since, self._looked = 0, self._clock()
+        totals = self.ledger.totals()
+        begun = totals.settlements + self._open(totals)
+        self.to_come = self._forecast(totals.reservations, begun)
+        if not len(self._sample):
+            return
+        if self._pacer is None:
+            self._pacer = Pacer(self._sample.problem(), totals.limit_usd, 1)
+            self._new_rows = 0
+        elif self._new_rows >= max(1, len(self._sample) // 10):
+            self._pacer.sample(self._sample.problem())
+            self._new_rows = 0
+        kappa = min(max(self._estimated.ratio, 0.05), 20.0)
+        share = self._others.count / max(self._others.count + self._estimated.count, 1.0)
+        fixed, moved = share * self._others.mean, 1 - share
+        planned = begun + self.to_come
+        # Of what other workers hold it is not known what they expect.
+        foreign = self._expected_share * max(totals.reserved_usd - self._held_usd, 0.0)
+        self._pacer.account(
+            max(totals.limit_usd - planned * fixed, 0.0) / kappa,
+            paid_usd=max(totals.settled_usd - begun * fixed, 0.0) / kappa,
+            held_usd=totals.reserved_usd / kappa,
+            expected_usd=max(self._expected_usd, 0.0) + foreign,
+            in_flight=self._open(totals),
+            begun=round(begun * moved),
+            queries=max(round(self.to_come * moved), 1),
+        )
+        self._multiplier = min(max(self.floor, self._pacer.multiplier), MOST_MULTIPLIER)
+
+    @staticmethod
+    def _open(totals) -> int:
+        return totals.reservations - totals.settlements - totals.releases
+
+    def _forecast(self, reservations: int, begun: int) -> float:
+        ends, now = self.ledger.next_window, self._clock()
+        if ends is None:
+            # Where more have come than were expected, some more may.
+            left = (self.expected_requests or 0) - begun
+            return float(left) if left > 0 else max(begun / 20, 1.0)
+        if self._rate is None:
+            self._rate = _Rate(now, self._length(ends), self.expected_requests)
+            self._counted = reservations
+            if self.expected_requests is None and reservations >= ENOUGH:
+                # A process before this one has counted since the window began.
+                self._counted = 0
+                self._rate.began(self._length(ends) - (ends - now))
+        new = reservations if ends != self._ends and self._ends is not None else reservations - self._counted
+        self._ends, self._counted = ends, reservations
+        self._rate.saw(now, max(new, 0))
+        return max(self._rate.per_second * (ends - now), 1.0)
+
+    def _length(self, ends: float) -> float:
+        """Seconds of the window that ends then; a month is taken as one of 30 days."""
+        window = self.ledger.window
+        return 30 * 86_400.0 if isinstance(window, str) or window is None else window
+
+
+class Paced:
+    """A chooser whose estimates its pace gets to see."""
+
+    def __init__(self, chooser: Chooser, pace: LedgerPace) -> None:
+        self.chooser, self.pace = chooser, pace
+
+    @property
+    def models(self) -> Sequence[str]:
+        return self.chooser.models
+
+    async def rank(
+        self, asked: Asked, candidates: Sequence[Candidate], multiplier: float, minimum_quality: float | None
+    ) -> list[Ranked]:
+        order = await self.chooser.rank(asked, candidates, multiplier, minimum_quality)
+        self.pace.saw(order)
+        return order
+
+    def figures(self) -> dict[str, float]:
+        """For the metrics: name -> number."""
+        return {**getattr(self.chooser, "figures", dict)(), "requests_to_come": self.pace.to_come}
+
+
+class Sample:
+    """Estimates of the latest requests; where a model was no candidate, there are none of it."""
+
+    def __init__(self, rows: int = SAMPLE_ROWS) -> None:
+        self._models: dict[str, int] = {}
+        self._values: Float[np.ndarray, "two rows models"] = np.full((2, rows, 0), np.nan)
+        self._seen = 0
+
+    def __len__(self) -> int:
+        return min(self._seen, self._values.shape[1])
+
+    def add(self, estimates: dict[str, tuple[float, float]]) -> None:
+        """Quality and dollars by model."""
+        for model in estimates.keys() - self._models.keys():
+            self._models[model] = len(self._models)
+            self._values = np.concatenate([self._values, np.full((2, self._values.shape[1], 1), np.nan)], axis=2)
+        row = self._values[:, self._seen % self._values.shape[1]]
+        row[:] = np.nan
+        for model, (quality, cost_usd) in estimates.items():
+            row[:, self._models[model]] = quality, cost_usd
+        self._seen += 1
+
+    def problem(self) -> Problem:
+        """A row per request."""
+        value, cost = self._values[:, : len(self)]
+        return Problem(value, cost, available=~np.isnan(value))
+
+
+@dataclass
+class _Costs:
+    """What requests were expected to cost and cost, the latest counting most."""
+
+    expected_usd: float = 0.0
+    paid_usd: float = 0.0
+    count: float = 0.0
+
+    def add(self, expected_usd: float, paid_usd: float) -> None:
+        keep = 1 - 1 / COSTS_REMEMBERED
+        self.expected_usd = keep * self.expected_usd + expected_usd
+        self.paid_usd = keep * self.paid_usd + paid_usd
+        self.count = keep * self.count + 1
+
+    @property
+    def ratio(self) -> float:
+        """Paid over expected; as if ten requests more had cost what they were expected to."""
+        if not self.count or not self.expected_usd:
+            return 1.0
+        prior = 10 * self.expected_usd / self.count
+        return (self.paid_usd + prior) / (self.expected_usd + prior)
+
+    @property
+    def mean(self) -> float:
+        return self.paid_usd / self.count if self.count else 0.0
+
+
+class _Rate:
+    """Requests per second, each counting exp(-its age / memory)."""
+
+    def __init__(self, now: float, window_seconds: float, expected: int | None) -> None:
+        self.memory, self._now = MEMORY * window_seconds, now
+        self._first = FIRST * window_seconds
+        self._seconds = 0.0 if expected is None else self.memory
+        self._count = 0.0 if expected is None else expected / window_seconds * self.memory
+
+    def began(self, seconds: float) -> None:
+        """What is counted next has come within so many seconds."""
+        self._now -= seconds
+
+    def saw(self, now: float, count: int) -> None:
+        """So many since the last time."""
+        passed = max(now - self._now, 1e-9)
+        keep = math.exp(-passed / self.memory)
+        # Spread evenly over the time that has passed.
+        weight = self.memory * (1 - keep) / passed
+        self._count = keep * self._count + weight * count
+        self._seconds = keep * self._seconds + self.memory * (1 - keep)
+        self._now = now
+
+    @property
+    def per_second(self) -> float:
+        return self._count / (self._seconds if self._count >= ENOUGH else max(self._seconds, self._first))

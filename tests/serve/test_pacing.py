@@ -1,0 +1,151 @@
+"""The price follows the ledger: streams in virtual time gain nearly what hindsight does, and no load overspends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.pace_simulation import HOUR, Stream, answer, random_stream, temporary_ledger
+from jaxroute.commands.simulate import models_yaml
+from jaxroute.endpoints.ledger import Ledger
+from jaxroute.endpoints.models import Endpoint
+from jaxroute.endpoints.prices import TokenPrice
+from jaxroute.serve.accounts import Budget
+from jaxroute.serve.choosing import Candidate, FixedPace, Ranked
+from jaxroute.serve.pacing import MOST_MULTIPLIER, LedgerPace, Sample
+from jaxroute.serve.state import ServeConfig, read_state
+from tests.serve.proxies import MESSAGES, proxy, three_models
+
+
+def estimates(quality: dict[str, float], cost_usd: dict[str, float]) -> list[Ranked]:
+    return [
+        Ranked(Candidate(Endpoint(name, "http://127.0.0.1", name, TokenPrice(1.0, 1.0)), 1.0), quality[name], cost_usd[name])
+        for name in quality
+    ]
+
+
+def seen(pace: LedgerPace, requests: int = 100) -> None:
+    """Requests whose better answer is worth more on some than on others."""
+    for request in range(requests):
+        pace.saw(estimates({"small": 0.5, "large": 0.5 + 0.4 * request / requests}, {"small": 0.01, "large": 1.0}))
+
+
+class Clock:
+    now = 10 * HOUR
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_an_hour_gains_nearly_what_hindsight_does():
+    stream = random_stream(3_000, seed=0)
+    exact = Stream(stream.value, stream.cost_usd, np.ones(3_000), stream.cap)
+    budget = 0.4 * float(stream.cost_usd[:, -1].sum())
+    outcome = answer(exact, budget)
+    assert exact.gain(outcome.value, budget) > 0.97
+    assert outcome.spent_usd <= budget and not outcome.overspend_usd
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("endless", [False, True])
+def test_ten_thousand_in_random_order_gain_99_percent(share: float, endless: bool):
+    stream = random_stream(10_000, seed=3)
+    exact = Stream(stream.value, stream.cost_usd, np.ones(10_000), stream.cap)
+    budget = share * float(stream.cost_usd[:, -1].sum())
+    outcome = answer(exact, budget, window=None, expected_requests=10_000) if endless else answer(exact, budget)
+    assert exact.gain(outcome.value, budget) >= 0.99 and not outcome.overspend_usd
+
+
+def test_bursts_cuts_wrong_usage_and_kills_never_overspend():
+    stream = random_stream(1_500, seed=1)
+    for share in (0.02, 0.3):
+        budget = share * float(stream.cost_usd[:, -1].sum())
+        outcome = answer(stream, budget, adversarial=True, at_once=40)
+        assert outcome.overspend_usd == 0 and outcome.spent_usd <= budget and outcome.abandoned
+
+
+def test_less_money_makes_a_higher_price():
+    prices = []
+    for budget in (1000.0, 400.0, 100.0, 1.0):
+        clock = Clock()
+        with temporary_ledger(budget, HOUR, clock) as ledger:
+            pace = LedgerPace(ledger, expected_requests=1_000, clock=clock)
+            seen(pace)
+            prices.append(pace.multiplier)
+    assert prices == sorted(prices) and prices[0] == 0 and prices[-1] == MOST_MULTIPLIER
+
+
+def test_workers_that_share_a_ledger_have_one_price(tmp_path: Path):
+    clock = Clock()
+    with Ledger(tmp_path / "ledger.db", 100.0, HOUR, clock=clock) as one, Ledger(tmp_path / "ledger.db", clock=clock) as other:
+        paces = [LedgerPace(ledger, expected_requests=300, clock=clock) for ledger in (one, other)]
+        for pace in paces:
+            seen(pace)
+        before = [pace.multiplier for pace in paces]
+        for _ in range(40):
+            reservation = one.reserve(1.0)
+            assert reservation is not None
+            paces[0].begin(1.0, 2.0)
+            one.settle(reservation, 1.0)
+            paces[0].end(1.0, 2.0, paid_usd=1.0)
+        clock.now += 2
+        after = [pace.multiplier for pace in paces]
+        assert before[0] == before[1] and after[0] == pytest.approx(after[1], rel=0.05) and after[1] != before[1]
+
+
+def test_a_new_window_has_its_whole_budget_again():
+    clock = Clock()
+    with temporary_ledger(10.0, HOUR, clock) as ledger:
+        pace = LedgerPace(ledger, expected_requests=100, clock=clock)
+        seen(pace)
+        reservation = ledger.reserve(9.9)
+        assert reservation is not None
+        ledger.settle(reservation, 9.9)
+        clock.now += 0.5 * HOUR
+        short = pace.multiplier
+        clock.now += 0.6 * HOUR
+        assert pace.multiplier < short
+
+
+def test_the_floor_is_the_least_price():
+    clock = Clock()
+    with temporary_ledger(1e6, HOUR, clock) as ledger:
+        pace = LedgerPace(ledger, floor=0.3, clock=clock)
+        assert pace.multiplier == 0.3
+        seen(pace)
+        clock.now += 2
+        assert pace.multiplier == 0.3
+
+
+def test_answers_become_cheaper_when_money_is_short(tmp_path: Path):
+    # The largest model's answers take 0.0002 dollars, and there are 0.00005 for each of 200.
+    with proxy(tmp_path, budget=Budget(0.01, "hour"), paced=True, expected_requests=200) as one:
+        body = {"model": "auto", "messages": MESSAGES, "max_tokens": 20}
+        models = [one.post(body).headers["x-jaxroute-model"] for _ in range(12)]
+    assert models[0] == "sim-large" and models[-1] in ("sim-nano", "sim-medium")
+
+
+def test_a_budget_without_an_end_is_paced_where_it_is_known_for_how_many(tmp_path: Path):
+    (tmp_path / "models.yaml").write_text(models_yaml("http://127.0.0.1:9/v1"))
+    config = ServeConfig(tmp_path / "models.yaml", budget=Budget(1.0), ledger=tmp_path / "one.db", multiplier=0.5)
+    fixed = read_state(config, chooser=three_models())
+    assert fixed.pace == FixedPace(0.5)
+    state = read_state(replace(config, expected_requests=100), chooser=three_models())
+    again = read_state(state.config, state)
+    assert isinstance(state.pace, LedgerPace) and again.pace is state.pace and again.chooser is state.chooser
+    for one in (fixed, state):
+        one.accounts.close()
+
+
+def test_a_sample_keeps_the_latest_and_knows_who_was_no_candidate():
+    sample = Sample(rows=3)
+    for number in range(5):
+        sample.add({"small": (number / 10, 1.0)} | ({"large": (0.9, 2.0)} if number == 4 else {}))
+    problem = sample.problem()
+    assert len(sample) == len(problem) == 3
+    assert sorted(problem.value[:, 0].tolist()) == [0.2, 0.3, 0.4]
+    assert problem.available is not None and problem.available[:, 1].sum() == 1
