@@ -26,7 +26,8 @@ def write_prompts(path: Path, table: RoutingTable) -> None:
 
 
 def write_models(path: Path, base_url: str) -> None:
-    path.write_text(models_yaml(base_url))
+    """The simulated endpoints, of which none accepts tools or images."""
+    path.write_text(models_yaml(base_url).replace("accepts: [tools, images, json_schema]", "accepts: [json_schema]"))
 
 
 def read_lines(path: Path) -> list[dict]:

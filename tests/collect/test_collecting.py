@@ -309,7 +309,7 @@ def test_chat_messages_are_asked_as_they_are_and_models_must_accept_what_they_ho
         assert RoutingTable.load(tmp_path / "outcomes.db").prompts == [asked]
         there.write([{"id": "text", "prompt": "What?", "reference": "3"}, {"id": "cat", "messages": image, "reference": "3"}])
         with pytest.raises(EndpointError, match="the question 'cat': sim-nano does not accept images"):
-            there.collect("sim-nano", output=tmp_path / "other.db")
+            there.collect("sim-nano", changes={"accepts": ()}, output=tmp_path / "other.db")
         assert there.requests == 1 and not (tmp_path / "other.db").exists()
 
 
