@@ -22,6 +22,7 @@ COMMANDS = {
     "collect": "Ask models questions within a budget, grade the answers, and keep everything in a database to train on.",
     "simulate": "Serve a simulated pool of models in OpenAI's wire format, to try endpoints without a key.",
     "prepare": "Prepare training questions: filter them, write new ones, drop those that are in a test set.",
+    "serve": "Answer live requests as an OpenAI-compatible endpoint, routed within a budget.",
     "sources": "List the sources of outcomes and the schema of your own, or fetch published files.",
 }
 """Each is `jaxroute.commands.NAME`, whose `main` takes the dataclasses of its options."""

@@ -13,7 +13,7 @@ from jaxroute.data.sources.simulated import load_simulated, simulated_prices
 from jaxroute.data.table import RoutingTable
 from jaxroute.errors import EndpointError
 from jaxroute.simulation import SimulationConfig, serving
-from jaxroute.simulation.server import ACCEPTS
+from jaxroute.simulation.server import ACCEPTS, CONTEXT_TOKENS
 from jaxroute.storage.files import check_file, replacing
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -92,5 +92,5 @@ def models_yaml(base_url: str) -> str:
     lines = ["# The simulated pool: jaxroute simulate", "models:"]
     for name, price in simulated_prices().items():
         lines += [f"  {name}:", f"    base_url: {base_url}", f"    price: {{input: {price.input:g}, output: {price.output:g}}}"]
-        lines += [f"    accepts: [{', '.join(ACCEPTS)}]"]
+        lines += [f"    context_tokens: {CONTEXT_TOKENS}", f"    accepts: [{', '.join(ACCEPTS)}]"]
     return "\n".join(lines) + "\n"

@@ -10,7 +10,8 @@ A process that is killed leaves its reservations in the file, where they count a
 worst cases with `settle_abandoned`.
 
 With `window` the limit holds per window of that many seconds. Windows follow each other from 1 January 1970, 0:00 UTC, on, so
-86,400 means a day in UTC. A call counts in the window in which it was reserved, even where it ends in a later one.
+86,400 means a day in UTC; "month" means calendar months in UTC. A call counts in the window in which it was reserved, even
+where it ends in a later one.
 
 Every change is one transaction. A kill at any moment loses none that has returned; after a power cut the last ones may be
 missing (SQLite's `synchronous=NORMAL`).
@@ -26,8 +27,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 from jaxroute.endpoints.money import Reservation, Totals, dollars, picodollars
 from jaxroute.endpoints.processes import is_running, this_process
@@ -36,6 +39,9 @@ from jaxroute.errors import JaxrouteWarning, LedgerError, shortened
 WAIT_SECONDS = 60.0
 """How long a change waits for those of other processes, each of which takes well under a millisecond."""
 MOST_NOTE = 1_000
+MONTH: Literal["month"] = "month"
+"""Windows that are calendar months, in UTC."""
+Window = float | Literal["month"]
 INHERITED: list[sqlite3.Connection | None] = []
 """Connections of a parent process: closing them here would disturb it, and so would their being collected."""
 VERSION = 1
@@ -70,15 +76,15 @@ class Ledger:
     """The account in the file `path`, which is made where there is none; use one object from any number of tasks and threads.
 
     `limit_usd` holds for everyone who uses the file from now on; None keeps the file's. It cannot be set below what is
-    reserved and settled already. `window` (seconds) divides time into windows with a limit each; None keeps the file's, or
-    means one that never ends. Raises `LedgerError` where the file is no ledger or the two contradict it.
+    reserved and settled already. `window` (seconds, or "month") divides time into windows with a limit each; None keeps the
+    file's, or means one that never ends. Raises `LedgerError` where the file is no ledger or the two contradict it.
     """
 
     def __init__(
         self,
         path: Path | str,
         limit_usd: float | Decimal | None = None,
-        window: float | None = None,
+        window: Window | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -86,9 +92,10 @@ class Ledger:
         self._clock, self._lock = clock, threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._process, self._number_of_process = "", 0
-        if window is not None and not (math.isfinite(window) and window > 0):
-            raise LedgerError(f"window={shortened(window)} must be a positive number of seconds")
-        self._window: float | None = window
+        seconds = isinstance(window, int | float) and math.isfinite(window) and window > 0
+        if window is not None and window != MONTH and not seconds:
+            raise LedgerError(f"window={shortened(window)} must be a positive number of seconds, or 'month'")
+        self._window: Window | None = window
         limit = None if limit_usd is None else picodollars("limit_usd", limit_usd)
         if limit is None and not self.path.exists():
             raise LedgerError(f"{self.path} is not there: give limit_usd to begin a ledger")
@@ -153,6 +160,16 @@ class Ledger:
         """What can still be reserved, of the present window, dollars."""
         return self.totals().left_usd
 
+    @property
+    def next_window(self) -> float | None:
+        """When the next window begins, seconds since 1970; None where there is but one."""
+        if self._window is None:
+            return None
+        number = self._number(self._clock()) + 1
+        if isinstance(self._window, str):
+            return datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC).timestamp()
+        return number * self._window
+
     def totals(self, *, every_window: bool = False) -> Totals:
         """What is booked, of the present window, or of all of them together; the limit is always that of one."""
         sums = ", ".join(f"coalesce(sum({name}), 0)" for name in TOTALS.split(", "))
@@ -206,9 +223,14 @@ class Ledger:
         return Ledger, (self.path, None, None)
 
     def _number(self, now: float) -> int:
-        return 0 if self._window is None else math.floor(now / self._window)
+        if self._window is None:
+            return 0
+        if isinstance(self._window, str):
+            moment = datetime.fromtimestamp(now, UTC)
+            return 12 * moment.year + moment.month - 1
+        return math.floor(now / self._window)
 
-    def _begin(self, connection: sqlite3.Connection, limit: int | None, window: float | None) -> float | None:
+    def _begin(self, connection: sqlite3.Connection, limit: int | None, window: Window | None) -> Window | None:
         """Make the tables where there are none, and set the limit; returns the window of the file."""
         # One by one: `executescript` would end the transaction.
         for statement in filter(str.strip, SCHEMA.split(";")):
@@ -224,8 +246,9 @@ class Ledger:
         if version != VERSION:
             raise LedgerError(f"{self.path} is a ledger of version {version}; this jaxroute reads version {VERSION}")
         if window is not None and window != stored:
-            has = "no window" if stored is None else f"windows of {stored:g} seconds"
-            raise LedgerError(f"window={window:g}, but {self.path} has {has}: leave window out, or begin another ledger")
+            raise LedgerError(
+                f"window={window}, but {self.path} has {_named(stored)}: leave window out, or begin another ledger"
+            )
         if limit is not None and limit != before:
             now = self._number(self._clock())
             row = connection.execute("SELECT reserved + settled FROM ledger_windows WHERE number = ?", (now,)).fetchone()
@@ -277,6 +300,12 @@ class Ledger:
                 raise LedgerError(
                     f"{self.path} cannot be used as a ledger: {shortened(str(error), 300, quoted=False)}"
                 ) from error
+
+
+def _named(window: Window | None) -> str:
+    if isinstance(window, str):
+        return "a window per month"
+    return "no window" if window is None else f"windows of {window:g} seconds"
 
 
 def _connect(path: Path) -> sqlite3.Connection:

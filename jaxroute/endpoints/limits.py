@@ -29,6 +29,11 @@ class Limits:
         self._places = asyncio.Semaphore(endpoint.concurrent_requests)
         self._next = self._paused_until = 0.0
 
+    @property
+    def full(self) -> bool:
+        """Whether a request that came now would have to wait."""
+        return self._places.locked() or max(self._next, self._paused_until) > asyncio.get_running_loop().time()
+
     def pause(self, seconds: float) -> None:
         """Begin no request for so many seconds."""
         self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + seconds)

@@ -66,16 +66,20 @@ def build_request(
             f"{endpoint.name} does not accept {listed(lacking)}, which the request holds: choose another model, or list "
             "it in the model's accepts in models.yaml"
         )
-    host = urlsplit(endpoint.base_url).hostname or ""
-    name = LIMITS[0] if host.endswith(NEWER) else LIMITS[1]
-    body = {"model": endpoint.model, "messages": messages, name: limit, **options}
+    body = {"model": endpoint.model, "messages": messages, output_limit_name(endpoint): limit, **options}
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     try:
         text = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise EndpointError(f"the request to {endpoint.name} is no JSON: {shortened(str(error), quoted=False)}") from error
-    return Request(endpoint, text, limit, _most_prompt_tokens(endpoint, messages, text), stream)
+    most = most_prompt_tokens(endpoint, len(text), texts_alone=all(_is_text(one.get("content")) for one in messages))
+    if most is None:
+        raise EndpointError(
+            f"a prompt to {endpoint.name} holds images or other parts, whose tokens only context_tokens bounds: set it in "
+            "models.yaml"
+        )
+    return Request(endpoint, text, limit, most, stream)
 
 
 def needs(prompt: Prompt, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
@@ -100,18 +104,23 @@ def _messages(prompt: Prompt) -> list[Any]:
     raise EndpointError(f"prompt={shortened(prompt)} is neither a text nor a list of chat messages")
 
 
-def _most_prompt_tokens(endpoint: Endpoint, messages: list[Any], body: bytes) -> int:
-    """A token is at least one byte of UTF-8, in byte-level vocabularies and in those with bytes as a fallback; JSON's own marks
-    around every message outweigh what templates put there. Images and the like have no such bound but the context's length."""
-    texts_alone = all(_is_text(one.get("content")) for one in messages)
-    if not texts_alone and endpoint.context_tokens is None:
-        raise EndpointError(
-            f"a prompt to {endpoint.name} holds images or other parts, whose tokens only context_tokens bounds: set it in "
-            "models.yaml"
-        )
-    most = len(body) + TEMPLATE_TOKENS
+def most_prompt_tokens(endpoint: Endpoint, size: int, *, texts_alone: bool) -> int | None:
+    """The most tokens that a request's prompt can have, whose JSON has so many bytes; None where nothing bounds them.
+
+    A token is at least one byte of UTF-8, in byte-level vocabularies and in those with bytes as a fallback; JSON's own marks
+    around every message outweigh what templates put there. Images and the like have no such bound but the context's length.
+    """
     context = endpoint.context_tokens
-    return most if context is None else min(most, context) if texts_alone else context
+    if not texts_alone:
+        return context
+    most = size + TEMPLATE_TOKENS
+    return most if context is None else min(most, context)
+
+
+def output_limit_name(endpoint: Endpoint) -> str:
+    """Which field limits the output tokens of a chat completion there."""
+    host = urlsplit(endpoint.base_url).hostname or ""
+    return LIMITS[0] if host.endswith(NEWER) else LIMITS[1]
 
 
 def _is_text(content: object) -> bool:

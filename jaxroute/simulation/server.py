@@ -1,6 +1,7 @@
-"""The simulated pool behind OpenAI's wire format: chat completions, streamed or not, with faults on demand.
+"""The simulated pool behind OpenAI's wire format, streamed or not, with faults on demand.
 
-    POST /v1/chat/completions        GET /v1/models        GET /simulation/counts
+    POST /v1/chat/completions   /v1/completions   /v1/responses   /v1/embeddings
+    GET  /v1/models   /simulation/counts
 
 `serving` runs it on the caller's event loop, `serving_in_thread` beside code that has none.
 """
@@ -25,12 +26,21 @@ from jaxroute.endpoints.prices import TokenPrice
 from jaxroute.errors import EndpointError, PromptError, shortened
 from jaxroute.simulation.counts import Counts, picodollars
 from jaxroute.simulation.faults import HEADER, drawn, read_fault, read_rates
+from jaxroute.simulation.other_replies import CompletionReply, EmbeddingReply, ResponseReply
 from jaxroute.simulation.pool import WAIT_SECONDS, SimulatedPool
-from jaxroute.simulation.replies import Asked, Reply
+from jaxroute.simulation.replies import Asked, Kind, Reply
 
 MOST_BODY_BYTES = 32 * 2**20
-ACCEPTS = ("json_schema",)
+ACCEPTS = ("tools", "images", "json_schema")
 """What the simulated models answer to beside texts."""
+CONTEXT_TOKENS = 128_000
+"""Theirs; it bounds what an image may cost."""
+REPLIES: dict[str, tuple[Kind, type[Reply]]] = {
+    "/v1/chat/completions": ("chat", Reply),
+    "/v1/completions": ("completion", CompletionReply),
+    "/v1/responses": ("response", ResponseReply),
+    "/v1/embeddings": ("embedding", EmbeddingReply),
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,8 @@ class Simulation:
     def application(self) -> web.Application:
         """The routes."""
         application = web.Application(client_max_size=MOST_BODY_BYTES)
-        application.router.add_post("/v1/chat/completions", self._chat)
+        for path in REPLIES:
+            application.router.add_post(path, self._post)
         application.router.add_get("/v1/models", self._models)
         application.router.add_get("/simulation/counts", self._counts)
         return application
@@ -95,7 +106,7 @@ class Simulation:
     async def _counts(self, request: web.Request) -> web.Response:
         return _json(self.counts.as_json())
 
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
+    async def _post(self, request: web.Request) -> web.StreamResponse:
         counts = self.counts
         counts.under_way += 1
         counts.most_under_way = max(counts.most_under_way, counts.under_way)
@@ -107,8 +118,9 @@ class Simulation:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if self.config.api_key is not None and request.headers.get("Authorization") != f"Bearer {self.config.api_key}":
             return _error(401, "Incorrect API key provided.", "invalid_api_key")
+        kind, make = REPLIES[request.path]
         try:
-            asked = Asked.read(await request.json(), self.pool)
+            asked = Asked.read(await request.json(), kind)
             header = request.headers.get(HEADER)
             given = header if header is not None else self.next_faults.popleft() if self.next_faults else None
             forced = None if given is None else read_fault(given)
@@ -130,7 +142,7 @@ class Simulation:
             return _error(429, "Rate limit reached.", "rate_limit_exceeded", {"Retry-After": f"{fault.seconds:g}"})
         if fault is not None and fault.kind == "server_error":
             return _error(500, "The server had an error.", "server_error")
-        reply = Reply(asked, self.pool, fault, tried)
+        reply = make(asked, self.pool, fault, tried)
         arrived = False
         try:
             if fault is not None and fault.kind == "slow_first_byte":
@@ -177,9 +189,11 @@ class Simulation:
                 text = json.dumps(chunk)
                 if number == len(chunks) // 2 and reply.fault_kind == "malformed":
                     text = text[: len(text) // 2]
-                await response.write(f"data: {text}\n\n".encode())
+                name = f"event: {chunk['type']}\n" if isinstance(reply, ResponseReply) else ""
+                await response.write(f"{name}data: {text}\n\n".encode())
                 await self._sleep(pause)
-            await response.write(b"data: [DONE]\n\n")
+            if not isinstance(reply, ResponseReply):
+                await response.write(b"data: [DONE]\n\n")
             await response.write_eof()
         except ConnectionError:
             return response, False
@@ -193,9 +207,13 @@ class Simulation:
 def simulated_endpoints(base_url: str, **changes: Any) -> dict[str, Endpoint]:
     """The ten models behind that address, as endpoints with their prices; `changes` are fields of `Endpoint`."""
     return {
-        name: replace(Endpoint(name, base_url, name, TokenPrice(price.input, price.output), accepts=ACCEPTS), **changes)
+        name: replace(_endpoint(name, base_url, TokenPrice(price.input, price.output)), **changes)
         for name, price in simulated_prices().items()
     }
+
+
+def _endpoint(name: str, base_url: str, price: TokenPrice) -> Endpoint:
+    return Endpoint(name, base_url, name, price, context_tokens=CONTEXT_TOKENS, accepts=ACCEPTS)
 
 
 @asynccontextmanager

@@ -383,7 +383,7 @@ def test_chat_messages_and_options_are_sent_as_they_are() -> None:
 def test_wrong_calls_are_named_before_anything_is_sent() -> None:
     async def story() -> None:
         async with serving() as simulation:
-            client = Client(simulation.endpoints())
+            client = Client(simulation.endpoints(accepts=("json_schema",)))
             with pytest.raises(EndpointError, match="the client is closed"):
                 await client.ask("sim-nano", PROMPT)
             async with client:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -186,6 +187,33 @@ def test_it_is_found_again_with_its_limit_and_window(path: Path) -> None:
     assert again.totals().limit_usd == 2.0
     with pytest.raises(LedgerError, match=r"window=3600, but .* has windows of 60 seconds"):
         Ledger(path, 2.0, window=3600)
+
+
+def test_calendar_months(tmp_path: Path) -> None:
+    now = [datetime(2027, 12, 31, 23, 59, tzinfo=UTC).timestamp()]
+    ledger = Ledger(tmp_path / "ledger.db", 1.0, "month", clock=lambda: now[0])
+    held = ledger.reserve(1.0)
+    assert held is not None and ledger.reserve(0.1) is None
+    assert ledger.next_window == datetime(2028, 1, 1, tzinfo=UTC).timestamp()
+    now[0] += 60
+    assert ledger.left_usd == 1.0 and ledger.next_window == datetime(2028, 2, 1, tzinfo=UTC).timestamp()
+    # It counts in the month in which it was reserved.
+    ledger.settle(held, 0.5)
+    assert ledger.left_usd == 1.0 and ledger.reserve(1.0) is not None
+    ledger.close()
+    again = Ledger(tmp_path / "ledger.db", clock=lambda: now[0])
+    assert again.left_usd == 0.0
+    now[0] += 28 * 86_400
+    assert again.left_usd == 0.0 and again.next_window is not None
+    now[0] = again.next_window
+    assert again.left_usd == 1.0
+    with pytest.raises(LedgerError, match=r"window=60, but .* has a window per month"):
+        Ledger(tmp_path / "ledger.db", window=60)
+
+
+def test_the_next_window_of_seconds(tmp_path: Path) -> None:
+    assert Ledger(tmp_path / "hours.db", 1.0, 3600, clock=lambda: 7_300.0).next_window == 10_800.0
+    assert Ledger(tmp_path / "total.db", 1.0).next_window is None
 
 
 def test_a_limit_is_raised_and_not_set_below_what_is_spent(path: Path) -> None:

@@ -1,0 +1,213 @@
+"""`jaxroute serve`: an OpenAI-compatible proxy that routes live requests within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from jaxroute.endpoints.client import ClientConfig
+from jaxroute.errors import EndpointError
+from jaxroute.storage.files import check_file
+
+DEMO_QUERIES = 600
+DEMO_BUDGET_USD = 1.0
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Listen as an OpenAI-compatible endpoint; a request for the model "auto" goes to the model that is worth its price."""
+
+    models: Path | None = None
+    """models.yaml: the endpoints, their keys' variables, prices and limits (docs/endpoints.md)."""
+    checkpoint: Path | None = None
+    """Folder that `jaxroute train` or `jaxroute demo` wrote; without it models answer to their own names only."""
+    demo: bool = False
+    """Serve simulated models with a router trained on the spot: no key, no download, no money."""
+    budget_usd: float | None = None
+    """Dollars for all requests together, per window; without it nothing is counted."""
+    per: Literal["hour", "day", "month", "total"] = "total"
+    """The window of --budget-usd, in UTC."""
+    ledger: Path = Path("serve-ledger.db")
+    """File of the account; clients with a budget of their own have theirs beside it."""
+    clients: Path | None = None
+    """clients.yaml: who may ask, with the hashes of their keys, their budgets and models. Needed to let other machines ask."""
+    new_key: str | None = None
+    """Print a new key for a client of this name, with its lines for clients.yaml, and end."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 8080
+    """Where to listen; 0 takes a free port."""
+    multiplier: float = 0.0
+    """Quality per dollar at which requests are routed, as `jaxroute route` prints it; 0 takes the best that is left in the
+    budget."""
+    tries: int = 3
+    """Models that are tried for one routed request until one answers."""
+    deadline_seconds: float = 600.0
+    """For all tries of a request together."""
+    record: Literal["none", "hash", "full"] = "none"
+    """Keep what was asked and what it cost: not at all, with the hash of every prompt, or with the prompts. Qualities come by
+    POST /v1/feedback."""
+    record_file: Path = Path("serve-record.db")
+    """Where it is kept."""
+    write_outcomes: Path | None = None
+    """Write the rated answers of --record-file to that file, which `jaxroute train --table` reads, and end."""
+    first_byte_seconds: float = 120.0
+    """Until an endpoint begins to answer; then the next one is tried."""
+    drain_seconds: float = 20.0
+    """How long an answer is read on whose client has gone, to know what it cost; then it counts at its worst case."""
+    stop_seconds: float = 30.0
+    """How long answers may go on after SIGTERM or Ctrl-C."""
+    access_log: bool = True
+    """Write a line of JSON per request to standard error; it holds no prompt, no answer and no key."""
+
+    def __post_init__(self) -> None:
+        if self.new_key is not None or self.write_outcomes is not None:
+            return
+        if not self.demo and self.models is None:
+            raise EndpointError("give --models models.yaml, or --demo to try it with simulated models")
+        if self.demo and self.models is not None:
+            raise EndpointError("--demo has models of its own: leave --models out")
+        if self.per != "total" and self.budget_usd is None and not self.demo:
+            raise EndpointError(f"--per {self.per} needs --budget-usd")
+
+
+def main(config: Annotated[Serve, tyro.conf.arg(name="")]) -> None:
+    """Serve until interrupted."""
+    try:
+        import prometheus_client  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise EndpointError(f"{error.name} is not installed: pip install 'jaxroute[serve]'") from None
+    if config.new_key is not None:
+        _print_new_key(config.new_key)
+        return
+    if config.write_outcomes is not None:
+        from jaxroute.serve.records import write_outcomes
+
+        check_file("write_outcomes", config.write_outcomes, source=config.record_file)
+        print(f"{write_outcomes(config.record_file, config.write_outcomes)} outcomes written to {config.write_outcomes}")
+        return
+    check_file("ledger", config.ledger)
+    with ExitStack() as stack:
+        if config.demo:
+            config = stack.enter_context(_demo(config))
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(config))
+
+
+async def _serve(config: Serve) -> None:
+    from jaxroute.serve.accounts import Budget
+    from jaxroute.serve.server import Listening, serving
+    from jaxroute.serve.state import ServeConfig, read_state
+
+    assert config.models is not None
+    listening = Listening(config.host, config.port, config.stop_seconds)
+    listening.check(keys=config.clients is not None)
+    timeouts = ClientConfig(deadline_seconds=config.deadline_seconds, first_byte_seconds=config.first_byte_seconds)
+    state = read_state(
+        ServeConfig(
+            models=config.models,
+            checkpoint=config.checkpoint,
+            clients=config.clients,
+            budget=None if config.budget_usd is None else Budget(config.budget_usd, config.per),
+            ledger=config.ledger,
+            multiplier=config.multiplier,
+            tries=config.tries,
+            timeouts=timeouts,
+            drain_seconds=config.drain_seconds,
+            record=config.record,
+            record_file=config.record_file,
+        )
+    )
+    _log_to_standard_error(config.access_log)
+    async with serving(state, listening) as running:
+        loop = asyncio.get_running_loop()
+        stopped = asyncio.Event()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, stopped.set)
+        if hasattr(signal, "SIGHUP"):
+            loop.add_signal_handler(signal.SIGHUP, running.reloading.now)
+        print(_greeting(running.base_url, state.routed, sorted(state.upstreams), keys=config.clients is not None))
+        sys.stdout.flush()
+        await stopped.wait()
+        print("ending: answers that have begun are sent to their end", file=sys.stderr)
+
+
+def _greeting(base_url: str, routed: list[str], models: list[str], *, keys: bool) -> str:
+    model, key = ("auto" if routed else models[0]), ("YOUR-KEY" if keys else "none")
+    header = f" -H 'Authorization: Bearer {key}'" if keys else ""
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is 12 plus 30?"}}]}}'
+    return f"""serving {base_url}: {len(models)} models, {len(routed)} of them behind "auto"
+
+curl{header} -H 'Content-Type: application/json' {base_url}/chat/completions -d '{body}'
+
+from openai import OpenAI
+client = OpenAI(base_url="{base_url}", api_key="{key}")
+answer = client.chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "What is 12 plus 30?"}}])
+print(answer.choices[0].message.content)
+"""
+
+
+@contextmanager
+def _demo(config: Serve) -> Iterator[Serve]:
+    """Simulated endpoints, and a router trained on their outcomes, in a folder that is gone afterwards."""
+    from jaxroute.commands.simulate import models_yaml
+    from jaxroute.data.sources.simulated import load_simulated, simulated_prices
+    from jaxroute.routers.base import find_router
+    from jaxroute.simulation import serving_in_thread
+
+    with tempfile.TemporaryDirectory(prefix="jaxroute-demo-") as name, serving_in_thread() as simulation:
+        folder = Path(name)
+        (folder / "models.yaml").write_text(models_yaml(simulation.base_url))
+        checkpoint = config.checkpoint
+        if checkpoint is None:
+            print("A simulation: ten invented models answer, and a router by the length of prompts chooses among them.")
+            checkpoint = folder / "checkpoint"
+            table = load_simulated(queries=DEMO_QUERIES, seed=0)
+            find_router("prompt_length").fit(table, prices=simulated_prices()).save(checkpoint)
+        budget = DEMO_BUDGET_USD if config.budget_usd is None else config.budget_usd
+        yield replace(
+            config,
+            demo=False,
+            models=folder / "models.yaml",
+            checkpoint=checkpoint,
+            budget_usd=budget,
+            ledger=folder / "ledger.db",
+        )
+
+
+def _print_new_key(name: str) -> None:
+    from jaxroute.serve.clients import NAME, new_key
+
+    if not NAME.fullmatch(name):
+        raise EndpointError(f"new_key={name!r} must be a name of letters, digits, dots, dashes and underscores")
+    key, lines = new_key(name)
+    print(f"The key, which is shown only now:\n\n{key}\n\nFor clients.yaml:\n\n{lines}")
+
+
+def _log_to_standard_error(access_log: bool) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("jaxroute.serve")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO if access_log else logging.WARNING)
+    log.propagate = False
+
+
+def _loop_factory():
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

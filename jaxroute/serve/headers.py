@@ -1,0 +1,119 @@
+"""Which headers pass: all but those of one connection, keys, cookies, and what we set ourselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from jaxroute.errors import shortened
+from jaxroute.serve.refusals import invalid
+
+OWN = "x-jaxroute-"
+CONNECTION = {
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+"""Of one connection (RFC 9110, section 7.6.1)."""
+NOT_UP = CONNECTION | {
+    "accept-encoding",
+    "api-key",
+    "authorization",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "openai-organization",
+    "openai-project",
+    "origin",
+    "referer",
+    "x-api-key",
+    "x-real-ip",
+}
+"""The client's own key, account and place, and what is set anew."""
+NOT_DOWN = CONNECTION | {"alt-svc", "content-encoding", "content-length", "date", "server", "set-cookie"}
+CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a client asks of routing, by the headers `x-jaxroute-max-cost-usd`, `-models` and `-minimum-quality`."""
+
+    max_cost_usd: float | None = None
+    """The most that all tries together may cost, dollars."""
+    models: tuple[str, ...] | None = None
+    """Only these."""
+    minimum_quality: float | None = None
+    """The cheapest model that is expected to reach it, in [0, 1]."""
+
+    @staticmethod
+    def read(headers: Mapping[str, str]) -> Wishes:
+        """Raises `Refused` with status 400 for a wrong value."""
+        listed = headers.get(f"{OWN}models")
+        models = None if listed is None else tuple(name for one in listed.split(",") if (name := one.strip()))
+        if models == ():
+            raise invalid(f"{OWN}models is empty: give names of models with commas between them.", f"{OWN}models")
+        return Wishes(
+            max_cost_usd=_number(headers, f"{OWN}max-cost-usd", 9e6),
+            models=models,
+            minimum_quality=_number(headers, f"{OWN}minimum-quality", 1.0),
+        )
+
+
+def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """By lower-case name. Raises `Refused` where one holds characters that end a line."""
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        if CONTROL.search(value):
+            raise invalid(f"The header {shortened(name.decode('latin-1'))} holds control characters.")
+        headers[name.decode("latin-1")] = value.decode("latin-1")
+    return headers
+
+
+def going_up(headers: Mapping[str, str], key: str | None, *, stream: bool) -> dict[str, str]:
+    """What the endpoint gets."""
+    passed = {
+        name: value
+        for name, value in headers.items()
+        if name not in NOT_UP and not name.startswith((OWN, "x-forwarded-", "sec-"))
+    }
+    passed["content-type"] = "application/json"
+    # Its usage is read while it passes.
+    passed["accept-encoding"] = "identity"
+    passed.setdefault("accept", "text/event-stream" if stream else "application/json")
+    if key is not None:
+        passed["authorization"] = f"Bearer {key}"
+    return passed
+
+
+def coming_down(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """What the client gets of an endpoint's headers."""
+    lowered = ((name.lower(), value) for name, value in raw)
+    return [
+        (name, value)
+        for name, value in lowered
+        if name.decode("latin-1") not in NOT_DOWN and not name.startswith(b"x-jaxroute-")
+    ]
+
+
+def _number(headers: Mapping[str, str], name: str, most: float) -> float | None:
+    given = headers.get(name)
+    if given is None:
+        return None
+    try:
+        value = float(given)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= most:
+        raise invalid(f"{name}={shortened(given)} must be a number from 0 to {most:,.0f}.", name)
+    return value

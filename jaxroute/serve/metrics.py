@@ -1,0 +1,105 @@
+"""Prometheus metrics. Labels are models, kinds of requests, reasons and statuses: never a key, a user or a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from jaxroute.serve.finished import Finished
+
+if TYPE_CHECKING:
+    from jaxroute.serve.service import Service
+
+SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+OVERHEAD_SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.008, 0.02, 0.05, 0.12, 0.5)
+NO_MODEL = "none"
+
+
+class Metrics:
+    """Counts every request that has ended."""
+
+    def __init__(self, service: Service) -> None:
+        self.registry = registry = CollectorRegistry()
+        by_model = ("model", "kind", "routed")
+        self.requests = Counter("jaxroute_requests", "Requests that have ended", (*by_model, "status"), registry=registry)
+        self.errors = Counter("jaxroute_errors", "Requests without a whole answer", ("model", "reason"), registry=registry)
+        self.failed_tries = Counter("jaxroute_failed_tries", "Tries without an answer", ("model", "reason"), registry=registry)
+        self.tokens = Counter("jaxroute_tokens", "Tokens of answers", ("model", "direction"), registry=registry)
+        self.dollars = Counter("jaxroute_dollars", "Dollars spent, on all tries", ("model", "routed"), registry=registry)
+        self.first_byte = Histogram(
+            "jaxroute_first_byte_seconds", "Until the response began", ("model",), registry=registry, buckets=SECONDS
+        )
+        self.total = Histogram(
+            "jaxroute_request_seconds", "Until the response ended", ("model",), registry=registry, buckets=SECONDS
+        )
+        self.overhead = Histogram(
+            "jaxroute_overhead_seconds",
+            "All but waiting for endpoints",
+            ("routed",),
+            registry=registry,
+            buckets=OVERHEAD_SECONDS,
+        )
+        self.routing = Histogram("jaxroute_routing_seconds", "Of ranking models", registry=registry, buckets=OVERHEAD_SECONDS)
+        self.quality = Histogram(
+            "jaxroute_expected_quality",
+            "Estimated quality of the answers that were routed",
+            registry=registry,
+            buckets=[tenth / 10 for tenth in range(1, 11)],
+        )
+        self.reloads = Counter("jaxroute_reloads", "Configurations read again", ("result",), registry=registry)
+        self.under_way = Gauge("jaxroute_requests_under_way", "Requests that are being answered", registry=registry)
+        self.under_way.set_function(lambda: service.under_way)
+        registry.register(_Present(service))
+
+    def __call__(self, finished: Finished) -> None:
+        """A request has ended."""
+        model, routed = finished.model or NO_MODEL, "auto" if finished.routed else "named"
+        self.requests.labels(model, finished.kind, routed, str(finished.status)).inc()
+        if finished.reason:
+            self.errors.labels(model, finished.reason).inc()
+        for tried, reason in finished.failures:
+            self.failed_tries.labels(tried, reason).inc()
+        if finished.spent_usd:
+            self.dollars.labels(model, routed).inc(finished.spent_usd)
+        self.overhead.labels(routed).observe(finished.overhead_seconds)
+        if finished.model is None:
+            return
+        usage = finished.usage
+        if usage.prompt_tokens is not None and usage.completion_tokens is not None:
+            self.tokens.labels(model, "input").inc(usage.prompt_tokens)
+            self.tokens.labels(model, "output").inc(usage.completion_tokens)
+        if finished.first_byte_seconds is not None:
+            self.first_byte.labels(model).observe(finished.first_byte_seconds)
+        self.total.labels(model).observe(finished.total_seconds)
+        if finished.routed:
+            self.routing.observe(finished.routing_seconds)
+            if finished.quality is not None:
+                self.quality.observe(finished.quality)
+
+    def text(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class _Present:
+    """What holds at the moment of a scrape."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        state = self.service.state
+        yield GaugeMetricFamily("jaxroute_multiplier", "Quality per dollar at which is routed", value=state.pace.multiplier)
+        yield GaugeMetricFamily("jaxroute_models", "Models that are served", value=len(state.upstreams))
+        if state.accounts.everyone is not None:
+            totals = state.accounts.everyone.totals()
+            for name, what, value in (
+                ("limit", "The budget of a window", totals.limit_usd),
+                ("left", "What can still be reserved in this window", totals.left_usd),
+                ("reserved", "Worst cases of requests under way", totals.reserved_usd),
+                ("settled", "Spent in this window", totals.settled_usd),
+            ):
+                yield GaugeMetricFamily(f"jaxroute_budget_{name}_dollars", what, value=value)

@@ -1,0 +1,35 @@
+"""The latest entries of something, of a bounded number."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Remembered(Generic[K, V]):
+    """At most `most` entries: what has not been used for longest is forgotten."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._entries: OrderedDict[K, V] = OrderedDict()
+
+    def put(self, key: K, value: V) -> None:
+        """Remember it."""
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        if len(self._entries) > self.most:
+            self._entries.popitem(last=False)
+
+    def get(self, key: K) -> V | None:
+        """None where it is not known, or not any more."""
+        if key not in self._entries:
+            return None
+        self._entries.move_to_end(key)
+        return self._entries[key]
+
+    def __len__(self) -> int:
+        return len(self._entries)

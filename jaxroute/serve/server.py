@@ -1,0 +1,146 @@
+"""The running proxy: its socket, its start, and its end, in which no request is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from jaxroute.errors import EndpointError
+from jaxroute.serve.app import LOOPBACK, application
+from jaxroute.serve.patience import Patient
+from jaxroute.serve.reloading import Reloading
+from jaxroute.serve.service import Service
+from jaxroute.serve.state import State
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where it listens."""
+
+    host: str = "127.0.0.1"
+    """Address; another than this machine's own needs clients with keys."""
+    port: int = 8080
+    """0 takes a free one."""
+    stop_seconds: float = 30.0
+    """How long answers may go on after the end was asked for."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise EndpointError(f"port={self.port} must be from 0 to 65535")
+        if not self.stop_seconds >= 0:
+            raise EndpointError(f"stop_seconds={self.stop_seconds} must be a number of seconds")
+
+    def check(self, *, keys: bool) -> None:
+        """Raise `EndpointError` where others than this machine could ask, and nobody needs a key."""
+        if not keys and self.host not in LOOPBACK:
+            raise EndpointError(
+                f"host={self.host} lets other machines ask, and no client has a key: give clients.yaml (see `jaxroute serve "
+                "--new-key`), or listen on 127.0.0.1"
+            )
+
+
+@dataclass
+class Running:
+    """A proxy that answers."""
+
+    service: Service
+    base_url: str
+    """Up to /v1."""
+    server: uvicorn.Server
+    reloading: Reloading
+
+    def stop(self) -> None:
+        """No new requests; those under way end."""
+        self.server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    """Signals are the caller's."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving(state: State, listening: Listening | None = None) -> AsyncIterator[Running]:
+    """Serve on this event loop until the block ends. Raises `EndpointError` where it may or can not listen there."""
+    listening = listening or Listening()
+    listening.check(keys=state.clients is not None)
+    async with Service(state) as service:
+        config = uvicorn.Config(
+            application(service),
+            http=Patient,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, round(listening.stop_seconds)),
+        )
+        server = _Server(config)
+        bound = _bound(listening)
+        task = asyncio.create_task(server.serve(sockets=[bound]))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.005)
+        host, port = bound.getsockname()[:2]
+        reloading = Reloading(service)
+        watching = asyncio.create_task(reloading.watch())
+        try:
+            yield Running(service, f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", server, reloading)
+        finally:
+            watching.cancel()
+            server.should_exit = True
+            await task
+
+
+@contextmanager
+def serving_in_thread(state: State, listening: Listening | None = None) -> Iterator[Running]:
+    """Serve from a thread until the block ends."""
+    started, found, failed = threading.Event(), [], []
+
+    async def serve() -> None:
+        async with serving(state, listening or Listening(port=0)) as running:
+            found.append(running)
+            started.set()
+            while not running.server.should_exit:
+                await asyncio.sleep(0.01)
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:  # noqa: BLE001, raised again in the caller's thread
+            failed.append(error)
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    started.wait()
+    if failed:
+        raise failed[0]
+    try:
+        yield found[0]
+    finally:
+        found[0].stop()
+        thread.join()
+
+
+def _bound(listening: Listening) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((listening.host, listening.port))
+    except OSError as error:
+        bound.close()
+        raise EndpointError(f"{listening.host}:{listening.port} cannot be listened on: {error.strerror}") from error
+    bound.setblocking(False)
+    return bound

@@ -1,0 +1,115 @@
+"""What all requests share: the present state of the files, the connections, and what is remembered of those that have ended."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+
+import aiohttp
+
+from jaxroute.serve.conversations import Conversations
+from jaxroute.serve.finished import Finished
+from jaxroute.serve.metrics import Metrics
+from jaxroute.serve.records import Records
+from jaxroute.serve.remembered import Remembered
+from jaxroute.serve.state import State
+from jaxroute.serve.status_page import Recent
+
+MOST_REMEMBERED = 10_000
+
+
+class Service:
+    """Within one event loop; `async with` it, and exchange `state` at any time."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.log = logging.getLogger("jaxroute.serve")
+        self.access = logging.getLogger("jaxroute.serve.access")
+        self.stored: Remembered[str, str] = Remembered(MOST_REMEMBERED)
+        """Which model has stored which response."""
+        self.under_way = 0
+        """Requests that are being answered."""
+        self.wrong_files = ""
+        """What is wrong with the files since they were read; empty where nothing is."""
+        self.conversations = Conversations()
+        self.paused: dict[str, float] = {}
+        """Until when, by the loop's clock, a model has asked not to be asked."""
+        self.answers: Remembered[str, Finished] = Remembered(MOST_REMEMBERED)
+        """The requests that have ended, by the number that the client got."""
+        config = state.config
+        self.records = None if config.record == "none" else Records(config.record_file, config.record)
+        self.metrics = Metrics(self)
+        self.recent = Recent()
+        self.observers: list[Callable[[Finished], None]] = [self.metrics, self.recent]
+        """Called with every request that has ended."""
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """Connections to the endpoints."""
+        assert self._session is not None, "the service has not started"
+        return self._session
+
+    async def __aenter__(self) -> Service:
+        # Requests under way are limited by model, and the time-outs are the phases'.
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
+        timeout = aiohttp.ClientTimeout(total=None, connect=self.state.config.timeouts.connect_seconds)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent",),
+            read_bufsize=2**18,
+        )
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+        self.state.accounts.close()
+        if self.records is not None:
+            self.records.close()
+
+    def finish(self, finished: Finished, prompt: Callable[[], str]) -> None:
+        """A request has ended: remember it, keep what is to be kept, tell the observers, and write its line of the log."""
+        self.answers.put(finished.id, finished)
+        if self.records is not None:
+            try:
+                self.records.add(finished, prompt())
+            except sqlite3.Error as error:
+                # The answer has been sent: a full disk must not take it back.
+                self.log.error("%s is not recorded: %s", finished.id, error)
+        for observer in self.observers:
+            observer(finished)
+        if self.access.isEnabledFor(logging.INFO):
+            self.access.info("%s", access_line(finished))
+
+
+def access_line(finished: Finished) -> str:
+    """JSON; nothing of what was asked or answered, and no key."""
+    usage = finished.usage
+    content = {
+        "time": round(time.time(), 3),
+        "id": finished.id,
+        "kind": finished.kind,
+        "routed": finished.routed,
+        "client": finished.client,
+        "model": finished.model,
+        "status": finished.status,
+        "reason": finished.reason or None,
+        "failures": [f"{model}: {reason}" for model, reason in finished.failures] or None,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "quality": None if finished.quality is None else round(finished.quality, 4),
+        "expected_usd": finished.expected_usd,
+        "cost_usd": finished.cost_usd,
+        "spent_usd": finished.spent_usd,
+        "first_byte_ms": None if finished.first_byte_seconds is None else round(1000 * finished.first_byte_seconds, 3),
+        "total_ms": round(1000 * finished.total_seconds, 3),
+        "overhead_ms": round(1000 * finished.overhead_seconds, 3),
+    }
+    return json.dumps({name: value for name, value in content.items() if value is not None})

@@ -1,0 +1,181 @@
+"""What the files say at one moment: models and keys, clients, money, and who chooses; read whole, then exchanged whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from yarl import URL
+
+from jaxroute.endpoints.client import ClientConfig
+from jaxroute.endpoints.limits import Limits
+from jaxroute.endpoints.models import Endpoint, load_models, read_keys
+from jaxroute.errors import EndpointError, listed, shortened
+from jaxroute.routing.router import Router
+from jaxroute.serve.accounts import Accounts, Budget
+from jaxroute.serve.asking import AUTO
+from jaxroute.serve.choosing import Chooser, EstimatorChooser, FixedPace, Pace
+from jaxroute.serve.clients import ServedClient, load_clients
+from jaxroute.serve.records import Kept
+
+PATHS = {
+    "chat": "/chat/completions",
+    "completion": "/completions",
+    "response": "/responses",
+    "embedding": "/embeddings",
+}
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Where the files are, and how requests are treated."""
+
+    models: Path
+    """models.yaml: the endpoints."""
+    checkpoint: Path | None = None
+    """Folder that `jaxroute train` or `jaxroute demo` wrote; without it nothing is routed, and models answer to their names."""
+    clients: Path | None = None
+    """clients.yaml: who may ask; without it anybody on this machine may."""
+    budget: Budget | None = None
+    """Of all requests together."""
+    ledger: Path = Path("serve-ledger.db")
+    """The account of the money; clients with a budget have their own beside it."""
+    multiplier: float = 0.0
+    """Quality per dollar at which requests are routed; 0 buys the best that the budget holds."""
+    tries: int = 3
+    """Models that are tried for one routed request, until one answers."""
+    timeouts: ClientConfig = field(default_factory=lambda: ClientConfig(deadline_seconds=600.0))
+    """Seconds of connecting, of the first byte, between bytes, and of all tries together (`deadline_seconds`)."""
+    queue_seconds: float = 10.0
+    """How long a request to a model by its name waits while that model is at its limits."""
+    drain_seconds: float = 20.0
+    """How long an answer is read on whose client has gone, to know what it cost; then it counts at its worst case."""
+    record: Kept = "none"
+    """What is kept of prompts: nothing, their hashes, or all."""
+    record_file: Path = Path("serve-record.db")
+    """Where it is kept."""
+    most_body_bytes: int = 32 * 2**20
+    """Of a request."""
+    body_seconds: float = 30.0
+    """How long a client may take to send a request."""
+    watch_seconds: float = 2.0
+    """How often it is looked whether the files have changed; 0: never, and SIGHUP reads them again."""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name.endswith("_seconds") and not (0 <= value < math.inf):
+                raise EndpointError(f"{one.name}={shortened(value)} must be a number of seconds")
+        if not 0 <= self.multiplier < math.inf:
+            raise EndpointError(f"multiplier={self.multiplier} must be finite and >= 0, quality per dollar")
+        if not 1 <= self.tries <= 100:
+            raise EndpointError(f"tries={self.tries} must be from 1 to 100")
+
+
+@dataclass(frozen=True, eq=False)
+class Upstream:
+    """One model's endpoint, ready to be asked."""
+
+    endpoint: Endpoint
+    key: str | None = field(repr=False)
+    urls: Mapping[str, URL]
+    """By kind of request."""
+    limits: Limits
+
+    @staticmethod
+    def of(endpoint: Endpoint, key: str | None) -> Upstream:
+        """With places for its requests; needs a running event loop only once these are taken."""
+        urls = {kind: URL(endpoint.base_url + path, encoded=True) for kind, path in PATHS.items()}
+        return Upstream(endpoint, key, urls, Limits(endpoint))
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """All that a request is answered with."""
+
+    config: ServeConfig
+    upstreams: Mapping[str, Upstream]
+    clients: tuple[ServedClient, ...] | None
+    """None: no keys are asked for."""
+    accounts: Accounts
+    chooser: Chooser | None
+    pace: Pace
+    stamps: dict[str, object]
+    """How the files looked before they were read."""
+
+    @property
+    def routed(self) -> list[str]:
+        """The models among which `auto` chooses."""
+        known = () if self.chooser is None else self.chooser.models
+        return [model for model in known if model in self.upstreams]
+
+
+def read_state(config: ServeConfig, before: State | None = None, *, chooser: Chooser | None = None) -> State:
+    """From the files. Raises an error of its own kind for what is wrong, and changes nothing then.
+
+    Endpoints that are as they were in `before` keep their places and pauses. `chooser` stands in for the checkpoint's.
+    """
+    looked = stamps(config)
+    endpoints = load_models(config.models)
+    if AUTO in endpoints:
+        raise EndpointError(f"{config.models}: a model cannot have the name {AUTO!r}, which asks for any of them")
+    keys = read_keys(endpoints.values())
+    clients = None if config.clients is None else tuple(load_clients(config.clients, endpoints))
+    if chooser is None and before is not None and _same_estimates(before, endpoints, looked):
+        chooser = before.chooser
+    elif chooser is None and config.checkpoint is not None:
+        router = Router.load(config.checkpoint)
+        made = EstimatorChooser(router, endpoints)
+        if not made.models:
+            raise EndpointError(
+                f"{config.checkpoint} knows {listed(router.models)}, and {config.models} has {listed(endpoints)}: name at "
+                "least one of its models there, as it is called in the checkpoint"
+            )
+        made.warm()
+        chooser = made
+    upstreams = {}
+    for name, endpoint in endpoints.items():
+        made = Upstream.of(endpoint, keys.get(name))
+        old = None if before is None else before.upstreams.get(name)
+        same = old is not None and (old.endpoint, old.key) == (made.endpoint, made.key)
+        upstreams[name] = old if same and old is not None else made
+    pace = FixedPace(config.multiplier) if before is None else before.pace
+    return State(config, upstreams, clients, _accounts(config, clients, before), chooser, pace, looked)
+
+
+def stamps(config: ServeConfig) -> dict[str, object]:
+    """When the files were last written, and how long they are; the checkpoint's is its folder's."""
+    found: dict[str, object] = {}
+    for path in (config.models, config.clients, config.checkpoint):
+        if path is not None:
+            inner = sorted(path.iterdir()) if path.is_dir() else [path]
+            found[str(path)] = [(one.name, one.stat().st_mtime_ns, one.stat().st_size) for one in inner if one.exists()]
+    return found
+
+
+def _same_estimates(before: State, endpoints: Mapping[str, Endpoint], looked: Mapping[str, object]) -> bool:
+    """Whether the checkpoint and the prices are as they were, so that it need not be loaded again."""
+    place = str(before.config.checkpoint)
+    same = {name: one.endpoint.price for name, one in before.upstreams.items()} == {
+        name: one.price for name, one in endpoints.items()
+    }
+    return before.config.checkpoint is None or (same and before.stamps.get(place) == looked.get(place))
+
+
+def _accounts(config: ServeConfig, clients: tuple[ServedClient, ...] | None, before: State | None) -> Accounts:
+    """Ledgers stay open where their limits are as they were."""
+    if before is None:
+        everyone = None if config.budget is None else config.budget.ledger(config.ledger)
+        old: dict[str, Budget | None] = {}
+    else:
+        everyone = before.accounts.everyone
+        old = {one.name: one.budget for one in before.clients or ()}
+    of_clients = {}
+    for one in clients or ():
+        if one.budget is not None:
+            place = config.ledger.with_name(f"{config.ledger.stem}-{one.name}{config.ledger.suffix}")
+            same = before is not None and old.get(one.name) == one.budget
+            of_clients[one.name] = before.accounts.clients[one.name] if same and before else one.budget.ledger(place)
+    return Accounts(everyone, of_clients)
