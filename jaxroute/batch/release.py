@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LARGE = 0.05
 """A worst case above this part of the money that is left is a large one."""
+COVER = 1.3
+"""Cheaper calls are held back where their dollars are below so many times the largest worst case that waits: costs vary."""
 DRIFT = 0.002
 """The plan is made again when the settled costs have left it by this part of the money that is left."""
 REFRESH = 16
@@ -160,7 +162,7 @@ class Plan:
                 continue
             if any(self._larger(other, worst) and self.room[other] < one.expected for other in self.queues if other != model):
                 continue
-            if one.reserve and worst < held_back and self.reserve - one.reserve < held_back:
+            if one.reserve and worst < held_back and self.reserve - one.reserve < COVER * held_back:
                 continue
             key = (-worst, 0.0) if worst > LARGE * likely else (0.0, float(owner.rank[one.query]))
             if best is None or key < best:
