@@ -18,7 +18,7 @@ time: the latencies of the simulated table; for ParetoBandit, which has none, on
 Seen, with MiniLM: in 280 runs never above the budget, 0 prompts unanswered, 98.3 percent of the budget used at least and 99.6 on
 average. The open loop really spends up to 112 percent of it. Quality against the open loop at the same realised cost: -0.18
 (-0.23 to -0.14) points on the simulated pool, -0.09 (-0.11 to -0.06) on ParetoBandit; against the open loop behind a ledger
-+0.17 and +3.01. 13 minutes beside other jobs.
++0.17 and +3.01. 10 minutes beside other jobs.
 """
 
 from __future__ import annotations
