@@ -20,13 +20,13 @@ from jaxroute.errors import shortened
 from jaxroute.serve.accounts import Held
 from jaxroute.serve.asking import Asked, Kind
 from jaxroute.serve.choosing import Pace, Ranked
-from jaxroute.serve.clients import ServedClient, find_client
+from jaxroute.serve.clients import ServedClient, authorised
 from jaxroute.serve.event_streams import EventStream, TooLong, counted
 from jaxroute.serve.finished import Finished
-from jaxroute.serve.headers import OWN, Headers, Wishes, going_up, read_headers
+from jaxroute.serve.headers import OWN, Headers, Wishes, going_up, read_headers, read_query
 from jaxroute.serve.ordering import Ordering
 from jaxroute.serve.refusals import Refused
-from jaxroute.serve.service import Service
+from jaxroute.serve.service import Place, Service
 from jaxroute.serve.tries import Failure, Try
 
 Message = MutableMapping[str, Any]
@@ -62,7 +62,9 @@ class Exchange:
         self.service.under_way += 1
         try:
             headers = read_headers(self.scope["headers"])
-            self.client = self._authorised(headers)
+            self.query = read_query(self.scope["query_string"])
+            self.client = authorised(self.state.clients, headers)
+            self.finished.client = self._client_name
             data = await read_body(self.receive, headers, self.state.config.most_body_bytes, self.state.config.body_seconds)
             self.started = perf_counter()
             asked = self.asked = Asked.read(self.kind, data)
@@ -82,17 +84,6 @@ class Exchange:
             if watcher is not None:
                 watcher.cancel()
             self._finish()
-
-    def _authorised(self, headers: dict[str, str]) -> ServedClient | None:
-        if self.state.clients is None:
-            return None
-        client = find_client(self.state.clients, headers)
-        if client is None:
-            raise Refused(
-                401, "invalid_api_key", "Incorrect API key: send one of this proxy's own as Authorization: Bearer KEY."
-            )
-        self.finished.client = client.name
-        return client
 
     async def _watch(self) -> None:
         """Notice when the client leaves; what has been begun is then read on for a while, to know what it cost."""
@@ -154,7 +145,7 @@ class Exchange:
             try:
                 async with current:
                     body = asked.bytes_for(upstream.endpoint, limited=accounts.counts(self._client_name))
-                    await current.open(asked.kind, body, going_up(headers, upstream.key, stream=asked.stream))
+                    await current.open(asked.kind, body, going_up(headers, upstream.key, stream=asked.stream), query=self.query)
                     relay = self._stream if current.content_type == "text/event-stream" else self._whole
                     await relay(asked, current, payment)
             except Failure as failure:
@@ -230,7 +221,7 @@ class Exchange:
 
     def _keep_place(self, number: object, current: Try) -> None:
         if self.kind == "response" and isinstance(number, str):
-            self.service.stored.put(number, current.upstream.endpoint.name)
+            self.service.stored.put(number, Place(current.upstream.endpoint.name, self._client_name))
 
     def _busy(self, model: str) -> Failure:
         refused = Refused(429, "model_busy", f"The model {shortened(model)} has as many requests as it may have at once.")

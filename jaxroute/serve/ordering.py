@@ -76,22 +76,26 @@ class Ordering:
             )
         if model not in allowed:
             raise invalid(f"The model {shortened(model)} is none of those that {OWN}models names.", "model")
+        previous = asked.body.get("previous_response_id")
+        place = self.service.stored.get(previous) if isinstance(previous, str) else None
+        if place is not None and place.client != self.client_name:
+            raise invalid("No response of yours with that id is known.", "previous_response_id")
         candidate = self._candidate(asked, model)
         self._check_bounded(candidate)
         self._check_money(wishes, [candidate])
         return Ranked(candidate)
 
     def _stored(self, asked: Asked, wishes: Wishes) -> Ranked:
-        """What goes on with a stored response stays where it is stored."""
+        """What continues a stored response stays where it is stored, and is its client's alone."""
         previous = asked.body.get("previous_response_id")
-        model = self.service.stored.get(previous) if isinstance(previous, str) else None
-        if model is None or model not in self._allowed(wishes):
+        place = self.service.place(previous, self.client_name) if isinstance(previous, str) else None
+        if place is None or place.model not in self._allowed(wishes):
             raise invalid(
-                f"The request goes on with what is stored at one endpoint, and it is not known here at which: name the model "
+                f"The request continues what is stored at one endpoint, and it is not known here at which: name the model "
                 f"in place of {AUTO!r}.",
                 "previous_response_id",
             )
-        candidate = self._candidate(asked, model)
+        candidate = self._candidate(asked, place.model)
         self._check_bounded(candidate)
         self._check_money(wishes, [candidate])
         return Ranked(candidate)
