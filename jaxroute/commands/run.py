@@ -18,6 +18,7 @@ from jaxroute.commands.simulate import models_yaml
 from jaxroute.data.sources.simulated import load_simulated
 from jaxroute.errors import OutputError
 from jaxroute.predictor.pricing import CostModel, table_pricing
+from jaxroute.progress import without_bars
 from jaxroute.routers.base import find_router
 from jaxroute.simulation import SimulationConfig, serving_in_thread
 from jaxroute.storage.files import check_folder, replacing
@@ -100,7 +101,9 @@ def _demo(config: Run) -> Iterator[RunConfig]:
     table = load_simulated(queries=DEMO_TRAINING + DEMO_QUERIES, seed=config.options.seed)
     train, test = (table.select(list(rows)) for rows in (range(DEMO_TRAINING), range(DEMO_TRAINING, len(table))))
     print(f"A simulation: ten invented models, {len(test)} templated questions. Everything goes to {folder}/")
-    estimator = find_router("domain_mean").fit(train, costs=CostModel(table_pricing(train, None)))
+    print(f"Training a router on {len(train)} others first.", flush=True)
+    with without_bars():
+        estimator = find_router("domain_mean").fit(train, costs=CostModel(table_pricing(train, None)))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DEMO_MARK).touch()
     estimator.save(folder / "checkpoint")

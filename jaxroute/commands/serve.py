@@ -17,6 +17,7 @@ import tyro
 
 from jaxroute.endpoints.client import ClientConfig
 from jaxroute.errors import EndpointError
+from jaxroute.progress import without_bars
 from jaxroute.storage.files import check_file
 
 DEMO_QUERIES = 600
@@ -195,7 +196,9 @@ def _demo(config: Serve) -> Iterator[Serve]:
             print("A simulation: ten invented models answer, and a router by the length of prompts chooses among them.")
             checkpoint = folder / "checkpoint"
             table = load_simulated(queries=DEMO_QUERIES, seed=0)
-            find_router("prompt_length").fit(table, prices=simulated_prices()).save(checkpoint)
+            print(f"Training it on {len(table)} simulated questions first.", flush=True)
+            with without_bars():
+                find_router("prompt_length").fit(table, prices=simulated_prices()).save(checkpoint)
         budget = DEMO_BUDGET_USD if config.budget_usd is None else config.budget_usd
         yield replace(
             config,

@@ -14,11 +14,11 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
-from tqdm.auto import tqdm
 
 from jaxroute.encoders import EncoderNetwork
 from jaxroute.encoders.packing import pack
 from jaxroute.errors import EncoderError
+from jaxroute.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def encode(
 
     Long prompts come first. A caller who keeps what has been yielded can go on where it stopped.
     """
-    with tqdm(total=sum(map(len, token_ids)), desc="encoding prompts", unit=" tokens", unit_scale=True, delay=1) as bar:
+    with progress_bar(total=sum(map(len, token_ids)), desc="encoding prompts", unit=" tokens", unit_scale=True, delay=1) as bar:
         for positions, pooled in BatchEncoder(network, config or ScoringConfig()).encode(token_ids, taps=taps):
             bar.update(sum(len(token_ids[position]) for position in positions))
             yield positions, pooled

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from tqdm.auto import tqdm
 
 from jaxroute.errors import TableError, listed
 from jaxroute.predictor.cost_head import CostHead, inputs_of
+from jaxroute.progress import progress_bar
 from solvers.inputs import no_type_check
 
 NEVER = math.inf
@@ -246,7 +246,7 @@ class _Regressions:
         )
         # Models that were run on the same queries share an eigendecomposition.
         patterns, group = np.unique(data.known, axis=1, return_inverse=True)
-        for number, run in enumerate(tqdm(patterns.T, desc="learning costs", unit=" fits", delay=2)):
+        for number, run in enumerate(progress_bar(patterns.T, desc="learning costs", unit=" fits", delay=2)):
             columns = np.flatnonzero(np.ravel(group) == number)
             for trained, left_out in data.trainings():
                 if (trained & run).any():

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int
-from tqdm.auto import tqdm
 
 from jaxroute.data.shrinkage import pool_levels, warn_of_few
 from jaxroute.data.table import RoutingTable, stratified_order, text_key
@@ -29,6 +28,7 @@ from jaxroute.predictor.config import TrainConfig
 from jaxroute.predictor.domain_effects import DomainFit, domain_names, domain_numbers
 from jaxroute.predictor.heads import Head, expected_level, level_targets
 from jaxroute.predictor.regression import Linear, Penalties, cell_losses, fit_linear, rotation
+from jaxroute.progress import progress_bar
 from solvers.inputs import no_type_check
 
 TIE = 1e-6
@@ -246,7 +246,9 @@ def _choose_shared(data: _Data, config: TrainConfig) -> tuple[float, dict[float,
     losses: dict[float, float] = {}
     fits: dict[float, Linear] = {}
     fitted = None
-    with tqdm(sorted({MEANS, *config.penalties}, reverse=True), desc="training the head", unit=" penalties", delay=1) as bar:
+    with progress_bar(
+        sorted({MEANS, *config.penalties}, reverse=True), desc="training the head", unit=" penalties", delay=1
+    ) as bar:
         for penalty in bar:
             fits[penalty] = fitted = data.fit_folds(data.penalties(penalty, []), fitted)
             losses[penalty] = data.loss(data.held_out(fitted))
@@ -261,7 +263,7 @@ def _choose_corrections(data: _Data, penalty: float, fitted: Linear, config: Tra
     """Each model's spread: the nearest of those with its least held-out loss, or 0 where that gain is not clear."""
     before = data.losses(data.held_out(fitted))
     gains: dict[float, np.ndarray] = {}
-    with tqdm(sorted(config.corrections), desc="training corrections", unit=" spreads", delay=1) as bar:
+    with progress_bar(sorted(config.corrections), desc="training corrections", unit=" spreads", delay=1) as bar:
         for spread in bar:
             fitted = data.fit_folds(data.penalties(penalty, [spread] * data.judged), fitted)
             gains[spread] = before - data.losses(data.held_out(fitted))

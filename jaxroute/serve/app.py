@@ -15,13 +15,14 @@ from starlette.types import Receive, Scope, Send
 from jaxroute.errors import shortened
 from jaxroute.serve.asking import AUTO, Kind
 from jaxroute.serve.bodies import BadBody, Body
-from jaxroute.serve.clients import ServedClient, find_client
+from jaxroute.serve.clients import ServedClient, authorised
 from jaxroute.serve.exchange import Exchange, read_body
 from jaxroute.serve.finished import Finished
 from jaxroute.serve.headers import read_headers
 from jaxroute.serve.refusals import Refused, invalid
 from jaxroute.serve.service import Service
 from jaxroute.serve.status_page import status_page
+from jaxroute.serve.stored import StoredResponses
 
 ASKING: dict[str, Kind] = {
     "/v1/chat/completions": "chat",
@@ -104,7 +105,11 @@ def application(service: Service) -> Starlette:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     routes: list[Any] = [Route(path, _Asking(service, kind), methods=["POST"]) for path, kind in ASKING.items()]
+    stored = StoredResponses(service)
     routes += [
+        Route("/v1/responses/{number}", stored, methods=["GET", "DELETE"]),
+        Route("/v1/responses/{number}/input_items", stored, methods=["GET"]),
+        Route("/v1/responses/{number}/cancel", stored, methods=["POST"]),
         Route("/v1/models", models),
         Route("/v1/models/{name:path}", model),
         Route("/v1/feedback", rate, methods=["POST"]),
@@ -119,12 +124,7 @@ def application(service: Service) -> Starlette:
 
 def _client(service: Service, request: Request) -> ServedClient | None:
     """Whose key it carries. Raises `Refused` where it needs one."""
-    if service.state.clients is None:
-        return None
-    client = find_client(service.state.clients, read_headers(request.scope["headers"]))
-    if client is None:
-        raise Refused(401, "invalid_api_key", "Incorrect API key: send one of this proxy's own as Authorization: Bearer KEY.")
-    return client
+    return authorised(service.state.clients, read_headers(request.scope["headers"]))
 
 
 def _check_may_look(service: Service, request: Request) -> None:

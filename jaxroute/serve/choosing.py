@@ -14,6 +14,7 @@ from jaxroute.data.estimates import Estimator, as_queries
 from jaxroute.data.prices import Price
 from jaxroute.endpoints.models import Endpoint
 from jaxroute.errors import TableError
+from jaxroute.progress import without_bars
 from jaxroute.routing.router import Router
 from jaxroute.serve.asking import Asked
 
@@ -136,7 +137,8 @@ class EstimatorChooser:
         self._estimate("What is 12 plus 30?")
 
     def _estimate(self, prompt: str) -> tuple[np.ndarray, np.ndarray]:
-        estimates = self._estimator.estimate(as_queries([prompt]))
+        with without_bars():
+            estimates = self._estimator.estimate(as_queries([prompt]))
         return estimates.quality[0], estimates.cost_usd[0]
 
 

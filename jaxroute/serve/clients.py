@@ -22,6 +22,7 @@ from pathlib import Path
 
 from jaxroute.endpoints.yaml_fields import Problems, Section, read_yaml
 from jaxroute.serve.accounts import WINDOWS, Budget
+from jaxroute.serve.refusals import Refused
 
 PREFIX = "jaxroute-"
 HASH = re.compile(r"[0-9a-fA-F]{64}")
@@ -56,6 +57,16 @@ def find_client(clients: Collection[ServedClient], headers: Mapping[str, str]) -
     hashed = _hashed(key)
     found = [one for one in clients if hmac.compare_digest(hashed, one.key_sha256)]
     return found[0] if found and key else None
+
+
+def authorised(clients: Collection[ServedClient] | None, headers: Mapping[str, str]) -> ServedClient | None:
+    """Whose key a request carries; None where nobody needs one. Raises `Refused` where it needs one and has none."""
+    if clients is None:
+        return None
+    client = find_client(clients, headers)
+    if client is None:
+        raise Refused(401, "invalid_api_key", "Incorrect API key: send one of this proxy's own as Authorization: Bearer KEY.")
+    return client
 
 
 def load_clients(path: Path, models: Collection[str]) -> list[ServedClient]:

@@ -1,4 +1,4 @@
-"""One request and its response: whose it is, which models may answer, and the tries until one does.
+"""One request and its response: whose it is, and the tries until a model answers.
 
 Every try is held at its worst case in the ledgers before it is sent, and settled after it: at its true cost where the endpoint
 has counted the tokens credibly, at nothing where it has refused, else at its worst case. Once the client has got the first
@@ -16,17 +16,17 @@ from time import perf_counter
 from typing import Any
 
 from jaxroute.endpoints.limits import DeadlinePassed
-from jaxroute.errors import listed, shortened
+from jaxroute.errors import shortened
 from jaxroute.serve.accounts import Held
-from jaxroute.serve.asking import AUTO, Asked, Kind
-from jaxroute.serve.choosing import Candidate, Pace, Ranked, by_price
-from jaxroute.serve.clients import ServedClient, find_client
-from jaxroute.serve.conversations import Warm
+from jaxroute.serve.asking import Asked, Kind
+from jaxroute.serve.choosing import Pace, Ranked
+from jaxroute.serve.clients import ServedClient, authorised
 from jaxroute.serve.event_streams import EventStream, TooLong, counted
 from jaxroute.serve.finished import Finished
-from jaxroute.serve.headers import OWN, Headers, Wishes, going_up, read_headers
-from jaxroute.serve.refusals import Refused, invalid
-from jaxroute.serve.service import Service
+from jaxroute.serve.headers import OWN, Headers, Wishes, going_up, read_headers, read_query
+from jaxroute.serve.ordering import Ordering
+from jaxroute.serve.refusals import Refused
+from jaxroute.serve.service import Place, Service
 from jaxroute.serve.tries import Failure, Try
 
 Message = MutableMapping[str, Any]
@@ -62,15 +62,17 @@ class Exchange:
         self.service.under_way += 1
         try:
             headers = read_headers(self.scope["headers"])
-            self.client = self._authorised(headers)
+            self.query = read_query(self.scope["query_string"])
+            self.client = authorised(self.state.clients, headers)
+            self.finished.client = self._client_name
             data = await read_body(self.receive, headers, self.state.config.most_body_bytes, self.state.config.body_seconds)
             self.started = perf_counter()
             asked = self.asked = Asked.read(self.kind, data)
             wishes = Wishes.read(headers)
             watcher = asyncio.create_task(self._watch())
             self.deadline = self.loop.time() + self.state.config.timeouts.deadline_seconds
-            order = await self._order(asked, wishes)
-            await self._ask_in_order(asked, wishes, order, headers)
+            self.ordering = Ordering(self.service, self.state, self.client, self.finished)
+            await self._ask_in_order(asked, wishes, await self.ordering.models(asked, wishes), headers)
         except Refused as refused:
             self.finished.reason = self.finished.reason or refused.code
             await self._refuse(refused)
@@ -83,17 +85,6 @@ class Exchange:
                 watcher.cancel()
             self._finish()
 
-    def _authorised(self, headers: dict[str, str]) -> ServedClient | None:
-        if self.state.clients is None:
-            return None
-        client = find_client(self.state.clients, headers)
-        if client is None:
-            raise Refused(
-                401, "invalid_api_key", "Incorrect API key: send one of this proxy's own as Authorization: Bearer KEY."
-            )
-        self.finished.client = client.name
-        return client
-
     async def _watch(self) -> None:
         """Notice when the client leaves; what has been begun is then read on for a while, to know what it cost."""
         while (await self.receive())["type"] != "http.disconnect":
@@ -102,149 +93,9 @@ class Exchange:
         if self.current is not None:
             self.current.hurry(self.state.config.drain_seconds)
 
-    # Which models may answer
-
-    async def _order(self, asked: Asked, wishes: Wishes) -> list[Ranked]:
-        """The models to try, best first. Raises `Refused` where there is none."""
-        if asked.model != AUTO:
-            return [self._named(asked, wishes)]
-        self.finished.routed = True
-        if asked.kind == "embedding":
-            raise invalid(
-                f"Embeddings of different models cannot be compared, so {AUTO!r} chooses none: name a model.", "model"
-            )
-        if asked.continues:
-            return [self._stored(asked, wishes)]
-        candidates = self._candidates(asked, wishes)
-        multiplier = self.state.pace.multiplier
-        assert self.state.chooser is not None
-        begun = perf_counter()
-        if len(candidates) == 1:
-            order = by_price(candidates)
-        else:
-            order = await self.state.chooser.rank(asked, candidates, multiplier, wishes.minimum_quality)
-        self.finished.routing_seconds = perf_counter() - begun
-        # Nobody waits for a model that is at its limits while another is free.
-        order.sort(key=lambda one: self._is_busy(one.candidate.model))
-        return order[: self.state.config.tries]
-
-    def _is_busy(self, model: str) -> bool:
-        return self.state.upstreams[model].limits.full or self.service.paused.get(model, 0.0) > self.loop.time()
-
-    def _named(self, asked: Asked, wishes: Wishes) -> Ranked:
-        model = asked.model
-        allowed = self._allowed(wishes)
-        if model not in self.state.upstreams or (self.client and self.client.models and model not in self.client.models):
-            names = [*([AUTO] if self.state.routed else []), *sorted(self._allowed(Wishes()))]
-            raise Refused(
-                404, "model_not_found", f"The model {shortened(model)} does not exist here: ask {listed(names)}.", param="model"
-            )
-        if model not in allowed:
-            raise invalid(f"The model {shortened(model)} is none of those that {OWN}models names.", "model")
-        candidate = self._candidate(asked, model)
-        self._check_bounded(candidate)
-        self._check_money(asked, wishes, [candidate])
-        return Ranked(candidate)
-
-    def _stored(self, asked: Asked, wishes: Wishes) -> Ranked:
-        """What goes on with a stored response stays where it is stored."""
-        previous = asked.body.get("previous_response_id")
-        model = self.service.stored.get(previous) if isinstance(previous, str) else None
-        if model is None or model not in self._allowed(wishes):
-            raise invalid(
-                f"The request goes on with what is stored at one endpoint, and it is not known here at which: name the model "
-                f"in place of {AUTO!r}.",
-                "previous_response_id",
-            )
-        candidate = self._candidate(asked, model)
-        self._check_bounded(candidate)
-        self._check_money(asked, wishes, [candidate])
-        return Ranked(candidate)
-
-    def _candidates(self, asked: Asked, wishes: Wishes) -> list[Candidate]:
-        routed = self.state.routed
-        if not routed:
-            raise invalid(
-                f"Nothing is routed here, as the proxy has no checkpoint: name a model in place of {AUTO!r}.", "model"
-            )
-        allowed = self._allowed(wishes)
-        if unknown := [name for name in wishes.models or () if name not in self.state.upstreams]:
-            raise invalid(
-                f"{OWN}models names {listed(unknown)}; there are {listed(sorted(allowed) or routed)}.", f"{OWN}models"
-            )
-        models = [model for model in routed if model in allowed]
-        if not models:
-            raise invalid(f"None of the models that are allowed is routed: those are {listed(routed)}.", f"{OWN}models")
-        able = [model for model in models if asked.fits(self.state.upstreams[model].endpoint)]
-        if not able:
-            need = f" accepts {listed(asked.needs)}" if asked.needs else " has so long a context"
-            raise invalid(f"No model of {listed(models)}{need}.", "model", code="unsupported")
-        caches = any(self.state.upstreams[model].endpoint.price.cached_input is not None for model in able)
-        warm = self.service.conversations.find(asked, self._client_name) if caches else None
-        candidates = [self._candidate(asked, model, warm) for model in able]
-        if self.state.accounts.counts(self._client_name):
-            bounded = [one for one in candidates if one.worst_case_usd is not None]
-            if not bounded:
-                self._check_bounded(candidates[0])
-            candidates = bounded
-        return self._check_money(asked, wishes, candidates)
-
-    def _candidate(self, asked: Asked, model: str, warm: Warm | None = None) -> Candidate:
-        endpoint = self.state.upstreams[model].endpoint
-        saved = 0.0 if warm is None else warm.saved_usd(endpoint)
-        return Candidate(endpoint, asked.worst_case_usd(endpoint), saved)
-
-    def _allowed(self, wishes: Wishes) -> set[str]:
-        allowed = set(self.state.upstreams)
-        if self.client is not None and self.client.models is not None:
-            allowed &= self.client.models
-        return allowed if wishes.models is None else allowed & set(wishes.models)
-
-    # Money
-
     @property
     def _client_name(self) -> str | None:
         return None if self.client is None else self.client.name
-
-    def _check_bounded(self, candidate: Candidate) -> None:
-        if candidate.worst_case_usd is None and self.state.accounts.counts(self._client_name):
-            raise invalid(
-                f"Nothing bounds what the request costs at {candidate.model}: images and stored conversations need its "
-                "context_tokens in models.yaml.",
-                code="unbounded_cost",
-            )
-
-    def _check_money(self, asked: Asked, wishes: Wishes, candidates: list[Candidate]) -> list[Candidate]:
-        """Those whose worst case fits into what is left and into what the client allows. Raises `Refused` where none does."""
-        most = wishes.max_cost_usd
-        if most is not None:
-            cheap = [one for one in candidates if one.worst_case_usd is not None and one.worst_case_usd <= most]
-            if not cheap:
-                least = min((one.worst_case_usd for one in candidates if one.worst_case_usd is not None), default=None)
-                need = "nothing bounds the cost of this request"
-                if least is not None:
-                    need = f"this request may cost {least:.6g} dollars, and less with a lower limit of output tokens"
-                raise Refused(402, "max_cost_exceeded", f"No model is certain to cost at most {most:g} dollars; {need}.")
-            candidates = cheap
-        if len(candidates) == 1 or not self.state.accounts.counts(self._client_name):
-            # Of one alone the ledger says so itself when it is asked to hold it.
-            return candidates
-        left = self.state.accounts.left_usd(self._client_name)
-        fitting = [one for one in candidates if (one.worst_case_usd or 0.0) <= left]
-        if not fitting:
-            raise self._no_money(min(one.worst_case_usd or 0.0 for one in candidates))
-        return fitting
-
-    def _no_money(self, worst_case_usd: float) -> Refused:
-        when = self.state.accounts.next_window(self._client_name, worst_case_usd)
-        until = "no later window has more" if when is None else f"the next window begins at {when:%Y-%m-%dT%H:%M:%SZ}"
-        headers = {} if when is None else {f"{OWN}next-window": f"{when:%Y-%m-%dT%H:%M:%SZ}"}
-        return Refused(
-            402,
-            "budget_exhausted",
-            f"The request may cost {worst_case_usd:.6g} dollars, and the budget has less left; {until}.",
-            headers=headers,
-        )
 
     # Tries
 
@@ -273,7 +124,7 @@ class Exchange:
                 if self.begun or not failure.moves or self.loop.time() >= self.deadline:
                     break
         if failed is None:
-            raise self._no_money(short or 0.0)
+            raise self.ordering.no_money(short or 0.0)
         await self._fail(*failed)
 
     async def _try(self, asked: Asked, ranked: Ranked, headers: dict[str, str], *, waits: bool) -> bool:
@@ -294,7 +145,7 @@ class Exchange:
             try:
                 async with current:
                     body = asked.bytes_for(upstream.endpoint, limited=accounts.counts(self._client_name))
-                    await current.open(asked.kind, body, going_up(headers, upstream.key, stream=asked.stream))
+                    await current.open(asked.kind, body, going_up(headers, upstream.key, stream=asked.stream), query=self.query)
                     relay = self._stream if current.content_type == "text/event-stream" else self._whole
                     await relay(asked, current, payment)
             except Failure as failure:
@@ -370,7 +221,7 @@ class Exchange:
 
     def _keep_place(self, number: object, current: Try) -> None:
         if self.kind == "response" and isinstance(number, str):
-            self.service.stored.put(number, current.upstream.endpoint.name)
+            self.service.stored.put(number, Place(current.upstream.endpoint.name, self._client_name))
 
     def _busy(self, model: str) -> Failure:
         refused = Refused(429, "model_busy", f"The model {shortened(model)} has as many requests as it may have at once.")

@@ -1,13 +1,14 @@
-"""Which headers pass: all but those of one connection, keys, cookies, and what we set ourselves."""
+"""Which headers pass, and which parts of a query: all but those of one connection, keys, cookies, and what we set ourselves."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote_plus
 
 from jaxroute.errors import shortened
-from jaxroute.serve.refusals import invalid
+from jaxroute.serve.refusals import Refused, invalid
 
 OWN = "x-jaxroute-"
 CONNECTION = {
@@ -42,6 +43,11 @@ NOT_UP = CONNECTION | {
 """The client's own key, account and place, and what is set anew."""
 NOT_DOWN = CONNECTION | {"alt-svc", "content-encoding", "content-length", "date", "server", "set-cookie"}
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+QUERY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\[\]-]|%[0-9A-Fa-f]{2})*")
+"""RFC 3986, section 3.4, and the brackets of lists, which OpenAI's clients send as they are."""
+MOST_QUERY_BYTES = 8_192
+NO_QUERY = ("api-key", "api_key", "apikey", "key", "access_token")
+"""Keys in addresses: the client's own must not reach an endpoint."""
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -78,6 +84,16 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
             raise invalid(f"The header {shortened(name.decode('latin-1'))} holds control characters.")
         headers[name.decode("latin-1")] = value.decode("latin-1")
     return headers
+
+
+def read_query(raw: bytes) -> str:
+    """What follows the question mark and passes, as it was sent; keys do not pass. Raises `Refused` where it is no query."""
+    if len(raw) > MOST_QUERY_BYTES:
+        raise Refused(414, "query_too_long", f"The query of the address has more than {MOST_QUERY_BYTES:,} bytes.")
+    if not QUERY.fullmatch(raw):
+        raise invalid("The query of the address holds characters that must be percent-encoded.", code="invalid_query")
+    pieces = raw.decode("ascii").split("&")
+    return "&".join(one for one in pieces if unquote_plus(one.partition("=")[0]).lower() not in NO_QUERY)
 
 
 def going_up(headers: Mapping[str, str], key: str | None, *, stream: bool) -> dict[str, str]:

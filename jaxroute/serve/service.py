@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import aiohttp
 
@@ -21,6 +22,16 @@ from jaxroute.serve.status_page import Recent
 MOST_REMEMBERED = 10_000
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a response is stored."""
+
+    model: str
+    """At whose endpoint."""
+    client: str | None
+    """Whose it is."""
+
+
 class Service:
     """Within one event loop; `async with` it, and exchange `state` at any time."""
 
@@ -28,8 +39,8 @@ class Service:
         self.state = state
         self.log = logging.getLogger("jaxroute.serve")
         self.access = logging.getLogger("jaxroute.serve.access")
-        self.stored: Remembered[str, str] = Remembered(MOST_REMEMBERED)
-        """Which model has stored which response."""
+        self.stored: Remembered[str, Place] = Remembered(MOST_REMEMBERED)
+        """Where which response is stored."""
         self.under_way = 0
         """Requests that are being answered."""
         self.wrong_files = ""
@@ -46,6 +57,11 @@ class Service:
         self.observers: list[Callable[[Finished], None]] = [self.metrics, self.recent]
         """Called with every request that has ended."""
         self._session: aiohttp.ClientSession | None = None
+
+    def place(self, number: str, client: str | None) -> Place | None:
+        """Where a client's response is stored; None where that is not known, or it is another client's."""
+        place = self.stored.get(number)
+        return place if place is not None and place.client == client else None
 
     @property
     def session(self) -> aiohttp.ClientSession:

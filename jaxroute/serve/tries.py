@@ -7,6 +7,7 @@ from time import perf_counter
 from types import TracebackType
 
 import aiohttp
+from yarl import URL
 
 from jaxroute.endpoints.answers import FREE
 from jaxroute.endpoints.client import ClientConfig
@@ -107,13 +108,20 @@ class Try:
         if when is not None and not self._limit.expired():
             self._limit.reschedule(min(when, self._end))
 
-    async def open(self, kind: str, body: bytes, headers: dict[str, str]) -> None:
-        """Send the request; returns once the endpoint has said that an answer comes."""
+    async def open(
+        self, kind: str, body: bytes, headers: dict[str, str], *, method: str = "POST", below: str = "", query: str = ""
+    ) -> None:
+        """Send the request; returns once the endpoint has said that an answer comes.
+
+        `below` is a path beneath that of the kind, `query` what follows the question mark.
+        """
         begun = perf_counter()
         try:
-            # A redirect would carry the key to another place.
             url = self.upstream.urls[kind]
-            self._response = await self.session.post(url, data=body, headers=headers, allow_redirects=False)
+            if below or query:
+                url = URL(f"{url}{below}{'?' if query else ''}{query}", encoded=True)
+            # A redirect would carry the key to another place.
+            self._response = await self.session.request(method, url, data=body or None, headers=headers, allow_redirects=False)
         except aiohttp.ConnectionTimeoutError:
             raise Failure("connect", f"within {self.timeouts.connect_seconds:g} seconds") from None
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
-from tqdm.auto import tqdm
 
 from jaxroute.encoders.networks.configuration import decoder_config
 from jaxroute.encoders.weights.gguf_config import describe
@@ -24,6 +23,7 @@ from jaxroute.encoders.weights.gguf_tokenizer import gguf_tokenizer
 from jaxroute.encoders.weights.huggingface import abstract_network, weight_shapes
 from jaxroute.encoders.weights.weight_names import DECODER
 from jaxroute.errors import EncoderError
+from jaxroute.progress import progress_bar
 from jaxroute.storage.files import umask
 
 # llama.cpp's names, within a block, of what weight_names.py names.
@@ -131,7 +131,7 @@ def _weights(
     from gguf import dequantize
 
     heads = {"attn_q": fields["num_attention_heads"], "attn_k": fields["num_key_value_heads"]}
-    for name, there in tqdm(places.items(), desc="converting GGUF, once", unit=" weights", delay=1):
+    for name, there in progress_bar(places.items(), desc="converting GGUF, once", unit=" weights", delay=1):
         if name not in tensors:
             rows = tensors[name.removesuffix("bias") + "weight"].shape[-1]
             yield there, np.zeros(int(rows), np.float32)

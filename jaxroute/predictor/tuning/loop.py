@@ -27,6 +27,7 @@ from jaxroute.predictor.tuning.setting import Setting
 from jaxroute.predictor.tuning.start import abstract_tree, first_tree
 from jaxroute.predictor.tuning.state import Metrics, RunState
 from jaxroute.predictor.tuning.steps import Tree, accumulate, no_sums, update
+from jaxroute.progress import progress_bar
 
 
 def tune(
@@ -102,7 +103,9 @@ class _Run:
     def train(self) -> None:
         """To the last update, or until the held-out loss has stopped falling."""
         total = self.setting.network.updates
-        with tqdm(total=total, initial=self.step, desc="training", unit=" updates", disable=jax.process_index() > 0) as bar:
+        with progress_bar(
+            total=total, initial=self.step, desc="training", unit=" updates", disable=jax.process_index() > 0
+        ) as bar:
             if self.step == 0:
                 self._look(bar)
             while self.step < total and not self.progress.stopped:

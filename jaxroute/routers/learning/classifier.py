@@ -18,10 +18,10 @@ import optax
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int
-from tqdm.auto import tqdm
 
 from jaxroute.encoders import Encoder
 from jaxroute.encoders.batching import bucket_length
+from jaxroute.progress import progress_bar
 
 TOGETHER = 50
 """Batches that are sorted by length together."""
@@ -75,7 +75,7 @@ def fine_tune(
 
     state = optimizer.init(parameters)
     batches = batches_of_like_length(np.array([len(ids) for ids in tokens]), config.batch_size, generator)
-    with tqdm(total=config.steps, desc="fine-tuning the encoder", unit=" updates", delay=1) as bar:
+    with progress_bar(total=config.steps, desc="fine-tuning the encoder", unit=" updates", delay=1) as bar:
         for rows, counted in islice(batches, config.steps):
             batch = _padded([tokens[row] for row in rows])
             parameters, state, value = step(parameters, state, batch, label[rows], weight[rows] * counted)
