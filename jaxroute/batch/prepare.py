@@ -44,8 +44,9 @@ class Prepared:
 
 def prepare(config: RunConfig) -> Prepared:
     """Read, check and estimate everything. Raises a `JaxrouteError` for wrong input; nothing is asked, written or paid."""
-    check_file("output", config.output, source=config.prompts)
-    check_file("output", config.state, source=config.prompts)
+    for path in (config.output, config.state):
+        for source in (config.prompts, config.models):
+            check_file("output", path, source=source)
     listed_models = load_models(config.models)
     prompts = read_prompts(config.prompts)
     asked = read_asked(config.prompts, prompts, batch=config.options.format == BATCH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -192,6 +193,17 @@ def test_wrong_input_is_rejected_before_anything_is_asked(checkpoint, tmp_path: 
         assert not simulation.counts.requests and not config.state.exists() and not config.output.exists()
 
 
+def test_no_file_that_is_read_is_replaced(checkpoint, tmp_path: Path) -> None:
+    with batch(tmp_path, checkpoint, prompts=3) as (config, _):
+        for source in (config.prompts, config.models):
+            with pytest.raises(JaxrouteError, match="is the file that is read: give another name"):
+                prepare(replace(config, output=source))
+        config.output.parent.mkdir()
+        config.output.touch()
+        with pytest.raises(JaxrouteError, match=r"missing\.jsonl"):
+            prepare(replace(config, prompts=tmp_path / "missing.jsonl"))
+
+
 def test_names_that_nobody_knows_and_keys_that_are_missing_are_rejected(checkpoint, tmp_path: Path) -> None:
     with batch(tmp_path, checkpoint, prompts=3) as (config, _):
         text = config.models.read_text()
@@ -265,6 +277,7 @@ def test_rows_of_an_earlier_run_get_lines_of_this_one_alone(checkpoint, tmp_path
     with batch(tmp_path, checkpoint, prompts=3) as (config, _):
         rows = [json.loads(line) | stale | {"mine": 1} for line in config.prompts.read_text().splitlines()]
         rows[2]["tools"] = [{"type": "function", "function": {"name": "f"}}]
+        config.models.write_text(re.sub("accepts: .*", "accepts: []", config.models.read_text()))
         config.prompts.write_text("\n".join(map(json.dumps, rows)))
         assert any("answer, cost_usd, error" in note and "rename" in note for note in prepare(config).notes)
         _, lines = answer(config)
