@@ -16,6 +16,21 @@ from jaxroute.endpoints import StoredAnswer
 from jaxroute.storage.files import replacing
 
 BATCH = "openai-batch"
+FIELDS = (
+    "model",
+    "answer",
+    "finish_reason",
+    "estimate",
+    "prompt_tokens",
+    "completion_tokens",
+    "cost_usd",
+    "tries",
+    "spent_usd",
+    "error",
+)
+"""What each line holds beside the fields of its row."""
+FURTHER = ("refusal", "tool_calls")
+"""And where the answer has them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +76,14 @@ def _by_row(rows: int, answers: Iterable[StoredAnswer]) -> Iterator[_Found]:
 
 
 def _line(lines: Lines, row: int, found: _Found) -> dict[str, Any]:
-    given, answer = lines.fields[row], found.answer
-    money = {"tries": found.tries, "spent_usd": found.spent_usd}
+    # A row may itself be a line of an earlier run.
+    given = {name: value for name, value in lines.fields[row].items() if name not in (*FIELDS, *FURTHER)}
+    answer, money = found.answer, {"tries": found.tries, "spent_usd": found.spent_usd}
+    line = given | dict.fromkeys(FIELDS) | money
     if answer is None:
-        return given | {"model": None, "answer": None} | money | {"error": lines.errors.get(row, "")}
+        return line | {"error": lines.errors.get(row, "")}
     usage = answer.usage
-    line = given | {
+    line |= {
         "model": answer.model,
         "answer": answer.text,
         "finish_reason": answer.finish_reason,
@@ -79,7 +96,7 @@ def _line(lines: Lines, row: int, found: _Found) -> dict[str, Any]:
         line["refusal"] = answer.refusal
     if answer.message.get("tool_calls"):
         line["tool_calls"] = answer.message["tool_calls"]
-    return line | money | {"error": None}
+    return line
 
 
 def _batch_line(lines: Lines, row: int, found: _Found) -> dict[str, Any]:

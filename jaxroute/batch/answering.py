@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import warnings
 from collections import Counter
 
@@ -12,7 +13,8 @@ from tqdm.auto import tqdm
 from jaxroute.batch.hard_budget import NO_MODEL, NOTHING_FITS, Call, HardBudget, Pace
 from jaxroute.batch.prepare import Prepared
 from jaxroute.endpoints import AnswerStore, Client, ClientConfig, Endpoint, StoredAnswer
-from jaxroute.errors import JaxrouteWarning
+from jaxroute.endpoints.interrupts import interrupted_by
+from jaxroute.errors import JaxrouteWarning, counted
 
 MOST_FAILURES = 10
 """A model whose calls have failed so often, one after the other, is asked nothing more."""
@@ -40,17 +42,31 @@ class Answering:
         self.in_a_row: Counter[int] = Counter()
         self.postponed: Counter[int] = Counter()
         self.already = self.interrupted = 0
+        self.stopped = False
+        """Whether Ctrl-C has ended it before every prompt had an answer or a reason."""
         for stored in store.answers():
             self._restore(stored)
 
     async def run(self, client_config: ClientConfig) -> None:
-        """Until every prompt has an answer or a reason."""
+        """Until every prompt has an answer or a reason, or Ctrl-C has stopped it."""
         controller, tasks = self.controller, set[asyncio.Task[tuple[Call, StoredAnswer, float]]]()
+        done: set[asyncio.Task[tuple[Call, StoredAnswer, float]]] = set()
+
+        def stop() -> None:
+            self.stopped = True
+            waiting = f"waiting for {counted(len(controller.under_way), 'answer')} under way; Ctrl-C again gives them up"
+            tqdm.write(waiting, file=sys.stderr)
+
         async with Client(self.prepared.endpoints, client_config, ledger=self.store.ledger) as client:
-            with tqdm(total=len(controller.choice), initial=self._done(), desc="answering", unit=" prompts") as bar:
+            total = len(controller.choice)
+            with (
+                tqdm(total=total, initial=self._done(), desc="answering", unit=" prompts") as bar,
+                interrupted_by(stop),
+            ):
                 try:
-                    while not controller.finished:
-                        tasks |= {asyncio.create_task(self._ask(client, call)) for call in controller.calls()}
+                    while tasks if self.stopped else not controller.finished:
+                        if not self.stopped:
+                            tasks |= {asyncio.create_task(self._ask(client, call)) for call in controller.calls()}
                         if tasks:
                             done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                             for task in done:
@@ -62,7 +78,8 @@ class Answering:
                 finally:
                     for task in tasks:
                         task.cancel()
-                    await asyncio.gather(*tasks, return_exceptions=True)
+                    # Those that are done may have failed as well, for the same reason as the one that is raised.
+                    await asyncio.gather(*tasks, *done, return_exceptions=True)
 
     def errors(self) -> dict[int, str]:
         """Why each of these rows has no answer, for its line."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float
 
+from jaxroute.batch.answer_lines import BATCH, FIELDS, FURTHER
 from jaxroute.batch.asked import Asked, read_asked, worst_cases
 from jaxroute.batch.hard_budget import Batch
 from jaxroute.batch.run_config import RunConfig
@@ -16,6 +17,7 @@ from jaxroute.data.prices import Price
 from jaxroute.data.prompts import Prompts, read_prompts
 from jaxroute.data.table import Queries
 from jaxroute.endpoints import Endpoint, load_models, read_keys
+from jaxroute.endpoints.money import enough
 from jaxroute.errors import EndpointError, TableError, counted, listed
 from jaxroute.routing.request import capacity_of, naming_models
 from jaxroute.routing.router import Router
@@ -42,11 +44,12 @@ class Prepared:
 
 def prepare(config: RunConfig) -> Prepared:
     """Read, check and estimate everything. Raises a `JaxrouteError` for wrong input; nothing is asked, written or paid."""
-    check_file("output", config.output, source=config.prompts)
-    check_file("output", config.state, source=config.prompts)
+    for path in (config.output, config.state):
+        for source in (config.prompts, config.models):
+            check_file("output", path, source=source)
     listed_models = load_models(config.models)
     prompts = read_prompts(config.prompts)
-    asked = read_asked(config.prompts, prompts, batch=config.options.format == "openai-batch")
+    asked = read_asked(config.prompts, prompts, batch=config.options.format == BATCH)
     router = Router.load(config.checkpoint, encoder=config.encoder)
     endpoints, notes = _matched(config, router.models, listed_models)
     read_keys(endpoints.values())
@@ -58,6 +61,9 @@ def prepare(config: RunConfig) -> Prepared:
         if rows.any():
             with naming_models(list(endpoints), int(rows.sum())):
                 Problem(np.zeros((int(rows.sum()), len(endpoints))), worst[rows], available=available[rows], capacity=capacity)
+    taken = {name for fields in prompts.fields for name in (*FIELDS, *FURTHER) if name in fields}
+    if taken and config.options.format != BATCH:
+        notes.append(f"the output has the answers' own {listed(sorted(taken))} in place of the rows': rename them to keep them")
     notes += _budget_notes(config, np.where(available, worst, np.inf).min(axis=1), reasons)
     estimates = _estimates(router.estimator, prompts.queries, endpoints, notes)
     expected = np.minimum(estimates.cost_usd, np.where(available, worst, np.inf))
@@ -98,8 +104,8 @@ def _budget_notes(config: RunConfig, lowest: Float[np.ndarray, " queries"], reas
         raise EndpointError(f"no model can answer any of the prompts: {next(iter(reasons.values()))}")
     if some.min() > config.budget_usd and not config.state.exists():
         raise TableError(
-            f"budget_usd={config.budget_usd:g} is below the worst case of any call: give at least {some.min():.6g}, or lower "
-            "output_tokens"
+            f"budget_usd={config.budget_usd:g} is below the worst case of any call: give at least {enough(some.min())}, "
+            "or lower output_tokens"
         )
     if some.sum() > config.budget_usd:
         notes.append(
@@ -115,8 +121,8 @@ def _estimates(estimator: Estimator, queries: Queries, endpoints: dict[str, Endp
     prices = {name: Price(one.price.input, one.price.output) for name, one in endpoints.items()}
     try:
         estimator = estimator.priced(prices)
-    except TableError as error:
-        notes.append(f"expected costs are the checkpoint's own, not at the prices of models.yaml: {error}")
+    except TableError:
+        notes.append("expected costs are the checkpoint's own, not at the prices of models.yaml: it does not count tokens")
     estimates = estimator.estimate(queries).select(models)
     if np.isnan(estimates.cost_usd).any():
         raise TableError(f"{estimates.assumption}: train on outcomes of these models")

@@ -16,10 +16,13 @@ from jaxroute.batch.answering import Answering, row_name
 from jaxroute.batch.hard_budget import NO_MODEL, NOTHING_FITS
 from jaxroute.batch.prepare import Prepared
 from jaxroute.endpoints import AnswerStore, ClientConfig
-from jaxroute.errors import counted
+from jaxroute.endpoints.money import naming_budget
+from jaxroute.errors import LedgerError, counted
 from jaxroute.predictor.checkpoint import description_of
 from jaxroute.storage.digests import file_digest
 
+SHOWN_USD = 1e-6
+"""The smallest sum that a summary shows."""
 SAID = {
     NOTHING_FITS: "no worst case fits into the rest of the budget",
     NO_MODEL: "no model can answer them, or all have failed",
@@ -67,6 +70,9 @@ class RunReport:
         there = f", {self.already:,} of them before" if self.already else ""
         lines.append(f"{self.answered:,} of {counted(self.prompts, 'prompt')} answered{there}")
         lines.append(f"spent {self.spent_usd:.6f} of {self.budget_usd:g} dollars{share}")
+        lost = self.spent_usd - math.fsum(one.cost_usd for one in self.models)
+        if lost > SHOWN_USD / 2:
+            lines.append(f"{lost:.6f} of them for tries that brought no answer, at their worst cases")
         if self.interrupted:
             calls = counted(self.interrupted, "call")
             lines.append(f"{calls} were under way when a run was stopped, and count as spent at their worst case")
@@ -77,8 +83,9 @@ class RunReport:
 def run(prepared: Prepared, client_config: ClientConfig | None = None) -> RunReport:
     """Ask, and write the output; what an earlier run has stored is not asked again.
 
-    Raises `OutputError` where the state is that of another run, naming what differs, and `LedgerError` where answers cannot be
-    stored any more, such as on a full disk; what is stored by then is kept.
+    Raises `OutputError` where the state is that of another run, naming what differs; `LedgerError` where answers cannot be
+    stored any more, such as on a full disk; and `KeyboardInterrupt` after the first Ctrl-C, once nothing is under way. What is
+    stored by then is kept.
     """
     config = prepared.config
     about = {
@@ -90,10 +97,21 @@ def run(prepared: Prepared, client_config: ClientConfig | None = None) -> RunRep
     }
     config.state.parent.mkdir(parents=True, exist_ok=True)
     queries = {row_name(row): one.content for row, one in enumerate(prepared.asked)}
-    with AnswerStore(config.state, config.budget_usd, about=about, models=prepared.endpoints, queries=queries) as store:
+    with naming_budget():
+        opened = AnswerStore(config.state, config.budget_usd, about=about, models=prepared.endpoints, queries=queries)
+    with opened as store:
         answering = Answering(prepared, store)
         client_config = replace(client_config or ClientConfig(), deadline_seconds=config.options.deadline_seconds)
-        asyncio.run(answering.run(client_config))
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(answering.run(client_config))
+        except asyncio.CancelledError:
+            # The second Ctrl-C.
+            answering.stopped = True
+        except LedgerError as error:
+            raise LedgerError(f"{error}. What is stored is kept: the same command resumes from it") from error
+        if answering.stopped and not answering.controller.finished:
+            raise KeyboardInterrupt
         lines = Lines(prepared.prompts.fields, list(prepared.endpoints), prepared.estimates.quality, answering.errors())
         write_answers(config.output, config.options.format, lines, store.answers())
         return _report(prepared, answering, store.ledger.totals().settled_usd)

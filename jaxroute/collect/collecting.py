@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from jaxroute.collect.questions import Question, check_questions, read_questions
 from jaxroute.collect.summary import Summary, summarised
 from jaxroute.data.table import Queries
 from jaxroute.endpoints import Client, ClientConfig, Endpoint, load_models, needs, read_keys
+from jaxroute.endpoints.interrupts import interrupted_by
 from jaxroute.endpoints.stored_answers import ASKED_AGAIN
 from jaxroute.errors import CollectError, EndpointError, LedgerError, PlanError, counted, listed, shortened
 from jaxroute.storage.files import check_file
@@ -116,6 +115,7 @@ class _Inputs:
 
     questions: list[Question]
     repeated: int
+    """Rows of the file that are the same as an earlier one."""
     endpoints: dict[str, Endpoint]
     """Those that are asked, and those that the grader asks."""
     models: list[str]
@@ -181,12 +181,21 @@ class _Run:
         return summarised(
             self.collection,
             grader=self.found.grader,
-            plan_note=self.found.plan.note,
+            notes=self._notes(),
             left_out=self.left_out,
             worst_case_usd=lambda row, column: self.asking_config.worst_case_usd(
                 self.found.endpoints[self.found.models[column]], self.found.questions[row]
             ),
         )
+
+    def _notes(self) -> list[str]:
+        """What else a user should know of the run."""
+        notes, again = [], self.collection.graded_again
+        if again:
+            notes.append(f"{counted(again, 'stored grade')} made again: the grader or fields of the questions have changed")
+        if self.found.repeated:
+            notes.append(f"{counted(self.found.repeated, 'row')} of the file only repeated another, and counted once")
+        return [*notes, *filter(None, [self.found.plan.note])]
 
     async def _all(self, client: Client, progress: Progress) -> None:
         asks = self.found.grader.asks
@@ -207,7 +216,7 @@ class _Run:
             progress.say(f"waiting for {counted(asking.under_way, 'answer')} under way; Ctrl-C again gives them up")
 
         graders = judging if asks else grading
-        with _interrupted_by(stop):
+        with interrupted_by(stop):
             await graders.stored()
             while not self.stopped:
                 cells = await asyncio.to_thread(self._next_cells)
@@ -274,28 +283,3 @@ async def _both(asking: Asking, cells: Coroutine[Any, Any, None], background: as
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-
-
-@contextmanager
-def _interrupted_by(stop: Callable[[], None]) -> Iterator[None]:
-    """The first Ctrl-C calls `stop`, the next one cancels everything."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    count = 0
-
-    def interrupt() -> None:
-        nonlocal count
-        count += 1
-        stop() if count == 1 else task.cancel()
-
-    try:
-        loop.add_signal_handler(signal.SIGINT, interrupt)
-    except (NotImplementedError, ValueError, RuntimeError):
-        # On Windows, and outside of the main thread.
-        yield
-        return
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)

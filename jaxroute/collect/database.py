@@ -15,8 +15,7 @@ from jaxroute.collect.graders import Grade, Grader
 from jaxroute.collect.questions import Question
 from jaxroute.data.collected import SCHEMA
 from jaxroute.endpoints import AnswerStore, Endpoint
-from jaxroute.endpoints.money import PICO
-from jaxroute.errors import LedgerError
+from jaxroute.endpoints.money import PICO, naming_budget
 
 KIND = "collection"
 WAITING = """SELECT cell.query_id, cell.model, cell.text FROM answer_cells AS cell
@@ -65,7 +64,7 @@ class Collection:
         self.questions, self.models = list(questions), list(models)
         self._rows = {one.query_id: row for row, one in enumerate(questions)}
         self._columns = {name: column for column, name in enumerate(self.models)}
-        try:
+        with naming_budget():
             self.store = AnswerStore(
                 path,
                 budget_usd,
@@ -73,8 +72,6 @@ class Collection:
                 models=models,
                 queries={one.query_id: one.prompt for one in questions},
             )
-        except LedgerError as error:
-            raise LedgerError(str(error).replace("limit_usd=", "budget_usd=")) from error
         try:
             self.graded_again = self._begin(grader)
             """How many grades were forgotten, because the grader or a question's fields have changed."""

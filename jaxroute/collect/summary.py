@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from jaxroute.collect.database import Collection
 from jaxroute.collect.graders import Grader
 from jaxroute.endpoints import STORED_REASONS
-from jaxroute.endpoints.money import PICO
+from jaxroute.endpoints.money import PICO, enough
 from jaxroute.endpoints.stored_answers import ASKED_AGAIN
 from jaxroute.errors import counted, shortened
 
@@ -110,7 +110,7 @@ class Summary:
         if self.lacking:
             lines.append(
                 f"{counted(self.lacking, 'cell')} missing for lack of money: about {self.missing_usd:.6f} dollars more, at "
-                f"most {self.most_missing_usd:.6f}; continue with --budget-usd {self.enough_usd:.6g}"
+                f"most {self.most_missing_usd:.6f}; continue with --budget-usd {enough(self.enough_usd)}"
             )
         return "\n".join([*lines, *self.notes])
 
@@ -119,7 +119,7 @@ def summarised(
     collection: Collection,
     *,
     grader: Grader,
-    plan_note: str,
+    notes: Iterable[str],
     left_out: Mapping[str, str],
     worst_case_usd: Callable[[int, int], float],
 ) -> Summary:
@@ -169,7 +169,7 @@ def summarised(
         notes=(
             *([_ungraded(lacking)] if lacking else []),
             *grader.summary(collection.grades(grader)),
-            *filter(None, [plan_note]),
+            *notes,
         ),
     )
 

@@ -113,10 +113,6 @@ def _demo(config: Run) -> Iterator[RunConfig]:
     with serving_in_thread(SimulationConfig(time_scale=0.02, faults=DEMO_FAULTS, retry_after_seconds=0.1), table) as simulation:
         with replacing(folder / "models.yaml") as partial:
             partial.write_text(models_yaml(simulation.base_url))
-        budget = DEMO_USD if config.budget_usd is None else config.budget_usd
-        made = RunConfig(
-            folder / "checkpoint", folder / "prompts.jsonl", folder / "models.yaml", budget, output, config.options
-        )
         # Every demo has endpoints of its own, so it begins anew.
         for suffix in ("", "-wal", "-shm"):
             made.state.with_name(made.state.name + suffix).unlink(missing_ok=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 
 from jaxroute.errors import LedgerError, shortened
 
@@ -68,3 +70,18 @@ def picodollars(field: str, usd: float | Decimal) -> int:
 def dollars(pico: int) -> float:
     """The float nearest to this many picodollars."""
     return pico / PICO
+
+
+def enough(usd: float) -> str:
+    """The dollars in six significant digits, rounded up: a budget that is named to a user must do."""
+    exact = Decimal(round(usd * PICO)) / PICO
+    return f"{exact.quantize(Decimal(1).scaleb(exact.adjusted() - 5), ROUND_CEILING).normalize():f}"
+
+
+@contextmanager
+def naming_budget() -> Iterator[None]:
+    """A limit that is rejected is called as users give it, `budget_usd`."""
+    try:
+        yield
+    except LedgerError as error:
+        raise LedgerError(str(error).replace("limit_usd=", "budget_usd=")) from error

@@ -88,7 +88,7 @@ def check_file(field: str, path: Path, *, source: Path | None = None) -> None:
         raise OutputError(f"{field}={str(path)!r} is a folder: give the name of a file")
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise OutputError(f"{field}={str(path)!r} is a link or a device, which a new file would replace: give another name")
-    if source is not None and path.exists() and path.samefile(source):
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise OutputError(f"{field}={str(path)!r} is the file that is read: give another name")
     _check_parents(field, path)
 

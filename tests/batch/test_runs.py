@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -192,6 +193,17 @@ def test_wrong_input_is_rejected_before_anything_is_asked(checkpoint, tmp_path: 
         assert not simulation.counts.requests and not config.state.exists() and not config.output.exists()
 
 
+def test_no_file_that_is_read_is_replaced(checkpoint, tmp_path: Path) -> None:
+    with batch(tmp_path, checkpoint, prompts=3) as (config, _):
+        for source in (config.prompts, config.models):
+            with pytest.raises(JaxrouteError, match="is the file that is read: give another name"):
+                prepare(replace(config, output=source))
+        config.output.parent.mkdir()
+        config.output.touch()
+        with pytest.raises(JaxrouteError, match=r"missing\.jsonl"):
+            prepare(replace(config, prompts=tmp_path / "missing.jsonl"))
+
+
 def test_names_that_nobody_knows_and_keys_that_are_missing_are_rejected(checkpoint, tmp_path: Path) -> None:
     with batch(tmp_path, checkpoint, prompts=3) as (config, _):
         text = config.models.read_text()
@@ -250,3 +262,65 @@ def test_killed_at_any_moment_nothing_that_is_stored_is_asked_or_paid_again(chec
         twice = sum(count - 1 for count in simulation.counts.answers.values())
         assert twice <= 6 * kills
         assert report.spent_usd >= simulation.counts.answered_pico / 1e12
+
+
+def test_rows_of_an_earlier_run_get_lines_of_this_one_alone(checkpoint, tmp_path: Path) -> None:
+    stale = {
+        "model": "old",
+        "answer": "old",
+        "estimate": 9,
+        "finish_reason": "old",
+        "cost_usd": 5,
+        "error": "old",
+        "refusal": "no",
+    }
+    with batch(tmp_path, checkpoint, prompts=3) as (config, _):
+        rows = [json.loads(line) | stale | {"mine": 1} for line in config.prompts.read_text().splitlines()]
+        rows[2]["tools"] = [{"type": "function", "function": {"name": "f"}}]
+        config.models.write_text(re.sub("accepts: .*", "accepts: []", config.models.read_text()))
+        config.prompts.write_text("\n".join(map(json.dumps, rows)))
+        assert any("answer, cost_usd, error" in note and "rename" in note for note in prepare(config).notes)
+        _, lines = answer(config)
+        assert [line["mine"] for line in lines] == [1, 1, 1]
+        assert lines[0]["answer"] != "old" and lines[0]["error"] is None and "refusal" not in lines[0]
+        assert lines[2]["error"].startswith("no_model")
+        assert [name for name in stale if lines[2].get(name) is not None] == ["error"]
+
+
+def test_a_budget_below_what_is_spent_is_called_as_it_was_given(checkpoint, tmp_path: Path) -> None:
+    with batch(tmp_path, checkpoint, prompts=3) as (config, _):
+        answer(config)
+        with pytest.raises(JaxrouteError, match=r"^budget_usd=0.0005 is below the .* dollars that"):
+            answer(replace(config, budget_usd=0.0005))
+
+
+@pytest.mark.slow
+def test_ctrl_c_waits_for_the_answers_that_are_under_way(checkpoint, tmp_path: Path) -> None:
+    with batch(tmp_path, checkpoint, time_scale=0.2) as (config, simulation):
+        command = ["run", "--checkpoint", config.checkpoint, "--prompts", config.prompts, "--models", config.models]
+        command += ["--budget-usd", config.budget_usd, "--output", config.output]
+        call = [sys.executable, "-c", "from jaxroute.cli import run; run()", *map(str, command)]
+        process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not simulation.counts.answers:
+            time.sleep(0.02)
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130 and "under way; Ctrl-C again gives them up" in said and "Traceback" not in said
+        assert 0 < len(simulation.counts.answers) < 60 and not simulation.counts.lost_pico
+        report, lines = answer(config)
+        assert len(lines) == 60 and max(simulation.counts.answers.values()) == 1
+        assert report.spent_usd == pytest.approx(simulation.counts.answered_pico / 1e12, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_in_one_message(checkpoint, tmp_path: Path) -> None:
+    with batch(tmp_path, checkpoint, time_scale=0.05) as (config, _):
+        command = ["run", "--checkpoint", config.checkpoint, "--prompts", config.prompts, "--models", config.models]
+        command += ["--budget-usd", config.budget_usd, "--output", config.output]
+        call = [sys.executable, "-c", "from jaxroute.cli import run; run()", *map(str, command)]
+        shell = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *call]
+        ended = subprocess.run(shell, capture_output=True, text=True, timeout=60)
+        assert ended.returncode == 2 and "Traceback" not in ended.stderr and "never retrieved" not in ended.stderr
+        assert "disk" in ended.stderr and "the same command resumes from it" in ended.stderr
+        assert answer(config)[0].answered == 60

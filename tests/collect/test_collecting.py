@@ -88,6 +88,14 @@ def test_a_failed_call_is_missing_with_its_reason_and_asked_again_on_demand(tmp_
         assert summary.spent_usd > table.cost_usd.sum() and books_agree(tmp_path / "outcomes.db")
 
 
+def test_rows_that_repeat_another_are_counted_in_the_summary(tmp_path: Path) -> None:
+    with place(tmp_path) as there:
+        row = {"id": "q0", "prompt": there.prompts[0], "reference": there.reference(0)}
+        there.write([row, row, row])
+        summary = there.collect("sim-nano")
+        assert summary.questions == 1 and "2 rows of the file only repeated another, and counted once" in str(summary)
+
+
 def test_another_grader_or_reference_grades_again_without_asking(tmp_path: Path) -> None:
     with place(tmp_path) as there:
         there.collect(*MODELS)
@@ -95,6 +103,7 @@ def test_another_grader_or_reference_grades_again_without_asking(tmp_path: Path)
         # Every answer of a simulated model has the word in it.
         summary = there.collect(*MODELS, grader="regex:pattern=answer (is)")
         assert summary.models["sim-nano"].graded == 4
+        assert "12 stored grades made again: the grader or fields of the questions have changed" in str(summary)
         own = tmp_path / "longer.py"
         own.write_text('"""Long."""\ndef grade(answer, reference, question):\n    return 0.25\n')
         there.collect(*MODELS, grader=str(own))

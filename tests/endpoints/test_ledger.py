@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from benchmarks.ledger_kills import Plan, run
 from jaxroute.endpoints import Ledger
+from jaxroute.endpoints.money import enough, picodollars
 from jaxroute.errors import JaxrouteWarning, LedgerError
 
 KILLED_HOLDER = """
@@ -298,3 +299,10 @@ def test_killed_processes_lose_and_invent_nothing(tmp_path: Path) -> None:
     # On a quick machine the work may end before the last kills.
     assert account.kills >= 8 and account.refused > 0 and account.looks > 10
     assert account.reservations + account.refused >= 11_500
+
+
+def test_a_budget_that_is_named_to_a_user_is_enough() -> None:
+    for usd in (0.00012345612, 0.1 + 0.2, 0.00089178, 12.3456749, 3.0, 1e-12, 0.0):
+        named = float(enough(usd))
+        assert picodollars("named", named) >= picodollars("usd", usd) and named <= usd * (1 + 1e-5)
+    assert enough(0.1 + 0.2) == "0.3"

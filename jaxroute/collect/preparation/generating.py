@@ -25,6 +25,7 @@ import numpy as np
 from jaxroute.collect.preparation.texts import NearTexts, shingles, whole, words
 from jaxroute.data.messages import is_text
 from jaxroute.endpoints import AnswerStore, Client, ClientConfig, Endpoint, StoredAnswer, read_keys
+from jaxroute.endpoints.money import naming_budget
 from jaxroute.errors import CollectError, counted, listed, shortened
 from jaxroute.storage.digests import text_digest
 
@@ -168,7 +169,9 @@ def generate(
     about |= {name: getattr(config, name) for name in ("shots", "batch", "temperature", "output_tokens", "seed")}
     read_keys([endpoints[model]])
     named = {model: (identities or endpoints)[model]}
-    with AnswerStore(database, budget_usd, about=about, models=named, queries={}) as store:
+    with naming_budget():
+        opened = AnswerStore(database, budget_usd, about=about, models=named, queries={})
+    with opened as store:
         asking = Client({model: endpoints[model]}, client, ledger=store.ledger)
         return asyncio.run(_Writing(seeds, model, config, store, asking, progress).run())
 
