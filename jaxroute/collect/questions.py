@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from jaxroute.errors import GraderError, PromptError, listed, shortened
 REFERENCE = "reference"
 OPTIONS = ("choices", "options")
 """Fields that hold a list, which a CSV has as JSON text."""
+OF_A_REQUEST = ("tools", "tool_choice", "response_format")
+"""Fields that change what is asked; a collection has them for all of its questions or for none."""
 SHOWN = 20
 
 
@@ -50,6 +52,7 @@ def read_questions(path: Path) -> tuple[list[Question], int]:
     """The questions of a file, and how many rows only repeat another. Raises `PromptError` for everything that is wrong."""
     prompts = read_prompts(path)
     found: dict[str, tuple[Question, str]] = {}
+    _check_requests(path, prompts.fields, prompts.places)
     conflicts, repeated = [], 0
     rows = zip(prompts.texts, prompts.domains, prompts.fields, prompts.ids, prompts.places, strict=True)
     for number, (text, domain, fields, given, place) in enumerate(rows):
@@ -89,6 +92,23 @@ def check_questions(path: Path, questions: list[Question], grader: Grader) -> No
         + "".join(f"\n  - {one}" for one in wrong[:SHOWN])
         + more
     )
+
+
+def _check_requests(path: Path, rows: Sequence[Mapping[str, Any]], places: Sequence[str]) -> None:
+    """Raise `PromptError` for rows that are requests of their own: their answers would be those to another request."""
+    wrong = []
+    for fields, place in zip(rows, places, strict=True):
+        body = fields.get("body")
+        inner = body if isinstance(body, Mapping) else {}
+        given = [name for name in OF_A_REQUEST if fields.get(name) is not None or inner.get(name) is not None]
+        if given:
+            wrong.append(f"{place} has {listed(given)}")
+    if wrong:
+        more = f"; and {len(wrong) - SHOWN:,} more rows" if len(wrong) > SHOWN else ""
+        raise PromptError(
+            f"prompts={str(path)!r}: {'; '.join(wrong[:SHOWN])}{more}. A collection asks all questions alike: give these "
+            "fields for all of them as --request name=value, and leave them out of the rows"
+        )
 
 
 def _asked(fields: Mapping[str, Any], text: str) -> Prompt:

@@ -66,3 +66,16 @@ def test_every_question_that_could_not_be_graded_is_named_in_a_bounded_message(t
     said = str(raised.value)
     assert "500 of 500 questions" in said and "rows have id, prompt, answer" in said and "and 480 more" in said
     assert len(said) < 3000
+
+
+def test_rows_that_are_requests_of_their_own_are_rejected(tmp_path: Path) -> None:
+    """Without its tools a request is another one, and its answer would be graded all the same."""
+    rows = [
+        {"id": "a", "prompt": "Hello", "tools": None},
+        {"id": "b", "prompt": "Bye", "response_format": {"type": "json_object"}},
+    ]
+    path = written(tmp_path, "q.jsonl", "\n".join(map(json.dumps, rows)))
+    with pytest.raises(PromptError, match=r"line 2 has response_format\. A collection asks all questions alike"):
+        read_questions(path)
+    written(tmp_path, "q.jsonl", json.dumps(rows[0]))
+    assert read_questions(path)[0][0].text == "Hello"

@@ -122,8 +122,8 @@ def test_the_floor_is_the_least_price():
 
 
 def test_answers_become_cheaper_when_money_is_short(tmp_path: Path):
-    # The largest model's answers take 0.0002 dollars, and there are 0.00005 for each of 200.
-    with proxy(tmp_path, budget=Budget(0.01, "hour"), paced=True, expected_requests=200) as one:
+    # The largest model's answers take 0.0002 dollars, and there are 0.00005 for each of 200, however late in the hour it is.
+    with proxy(tmp_path, budget=Budget(0.01), paced=True, expected_requests=200) as one:
         body = {"model": "auto", "messages": MESSAGES, "max_tokens": 20}
         models = [one.post(body).headers["x-jaxroute-model"] for _ in range(12)]
     assert models[0] == "sim-large" and models[-1] in ("sim-nano", "sim-medium")
