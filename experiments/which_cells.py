@@ -7,11 +7,11 @@ asked for, and nothing else. The predictor is trained on them and judged on the 
 height of its curve over the zero router's, the verdicts' estimate, and the hull's AIQ gain beside it. Intervals are of both,
 which test questions were drawn and which seeds.
 
-More than 20 minutes of one core for everything, without encoding: name some `--pools` and `--ways` for less, as was done for what
-follows. Seen on the MMLU pool (full table +2.0 points, 1.4 to 2.7; hull AIQ +2.1, 1.6 to 2.8): by worth per dollar 20 percent
-of the dollars give +1.9 (1.4 to 2.5), a tie with the full table, and 40 percent +2.0; random cells give +0.8, +1.8 and, at 60
-percent, +1.8, random questions +1.1, +1.5 and +1.8. Where cells count alike no way is clearly better than random cells: by worth
-+1.3 at 20 and +1.8 at 40 percent, where the hull's gain lies within the full table's interval.
+More than 20 minutes of one core for everything, without encoding: name some `--pools` and `--ways` for less, as was done for
+what follows. Seen on the MMLU pool (full table +2.0 points, 1.4 to 2.7; hull AIQ +2.1, 1.6 to 2.8): by worth per dollar 20
+percent of the dollars give +1.9 (1.4 to 2.5), a tie with the full table, and 40 percent +2.0; random cells give +0.8, +1.8
+and, at 60 percent, +1.8, random questions +1.1, +1.5 and +1.8. Where cells count alike no way is clearly better than random
+cells: by worth +1.3 at 20 and +1.8 at 40 percent, where the hull's gain lies within the full table's interval.
 """
 
 from __future__ import annotations
