@@ -32,7 +32,7 @@ there. Therefore (`release.py`)
 - no more calls are under way than a share of the prompts that are still to come, so that the last ones use what is left.
 
 Other calls go in a random order: the first ones are typical of all, and no model is upgraded first and downgraded later.
-Nothing here asks a model: `calls` says what to start now, `settle` is told what it has cost.
+Nothing here asks a model: `calls` says what to start now, `settle` takes what it has cost.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class Conversations:
         found = self._kept[number]
         self.hits += start
         if start >= len(found.ids) - MARK:
-            # It goes on where that one ends; whoever asks for that one again finds it within this one.
+            # It begins where that one ends; whoever asks for that one again finds it within this one.
             del self._kept[number]
             self._make_room()
         else:

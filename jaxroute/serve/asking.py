@@ -110,7 +110,7 @@ class Asked:
 
     @property
     def continues(self) -> bool:
-        """Whether it goes on with what one endpoint has stored, which no other knows."""
+        """Whether it continues what one endpoint has stored, which no other knows."""
         return _continues(self.kind, self.body)
 
     def limit(self, endpoint: Endpoint) -> int:

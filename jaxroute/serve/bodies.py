@@ -43,7 +43,7 @@ class Body:
         start = _space(self.text, 0)
         self.members, stop = _members(self.text, start)
         if _space(self.text, stop) != len(self.text):
-            raise BadBody(f"it goes on after its end at character {stop:,}")
+            raise BadBody(f"something follows its end at character {stop:,}")
         self._last = stop - 1
 
     def get(self, key: str) -> Any:

@@ -65,7 +65,7 @@ class Chooser(Protocol):
 
 
 class Pace(Protocol):
-    """The price of quality as a stream of requests goes by; told of every try that is paid, by name or routed.
+    """The price of quality as a stream of requests passes; it learns of every try that is paid, by name or routed.
 
     `solvers.online.Pacer` has these three, and `choose` beside them.
     """

@@ -1,6 +1,6 @@
 """What a conversation saves where it stays: the model that has read its beginning may have that in its prompt cache.
 
-A request whose first messages are all the messages of an earlier one goes on with it. Its answer then costs, at the model of
+A request whose first messages are all the messages of an earlier one continues it. Its answer then costs, at the model of
 the earlier request alone,
 
     c(q, warm) = c(q) - cached tokens x (input price - price of cached input)
@@ -39,7 +39,7 @@ class Warm:
     """By the clock of `Conversations`."""
 
     def saved_usd(self, endpoint: Endpoint) -> float:
-        """What a request that goes on with it costs less there, dollars."""
+        """What a request that continues it costs less there, dollars."""
         price = endpoint.price
         if endpoint.name != self.model or price.cached_input is None:
             return 0.0

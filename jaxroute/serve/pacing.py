@@ -6,7 +6,7 @@ request to come (solvers/online.py has the formula). What goes into it:
 - paid, held, begun: the ledger's totals of the window. So several workers that share a ledger have one price, but for the
   requests of the last second.
 - to come: the rate of requests, weighted exponentially by their age, times what is left of the window. A budget without an end
-  needs to be told how many requests it is for.
+  needs the number of requests that it is for.
 - the sample: quality and expected dollars of the latest requests that were routed, as numbers alone.
 - kappa = paid / expected, over the latest requests that ended: where answers cost more or less than was estimated, all dollars
   are counted in what is estimated.
