@@ -18,6 +18,9 @@ from jaxroute.serve.reloading import Reloading
 from jaxroute.serve.service import Service
 from jaxroute.serve.state import State
 
+ARRIVAL_SECONDS = 0.3
+"""How long the request of a new connection may take to arrive once the end was asked for."""
+
 
 @dataclass(frozen=True)
 class Listening:
@@ -61,11 +64,28 @@ class Running:
 
 
 class _Server(uvicorn.Server):
-    """Signals are the caller's."""
+    """Signals are the caller's, and its end loses nobody who has connected.
+
+    uvicorn closes its socket with whoever waits there to be accepted, and at once every connection whose request it has not
+    read yet. Here those that wait are accepted first, and requests get a moment to arrive.
+    """
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        waiting = [connection for one in sockets or [] for connection in _accepted(one)]
+        for server in self.servers:
+            server.close()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._protocol, connection)
+        await asyncio.sleep(ARRIVAL_SECONDS)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return Patient(self.config, self.server_state, self.lifespan.state)
 
 
 @asynccontextmanager
@@ -131,6 +151,18 @@ def serving_in_thread(state: State, listening: Listening | None = None) -> Itera
     finally:
         found[0].stop()
         thread.join()
+
+
+def _accepted(listening: socket.socket) -> list[socket.socket]:
+    """All connections that wait to be accepted."""
+    found = []
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:
+            return found
+        connection.setblocking(False)
+        found.append(connection)
 
 
 def _bound(listening: Listening) -> socket.socket:
