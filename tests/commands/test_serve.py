@@ -103,6 +103,7 @@ def test_the_end_under_load_drops_nothing(tmp_path: Path) -> None:
         options = ["--models", str(tmp_path / "models.yaml"), "--budget-usd", "1", "--ledger", str(tmp_path / "ledger.db")]
         with served(*options) as (process, address, _):
             results: list[object] = []
+            answered: list[bool] = []
 
             def ask(streamed: bool) -> None:
                 while True:
@@ -115,6 +116,7 @@ def test_the_end_under_load_drops_nothing(tmp_path: Path) -> None:
                         return
                     whole = body.endswith(b"[DONE]\n\n") if streamed else b"choices" in body
                     results.append(None if status == 200 and whole else (status, body[-200:]))
+                    answered.append(status == 200 and whole)
 
             threads = [threading.Thread(target=ask, args=(bool(number % 2),)) for number in range(12)]
             for thread in threads:
@@ -126,7 +128,10 @@ def test_the_end_under_load_drops_nothing(tmp_path: Path) -> None:
             assert process.wait(20) == 0
             for thread in threads:
                 thread.join()
-        assert len(results) > 30 and [one for one in results if one is not None] == []
+        wrong = [one for one in results if one is not None]
+        # The kernel resets who connects between the last look at the queue and its end; nobody has read that request.
+        assert len(results) > 30 and len(wrong) <= 1 and all(isinstance(one, ConnectionResetError) for one in wrong), wrong
+        assert all(answered) and sum(simulation.counts.answers.values()) == len(answered)
         ledger = Ledger(tmp_path / "ledger.db")
         assert ledger.totals().reserved_usd == 0
         assert ledger.totals().settled_usd == pytest.approx(simulation.counts.answered_pico / 1e12)
