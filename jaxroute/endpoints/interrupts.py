@@ -24,7 +24,7 @@ def interrupted_by(stop: Callable[[], None]) -> Iterator[None]:
     try:
         loop.add_signal_handler(signal.SIGINT, interrupt)
     except (NotImplementedError, ValueError, RuntimeError):
-        # On Windows, and outside of the main thread.
+        # On Windows, and outside of the main thread, loops take no signals: there Ctrl-C raises KeyboardInterrupt as ever.
         yield
         return
     try:

@@ -16,7 +16,7 @@ UNFINISHED = "unfinished"
 """The reason of a call that was under way when its process ended, or was cancelled."""
 STORED_REASONS = {**REASONS, UNFINISHED: "its process ended before the answer was stored"}
 ASKED_AGAIN = (UNFINISHED, "budget", "unauthorized")
-"""Reasons that say nothing of the model: such cells are asked without being told to."""
+"""Reasons that say nothing of the model: such cells are always asked again."""
 TRUNCATED, FILTERED = "length", "content_filter"
 PLAIN = {"role", "content", "refusal"}
 """Fields of a message that have columns of their own, or are always the same."""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-
-import pytest
 
 from experiments.hard_budget import Config, main
 
 
-@pytest.mark.skipif(not os.environ.get("JAXROUTE_DATA"), reason="published outcomes are not there")
-def test_the_budget_holds_and_the_numbers_are_written(tmp_path: Path) -> None:
+def test_the_budget_holds_and_the_numbers_are_written(data: Path, tmp_path: Path) -> None:
     result = main(Config(output=tmp_path, seeds=1, queries=150, training_queries=300, router="domain_mean", resamples=50))
     assert json.loads((tmp_path / "result.json").read_text()) == result
     assert -0.2 < result["worst_overspend"] <= 1e-9

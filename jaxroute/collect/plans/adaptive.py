@@ -2,7 +2,7 @@
 
 A cell is worth what it lowers the expected loss along the cost-quality curve (`collect/choosing/`). A round asks 30 percent
 more than was asked before. The collection ends at `cells`, when everything was asked, or when what all other cells could still
-bring could not be told from luck (`stop`).
+bring is small beside luck (`stop`).
 """
 
 from __future__ import annotations
