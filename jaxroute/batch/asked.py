@@ -19,14 +19,12 @@ from jaxtyping import Bool, Float
 
 from jaxroute.data.messages import prompt_field
 from jaxroute.data.prompts import Prompts
-from jaxroute.endpoints import Endpoint, build_request, needs
-from jaxroute.endpoints.requests import LIMITS, OWN
+from jaxroute.endpoints import Endpoint, build_request
+from jaxroute.endpoints.requests import LIMITS, OWN, exceeds_context
 from jaxroute.errors import EndpointError, PromptError, listed, shortened
 
 OPTIONS = ("tools", "tool_choice", "response_format")
 CHAT = "/v1/chat/completions"
-BYTES_PER_TOKEN = 4
-"""Of ordinary text; a prompt that is longer than a model's context by this measure is not sent to it."""
 SHOWN = 20
 
 
@@ -87,12 +85,8 @@ def worst_cases(
             except EndpointError as error:
                 lacking.append(str(error))
                 continue
-            size, context = len(request.body) // BYTES_PER_TOKEN, endpoint.context_tokens
-            texts = "images" not in needs(one.prompt, one.options)
-            if context is not None and texts and size + request.output_tokens > context:
-                lacking.append(
-                    f"about {size:,} tokens and {request.output_tokens:,} of an answer exceed the context of {endpoint.name}"
-                )
+            if too_long := exceeds_context(request, one.prompt):
+                lacking.append(too_long)
                 continue
             worst[row, column], available[row, column] = request.worst_case_usd, True
         if len(lacking) == len(endpoints):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxroute.collect.askable import Askable, askable
 from jaxroute.collect.asking import Asking, AskingConfig
 from jaxroute.collect.database import Collection
 from jaxroute.collect.graders import Grader, find_grader
@@ -20,10 +21,10 @@ from jaxroute.collect.progress import Progress
 from jaxroute.collect.questions import Question, check_questions, read_questions
 from jaxroute.collect.summary import Summary, summarised
 from jaxroute.data.table import Queries
-from jaxroute.endpoints import Client, ClientConfig, Endpoint, load_models, needs, read_keys
+from jaxroute.endpoints import Client, ClientConfig, Endpoint, load_models, read_keys
 from jaxroute.endpoints.interrupts import interrupted_by
 from jaxroute.endpoints.stored_answers import ASKED_AGAIN
-from jaxroute.errors import CollectError, EndpointError, LedgerError, PlanError, counted, listed, shortened
+from jaxroute.errors import CollectError, LedgerError, PlanError, counted, listed, shortened
 from jaxroute.storage.files import check_file
 
 MOST_CONCURRENCY = 10_000
@@ -122,6 +123,7 @@ class _Inputs:
     """Those that are asked."""
     grader: Grader
     plan: Plan
+    possible: Askable
 
     @staticmethod
     def read(config: CollectConfig, endpoints: Mapping[str, Endpoint] | None) -> _Inputs:
@@ -138,20 +140,12 @@ class _Inputs:
         read_keys(wanted.values())
         questions, repeated = read_questions(config.prompts)
         check_questions(config.prompts, questions, grader)
-        found = _Inputs(questions, repeated, wanted, models, grader, plan)
-        found._check_requests(config)
-        return found
+        possible = askable(questions, {name: wanted[name] for name in models}, _asking_config(config))
+        return _Inputs(questions, repeated, wanted, models, grader, plan, possible)
 
-    def _check_requests(self, config: CollectConfig) -> None:
-        """Raise `EndpointError` where a question cannot be sent to a model."""
-        asking = AskingConfig(config.output_tokens, options=config.options)
-        others = [question for question in self.questions if needs(question.prompt, config.options)]
-        for name in self.models:
-            for question in [*self.questions[:1], *others]:
-                try:
-                    asking.worst_case_usd(self.endpoints[name], question)
-                except EndpointError as error:
-                    raise EndpointError(f"the question {shortened(question.query_id)}: {error}") from error
+
+def _asking_config(config: CollectConfig, deadline_seconds: float = AskingConfig.deadline_seconds) -> AskingConfig:
+    return AskingConfig(config.output_tokens, deadline_seconds, dict(config.options), config.concurrency, config.retry_failed)
 
 
 class _Run:
@@ -159,9 +153,7 @@ class _Run:
 
     def __init__(self, config: CollectConfig, client: ClientConfig, found: _Inputs, collection: Collection) -> None:
         self.config, self.client, self.found, self.collection = config, client, found, collection
-        self.asking_config = AskingConfig(
-            config.output_tokens, client.deadline_seconds, dict(config.options), config.concurrency, config.retry_failed
-        )
+        self.asking_config = _asking_config(config, client.deadline_seconds)
         self.tried: set[tuple[int, int]] = set()
         """Cells of this run."""
         self.left_out: dict[str, str] = {}
@@ -183,14 +175,15 @@ class _Run:
             grader=self.found.grader,
             notes=self._notes(),
             left_out=self.left_out,
-            worst_case_usd=lambda row, column: self.asking_config.worst_case_usd(
-                self.found.endpoints[self.found.models[column]], self.found.questions[row]
-            ),
+            worst_case_usd=self._worst_case_usd,
         )
+
+    def _worst_case_usd(self, row: int, column: int) -> float:
+        return self.asking_config.worst_case_usd(self.found.endpoints[self.found.models[column]], self.found.questions[row])
 
     def _notes(self) -> list[str]:
         """What else a user should know of the run."""
-        notes, again = [], self.collection.graded_again
+        notes, again = list(self.found.possible.notes), self.collection.graded_again
         if again:
             notes.append(f"{counted(again, 'stored grade')} made again: the grader or fields of the questions have changed")
         if self.found.repeated:
@@ -247,19 +240,24 @@ class _Run:
             asked[cell] = True
         for column, name in enumerate(models):
             asked[:, column] |= name in self.left_out
-        if self.config.plan != "full":
-            for row, question in enumerate(self.found.questions):
-                worst[row] = [self.asking_config.worst_case_usd(self.found.endpoints[name], question) for name in models]
+        possible = self.found.possible.cells
+        if getattr(self.found.plan, "weighs_cost", True):
+            for row, column in np.argwhere(possible).tolist():
+                worst[row, column] = self._worst_case_usd(row, column)
         queries = Queries([one.text for one in self.found.questions], [one.domain for one in self.found.questions])
         endpoints = {name: self.found.endpoints[name] for name in models}
         left = self.collection.store.ledger.left_usd
         cells = self.found.plan.next_cells(
-            Collected(queries, models, endpoints, state.quality, state.cost_usd, asked, worst, left)
+            Collected(queries, models, endpoints, state.quality, state.cost_usd, asked, worst, left, possible)
         )
         for row, column in cells:
             if not (0 <= row < shape[0] and 0 <= column < shape[1]):
                 raise PlanError(f"plan={shortened(self.config.plan)}: it names the cell {(row, column)}, of {shape}")
-        return [(int(row), int(column)) for row, column in dict.fromkeys(map(tuple, cells)) if not asked[row, column]]
+        return [
+            (int(row), int(column))
+            for row, column in dict.fromkeys(map(tuple, cells))
+            if possible[row, column] and not asked[row, column]
+        ]
 
     def _nothing_but_budget(self, cells: list[tuple[int, int]]) -> bool:
         """Whether no cell of the batch could be paid."""

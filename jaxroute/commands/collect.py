@@ -89,6 +89,8 @@ def main(config: Annotated[Collect, tyro.conf.arg(name="")]) -> Summary | None:
         f"written to {output}"
         + f"; learn from it with: jaxroute train --table {output} --output runs/mine" * bool(summary.graded)
     )
+    if not any(one.answered for one in summary.models.values()):
+        raise CollectError("no model has answered; the reasons are printed above")
     return summary
 
 

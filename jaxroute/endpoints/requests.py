@@ -18,6 +18,8 @@ TOOLS = ("tools", "functions")
 OWN = ("model", "messages", "stream", "stream_options", "n")
 NEWER = ("openai.com", "openai.azure.com")
 """Hosts whose newer models take `max_completion_tokens` and no `max_tokens`, which is what the others know."""
+BYTES_PER_TOKEN = 4
+"""Of ordinary text; a prompt that is longer than a model's context by this measure is not sent to it."""
 TEMPLATE_TOKENS = 128
 """What an endpoint may write around the messages, such as a default system prompt with the date."""
 
@@ -80,6 +82,28 @@ def build_request(
             "models.yaml"
         )
     return Request(endpoint, text, limit, most, stream)
+
+
+def longest_body(endpoint: Endpoint, output_tokens: int | None) -> int | None:
+    """The most bytes of a request that fits into the context, by the measure of `exceeds_context`; None where any does."""
+    if endpoint.context_tokens is None:
+        return None
+    return BYTES_PER_TOKEN * (endpoint.context_tokens - (output_tokens or endpoint.output_tokens))
+
+
+def exceeds_context(request: Request, prompt: Prompt) -> str:
+    """Why a request is too long for its model's context, by the measure of ordinary text; empty where it is not.
+
+    Images have no such measure, so a request that holds some is not judged.
+    """
+    endpoint, size = request.endpoint, len(request.body) // BYTES_PER_TOKEN
+    context = endpoint.context_tokens
+    if context is None or size + request.output_tokens <= context or "images" in needs(prompt):
+        return ""
+    return (
+        f"about {size:,} tokens and {request.output_tokens:,} of an answer exceed the context of {endpoint.name}, {context:,} "
+        "tokens"
+    )
 
 
 def needs(prompt: Prompt, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:

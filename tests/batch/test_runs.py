@@ -71,12 +71,12 @@ def test_every_prompt_has_one_line_in_order_and_dollars_are_what_the_endpoints_c
 
 
 def test_faults_fall_to_other_models_and_nothing_is_asked_again_when_it_is_resumed(checkpoint, tmp_path: Path) -> None:
-    with batch(tmp_path, checkpoint, faults=FAULTS, budget_usd=0.2) as (config, simulation):
+    with batch(tmp_path, checkpoint, faults=FAULTS, budget_usd=0.4) as (config, simulation):
         report, lines = answer(config)
         assert report.answered == 60 and [line["id"] for line in lines] == list(range(60))
         assert sum(line["spent_usd"] for line in lines) == pytest.approx(report.spent_usd, abs=1e-12)
         # What was cut is charged at its worst case, which is more than what was generated.
-        assert simulation.counts.answered_pico / 1e12 < report.spent_usd <= 0.2
+        assert simulation.counts.answered_pico / 1e12 < report.spent_usd <= 0.4
         assert max(line["tries"] for line in lines) > 1
         asked = sum(simulation.counts.requests.values())
         config.output.unlink()

@@ -12,7 +12,7 @@ from typing import Any
 from jaxroute.collect.collecting import CollectConfig, collect
 from jaxroute.collect.summary import Summary
 from jaxroute.data.sources.simulated import load_simulated
-from jaxroute.endpoints import ClientConfig
+from jaxroute.endpoints import ClientConfig, Endpoint
 from jaxroute.simulation import Simulation, SimulationConfig, serving_in_thread
 
 QUICK = ClientConfig(retries=20, backoff_seconds=0.001, seed=0)
@@ -34,11 +34,18 @@ class Place:
         """These questions, in place of those before."""
         (self.folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def collect(self, *only: str, client: ClientConfig = QUICK, changes: dict[str, Any] | None = None, **given: Any) -> Summary:
-        """Collect with these options; `changes` are fields of the endpoints."""
+    def collect(
+        self,
+        *only: str,
+        client: ClientConfig = QUICK,
+        changes: dict[str, Any] | None = None,
+        endpoints: dict[str, Endpoint] | None = None,
+        **given: Any,
+    ) -> Summary:
+        """Collect with these options; `changes` are fields of the endpoints, unless `endpoints` are given."""
         values: dict[str, Any] = {"grader": "numeric", "budget_usd": 100.0, "output": self.folder / "outcomes.db"} | given
         config = CollectConfig(self.folder / "questions.jsonl", self.folder / "models.yaml", only=only, **values)
-        return collect(config, client, endpoints=self.simulation.endpoints(**changes or {}))
+        return collect(config, client, endpoints=endpoints or self.simulation.endpoints(**changes or {}))
 
     @property
     def requests(self) -> int:

@@ -8,6 +8,7 @@ bring is small beside luck (`stop`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -78,6 +79,7 @@ class Adaptive:
     """What is read of the prompts (`principal`); None until the first round needs it."""
     note: str = ""
     """Why it ended."""
+    weighs_cost: ClassVar[bool] = True
 
     def next_cells(self, collected: Collected) -> list[Cell]:
         """The first design, or what is left of it; then rounds; empty at the end."""
@@ -90,14 +92,14 @@ class Adaptive:
             return []
         queries, models = asked.shape
         design = first_design(queries, models, self._first_size(queries, models), seed=config.seed)
-        if unasked := [cell for cell in design if not asked[cell]]:
+        if unasked := [cell for cell in design if collected.open[cell]]:
             return unasked[:most]
         answered = ~np.isnan(collected.quality).all(axis=0)
         if not answered.any():
             self.note = f"ended at {counted(int(asked.sum()), 'cell')}: no model answered any of them"
             return []
         # Of a model that failed on every query of the first design there is nothing to choose by.
-        closed = asked | ~answered
+        closed = ~collected.open | ~answered
         if closed.all():
             self.note = f"ended at {counted(int(asked.sum()), 'cell')}: everything was asked of the models that answer"
             return []

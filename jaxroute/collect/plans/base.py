@@ -42,13 +42,23 @@ class Collected:
     asked: Bool[np.ndarray, "queries models"]
     """Cells that were asked, answered or not: they are not asked again, and a plan that names one loses nothing."""
     worst_case_usd: Float[np.ndarray, "queries models"]
-    """What the cell's answer can cost at most."""
+    """What the cell's answer can cost at most; 0 where it cannot be asked, and for plans that do not weigh costs."""
     left_usd: float
     """Of the budget."""
+    possible: Bool[np.ndarray, "queries models"] | None = None
+    """Cells that can be asked: the model accepts what the query holds, and it fits into its context; None = all of them."""
+
+    @property
+    def open(self) -> Bool[np.ndarray, "queries models"]:
+        """Cells that can be asked and were not."""
+        return ~self.asked if self.possible is None else ~self.asked & self.possible
 
 
 class Plan(Protocol):
     """Decides batch by batch."""
+
+    weighs_cost: bool
+    """Whether it reads `Collected.worst_case_usd`, which takes time for many cells; a file of one's own may leave it out."""
 
     def next_cells(self, collected: Collected) -> Sequence[Cell]:
         """The cells to be asked next, in order; an empty batch ends the collection.

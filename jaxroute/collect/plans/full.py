@@ -18,10 +18,11 @@ class Full:
     """One batch of all cells, question by question."""
 
     note = ""
+    weighs_cost = False
 
     def next_cells(self, collected: Collected) -> list[Cell]:
-        """All that were not asked yet."""
-        return [(int(row), int(column)) for row, column in np.argwhere(~collected.asked)]
+        """All that can be asked and were not yet."""
+        return [(int(row), int(column)) for row, column in np.argwhere(collected.open)]
 
 
 def build(config: Config) -> Full:
