@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -42,8 +43,8 @@ class Terms:
 class Block:
     """Queries of a shard; arrays of one row per choice, with one column per query, or one for all of them."""
 
-    start: int
-    """The number of the first query in the whole problem."""
+    numbers: Int[np.ndarray, " rows"]
+    """Of its queries in the whole problem."""
     value: Float[np.ndarray, "choices rows"]
     cost: Float[np.ndarray, "choices #rows"]
     worth: Float[np.ndarray, "choices rows"]
@@ -60,12 +61,25 @@ class Block:
         cost = self.cost[choice, 0] if self.cost.shape[1] == 1 else self.cost[choice, row]
         return self.value[choice, row], cost
 
-    def only(
-        self, rows: Int[np.ndarray, " some"]
-    ) -> tuple[Float[np.ndarray, "choices some"], Float[np.ndarray, "choices some"]]:
-        """Worth and cost of the choices of some queries."""
-        worth = self.worth[:, rows]
-        return worth, np.broadcast_to(self.cost, self.worth.shape)[:, rows]
+    def only(self, rows: Int[np.ndarray, " some"]) -> Block:
+        """Some of its queries, in one piece of memory."""
+        value, worth = self.value[:, rows], self.worth
+        worth = value if worth is self.value else worth[:, rows]
+        return Block(self.numbers[rows], value, np.broadcast_to(self.cost, self.worth.shape)[:, rows], worth, self.size)
+
+    @staticmethod
+    def joined(blocks: list[Block]) -> Block:
+        """The queries of all of them, which have a cost each."""
+        if len(blocks) == 1:
+            return blocks[0]
+        numbers = np.concatenate([block.numbers for block in blocks])
+        value, cost = (np.concatenate([cells(block) for block in blocks], axis=1) for cells in (_VALUE, _COST))
+        same = all(block.worth is block.value for block in blocks)
+        worth = value if same else np.concatenate([block.worth for block in blocks], axis=1)
+        return Block(numbers, value, cost, worth, max(block.size for block in blocks))
+
+
+_VALUE, _COST = attrgetter("value"), attrgetter("cost")
 
 
 def blocks(shard: Shard, terms: Terms, rows: int | None = None) -> Iterator[Block]:
@@ -115,7 +129,8 @@ def _standard(shard: Shard, terms: Terms, offset: int, value: np.ndarray, cost: 
         raise InfeasibleProblem(
             f"{shard.name}: no model is available for query {row}: make one available, or allow unanswered queries"
         )
-    return Block(shard.start + offset, given, dollars, worth, float(size))
+    numbers = np.arange(shard.start + offset, shard.start + offset + len(value))
+    return Block(numbers, given, dollars, worth, float(size))
 
 
 def _columns(cells: np.ndarray) -> np.ndarray:

@@ -39,10 +39,10 @@ class Price:
             best, certain = weigher.best_at(block, self.multiplier)
             choice, open_rows = best.astype(np.intp), np.flatnonzero(~certain)
             if open_rows.size:
-                choice[open_rows] = above(block, open_rows, span)[0]
-            first, last = np.searchsorted(numbers, (block.start, block.start + len(block)))
+                choice[open_rows] = above(block.only(open_rows), span)[0]
+            first, last = np.searchsorted(numbers, (block.numbers[0], block.numbers[-1] + 1))
             for query in numbers[first:last].tolist():
-                choice[query - block.start] = self.changed[query]
+                choice[query - block.numbers[0]] = self.changed[query]
             yield _assigned(block, self.terms, choice)
 
 

@@ -46,7 +46,7 @@ MOST_STEPS = 2**22
 """Steps that are brought to one place: 300 MB."""
 WINDOW = 2**12
 """Steps on either side of the price among which the last of the budget is spent."""
-DEVIATIONS = 4.0
+DEVIATIONS = 5.0
 """How far the ends of the first span are from the sample's price, in standard deviations of its cost."""
 MOST_ROUNDS = 60
 BESIDE = 1.5

@@ -21,6 +21,8 @@ from solvers.sums import RunningSum, exact_parts
 
 BUCKETS = 2**12
 MOST_PARTS = 64
+TOGETHER = 2**13
+"""Queries whose steps are computed together."""
 
 
 @dataclass
@@ -186,31 +188,51 @@ class _Gathered:
         self.value, self.cost, self.magnitude = RunningSum(), RunningSum(), RunningSum()
         self.taken = np.zeros(look.terms.width, np.int64)
         self.steps: list[Steps] | None = []
+        self.waiting: list[Block] = []
         self.count = 0
         self.histogram: Histogram | None = None
 
     def add(self, block: Block, weigher: Weigher) -> None:
+        """Sum the queries whose choice does not change within the span; the others wait until they are many enough."""
         span = self.look.span
-        if np.isfinite(span.high):
-            choice, certain = weigher.best_at(block, span.high)
-            other, certain_too = weigher.best_at(block, span.low)
-            decided = certain & certain_too & (choice == other)
-            choice, open_rows = choice.astype(np.intp), np.flatnonzero(~decided)
-        else:
-            choice, open_rows = np.zeros(len(block), np.intp), np.arange(len(block))
-        if open_rows.size:
-            choice[open_rows], steps = above(block, open_rows, span)
-            self._list(steps)
-        value, cost = block.picked(choice)
         self.queries += len(block)
-        self.value.add(value)
-        self.cost.add(cost)
         self.magnitude.add(largest(block))
-        self.taken += np.bincount(choice, minlength=len(self.taken))
+        if not np.isfinite(span.high):
+            self._wait(block.only(np.arange(len(block))))
+            return
+        choice, certain = weigher.best_at(block, span.high)
+        other, certain_too = weigher.best_at(block, span.low)
+        decided = certain & certain_too & (choice == other)
+        open_rows, choice = np.flatnonzero(~decided), choice.astype(np.intp)
+        if not open_rows.size:
+            self._sum(block, choice, slice(None))
+            return
+        self._sum(block, choice, decided)
+        self._wait(block.only(open_rows))
 
     def summary(self) -> Summary:
+        self._walk()
         value, cost, magnitude = (Total(one.parts()) for one in (self.value, self.cost, self.magnitude))
         return Summary(self.queries, value, cost, magnitude, self.taken, self.steps, self.histogram)
+
+    def _sum(self, block: Block, choice: Int[np.ndarray, " rows"], rows: np.ndarray | slice) -> None:
+        value, cost = block.picked(choice)
+        self.value.add(value[rows])
+        self.cost.add(cost[rows])
+        self.taken += np.bincount(choice[rows], minlength=len(self.taken))
+
+    def _wait(self, block: Block) -> None:
+        self.waiting.append(block)
+        if sum(map(len, self.waiting)) >= TOGETHER:
+            self._walk()
+
+    def _walk(self) -> None:
+        if self.waiting:
+            block = Block.joined(self.waiting)
+            self.waiting = []
+            choice, steps = above(block, self.look.span)
+            self._sum(block, choice, slice(None))
+            self._list(steps)
 
     def _list(self, steps: Steps) -> None:
         if not len(steps):
@@ -228,11 +250,10 @@ class _Gathered:
             self.histogram.add(self.look.span, one)
 
 
-def above(block: Block, rows: Int[np.ndarray, " some"], span: Span) -> tuple[Int[np.ndarray, " some"], Steps]:
-    """The choices of some queries of a block above the span, and their steps within it."""
-    choice, rounds = walk(block, rows)
-    query = block.start + rows
-    drawn = ties(query)
+def above(block: Block, span: Span) -> tuple[Int[np.ndarray, " rows"], Steps]:
+    """The choices of a block's queries above the span, and their steps within it."""
+    choice, rounds = walk(block)
+    drawn = ties(block.numbers)
     listed: list[Steps] = []
     for active, multiplier, start, end in rounds:
         tie = drawn[active]
@@ -241,23 +262,12 @@ def above(block: Block, rows: Int[np.ndarray, " some"], span: Span) -> tuple[Int
         choice[active[before]] = end[before]
         inside = np.flatnonzero(~(before | after))
         if inside.size:
-            row, start, end = rows[active[inside]], start[inside], end[inside]
-            (left, left_cost), (taken, taken_cost) = _cells(block, row, start), _cells(block, row, end)
+            row, left, taken = active[inside], start[inside], end[inside]
+            value, cost = (np.stack([cells[left, row], cells[taken, row]]) for cells in (block.value, block.cost))
             listed.append(
-                Steps(
-                    query[active[inside]],
-                    multiplier[inside],
-                    start.astype(np.int16),
-                    end.astype(np.int16),
-                    np.stack([left, taken]),
-                    np.stack([left_cost, taken_cost]),
-                )
+                Steps(block.numbers[row], multiplier[inside], left.astype(np.int16), taken.astype(np.int16), value, cost)
             )
     return choice, Steps.of(listed)
-
-
-def _cells(block: Block, row: np.ndarray, choice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return block.value[choice, row], block.cost[choice, 0] if block.cost.shape[1] == 1 else block.cost[choice, row]
 
 
 def largest(block: Block) -> Float[np.ndarray, " rows"]:

@@ -129,16 +129,16 @@ class Weigher:
         return choice, best > worth
 
 
-def walk(block: Block, rows: Int[np.ndarray, " some"]) -> tuple[Int[np.ndarray, " some"], list[tuple[np.ndarray, ...]]]:
-    """The cheapest choice of every one of these queries, the most valuable among equals, and their steps in rounds.
+def walk(block: Block) -> tuple[Int[np.ndarray, " rows"], list[tuple[np.ndarray, ...]]]:
+    """The cheapest choice of every query, the most valuable among equals, and their steps in rounds.
 
-    A round is (positions in `rows`, multipliers, choices left, choices taken) of the queries that have one more step.
+    A round is (rows of the block, multipliers, choices left, choices taken) of the queries that have one more step.
     """
-    worth, cost = block.only(rows)
+    worth, cost = block.worth, block.cost
     closed = np.isneginf(worth)
     cheapest = _best(np.where(closed, -np.inf, -cost), worth)
     rounds: list[tuple[np.ndarray, ...]] = []
-    active, at, limit = np.arange(len(rows)), cheapest, np.full(len(rows), TOP)
+    active, at, limit = np.arange(len(block)), cheapest, np.full(len(block), TOP)
     while active.size:
         row = np.arange(active.size)
         gain, extra = worth - worth[at, row], cost - cost[at, row]
@@ -156,7 +156,7 @@ def walk(block: Block, rows: Int[np.ndarray, " some"]) -> tuple[Int[np.ndarray, 
         if active.size:
             rounds.append((active, limit, at, taken))
         at = taken
-    return cheapest, rounds
+    return cheapest.copy(), rounds
 
 
 def _best(first: Float[np.ndarray, "choices rows"], then: Float[np.ndarray, "choices rows"]) -> Int[np.ndarray, " rows"]:
