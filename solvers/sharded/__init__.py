@@ -7,8 +7,21 @@ What belongs here: `solve_shards`, what it asks of a shard and of an engine (`Sh
 `solving` the rounds, `repair` the last of the budget, `price` the choices.
 """
 
+from solvers.sharded.blocks import Terms, WrongCell
 from solvers.sharded.price import Assigned, Price
 from solvers.sharded.shards import ArrayShard, Map, Shard
 from solvers.sharded.solving import ShardedAssignment, solve_shards
+from solvers.sharded.summaries import Total
 
-__all__ = ["ArrayShard", "Assigned", "Map", "Price", "Shard", "ShardedAssignment", "solve_shards"]
+__all__ = [
+    "ArrayShard",
+    "Assigned",
+    "Map",
+    "Price",
+    "Shard",
+    "ShardedAssignment",
+    "Terms",
+    "Total",
+    "WrongCell",
+    "solve_shards",
+]

@@ -82,6 +82,18 @@ class Block:
 _VALUE, _COST = attrgetter("value"), attrgetter("cost")
 
 
+class WrongCell(ProblemError):
+    """A number that is no value, or no dollars."""
+
+    def __init__(self, shard: str, row: int, query: int, model: int, field: str, number: float, rule: str):
+        super().__init__(f"{shard}: {field} of query {query}, model {model}, is {number}: it must be {rule}")
+        self.shard, self.row, self.query, self.model, self.field = shard, row, query, model, field
+        self.number, self.rule = number, rule
+
+    def __reduce__(self) -> tuple[type[WrongCell], tuple[object, ...]]:
+        return type(self), (self.shard, self.row, self.query, self.model, self.field, self.number, self.rule)
+
+
 def blocks(shard: Shard, terms: Terms, rows: int | None = None) -> Iterator[Block]:
     """The queries of a shard, or its first `rows`, in order. Raises `ProblemError` naming the first cell that is wrong."""
     step, done, wanted = max(1, BLOCK_CELLS // terms.width), 0, len(shard) if rows is None else min(rows, len(shard))
@@ -112,7 +124,7 @@ def _standard(shard: Shard, terms: Terms, offset: int, value: np.ndarray, cost: 
         given, dollars = np.where(closed, 0.0, given), np.where(closed, 0.0, np.broadcast_to(dollars, closed.shape))
         lowest, highest, least, most = given.min(), given.max(), dollars.min(), dollars.max()
     if not (lowest >= -LARGEST and highest <= LARGEST and least >= 0 and most <= LARGEST):
-        raise ProblemError(_wrong(shard, offset, given, dollars))
+        raise _wrong(shard, offset, given, dollars)
     if terms.minimised:
         given, dollars = np.broadcast_to(-dollars, given.shape), -given
     if masked:
@@ -139,12 +151,11 @@ def _columns(cells: np.ndarray) -> np.ndarray:
     return turned if turned.strides[-1] == turned.itemsize else np.ascontiguousarray(turned)
 
 
-def _wrong(shard: Shard, offset: int, value: np.ndarray, cost: np.ndarray) -> str:
-    """The first cell that cannot be used, and how many of this block cannot."""
+def _wrong(shard: Shard, offset: int, value: np.ndarray, cost: np.ndarray) -> WrongCell:
+    """The first cell that cannot be used."""
     for name, cells, least, rule in (("value", value, -LARGEST, "finite"), ("cost_usd", cost, 0.0, "finite and >= 0 dollars")):
         wrong = np.argwhere(~((cells >= least) & (cells <= LARGEST)).T)
         if len(wrong):
-            row, model = wrong[0]
-            query = shard.start + offset + row
-            return f"{shard.name}: {name} of query {query}, model {model}, is {cells[model, row]}: it must be {rule}"
+            row, model = wrong[0].tolist()
+            return WrongCell(shard.name, offset + row, shard.start + offset + row, model, name, float(cells[model, row]), rule)
     raise AssertionError("a block was rejected whose cells are all right")

@@ -31,6 +31,10 @@ class Total:
 
     parts: list[float] = field(default_factory=list[float])
 
+    @staticmethod
+    def of(numbers: Float[np.ndarray, " count"]) -> Total:
+        return Total(exact_parts(numbers))
+
     def __add__(self, other: Total) -> Total:
         parts = self.parts + other.parts
         return Total(exact_parts(np.array(parts)) if len(parts) > MOST_PARTS else parts)
