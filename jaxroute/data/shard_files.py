@@ -8,7 +8,6 @@ of dollars per model. A cell that is empty, or NaN: that model may not answer th
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,7 +38,7 @@ class Stamp:
 
     @staticmethod
     def of(path: Path) -> Stamp:
-        found = os.stat(path)
+        found = path.stat()
         return Stamp(found.st_size, found.st_mtime_ns)
 
 
@@ -129,8 +128,8 @@ def list_shards(estimates: Path, costs: Path | None = None, models: tuple[str, .
     `costs` is a folder with a file of the same name for every shard, a file of one number of dollars per model (.json, .csv,
     .parquet), or None where they are in the shards. `models` are those to use; default: those of the first file.
 
-    Raises `SourceError` listing what is wrong: files that cannot be read, a shard that is missing or there twice, models and rows
-    that differ, columns that are no numbers.
+    Raises `SourceError` listing what is wrong: files that cannot be read, a shard that is missing or there twice, models and
+    rows that differ, columns that are no numbers.
     """
     problems = Problems(estimates, "a folder of shards, .parquet or .npz, with a column per model")
     paths = _paths(estimates, problems)
