@@ -22,7 +22,7 @@ import pyarrow
 import pyarrow.parquet
 from tqdm.auto import tqdm
 
-from jaxroute.data.shard_files import ShardFile, list_shards
+from jaxroute.data.shard_files import SUFFIXES, ShardFile, list_shards
 from jaxroute.errors import OutputError, SourceError, counted, listed
 from jaxroute.storage.files import LOCK, alone_in, check_folder, replacing, write_json
 from solvers.sharded import Map, Price, Shard, Terms, Total, WrongCell, solve_shards
@@ -73,6 +73,15 @@ class ShardsReport:
     """As summary.json holds them."""
     already: int
 
+    @property
+    def lines(self) -> list[str]:
+        """What a command prints: the sum, the proof, and how many queries every model answers."""
+        found = [str(self)]
+        found += [f"  {model:<46} {count:>13,} queries" for model, count in self.figures["queries_by_model"].items()]
+        if self.figures["unanswered"]:
+            found.append(f"  {'unanswered':<46} {self.figures['unanswered']:>13,} queries")
+        return found
+
     def __str__(self) -> str:
         there = f", {self.already:,} of them by an earlier run" if self.already else ""
         figures = self.figures
@@ -96,6 +105,17 @@ def assign_shards(config: AssignShards, *, map: Map | None = None) -> ShardsRepo
         raise OutputError(f"output={str(config.output)!r} is the folder that is read: give another one")
     with alone_in(config.output), _Threads(config.workers) as threads:
         return _assign(config, shards, map or threads.map)
+
+
+def is_large(folder: Path, most: int) -> bool:
+    """Whether a folder holds shards that `assign_shards` reads, and not just a few queries that `jaxroute score` wrote."""
+    if not any(path.suffix in SUFFIXES for path in folder.iterdir()):
+        return False
+    try:
+        rows = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return True
+    return isinstance(rows, int) and rows > most
 
 
 def is_ours(folder: Path) -> bool:
