@@ -11,11 +11,16 @@ import numpy as np
 import pandas as pd
 import tyro
 
+from jaxroute.batch.assigning import AssignShards, assign_shards, is_large
 from jaxroute.data.estimate_files import QUERY_ID, Given, read_given
 from jaxroute.errors import counted
 from jaxroute.routing.request import capacity_of, naming_models, read_capacity
 from jaxroute.storage.files import check_folder, replacing
 from solvers import Assignment, Problem, ProblemError, check_solver, solve
+
+EXACT_QUERIES = 20_000
+"""Up to here `auto` solves exactly, in one piece."""
+SHARDS = "shards"
 
 
 @dataclass(frozen=True)
@@ -25,16 +30,19 @@ class AssignConfig:
     estimates: Path
     """.csv, .jsonl or .parquet with a row per query and a column per model, and perhaps a query_id; or .npz with "estimates"
     (queries, models) and perhaps "models", "query_id", "cost_usd", "available"; or the folder, or a shard, that `jaxroute
-    score` wrote. An empty cell: that model may not answer."""
+    score` wrote, or a folder of such .parquet or .npz files. An empty cell: that model may not answer."""
     costs: Path | None = None
     """Dollars per answer, in the same layout ("cost_usd" in an .npz); one row where they are the same for every query, which
-    may also be a .json of {"model": dollars}. Default: what is in the .npz of the estimates."""
+    may also be a .json of {"model": dollars}; for a folder of estimates perhaps a folder of files of the same names. Default:
+    what comes with the estimates."""
     budget_usd: tuple[float, ...] = ()
     """Dollars for all queries together; several are solved one after the other."""
     minimum_value: tuple[float, ...] = ()
     """Instead of budgets: what the estimates must sum to, at the least cost."""
     solver: str = "auto"
-    """greedy_ratio, lagrangian, exact or auto; several with commas between them are compared."""
+    """greedy_ratio, lagrangian, exact or auto; several with commas between them are compared. shards: a folder of any size,
+    read a few times in bounded memory, to one file of assignments per shard; a stopped run resumes. auto takes it for one limit
+    and a folder of more than 20,000 queries."""
     capacity: tuple[str, ...] = ()
     """MODEL=COUNT for every model that takes only so many queries."""
     available: Path | None = None
@@ -48,12 +56,18 @@ class AssignConfig:
     max_seconds: float = 60.0
     """Of exact: time limit for each budget."""
     output: Path = Path("runs/assign")
-    """Folder for comparison.csv and the assignment, which has the format of the estimates (.csv for .jsonl)."""
+    """Folder for comparison.csv and the assignment, which has the format of the estimates (.csv for .jsonl); of shards for
+    summary.json and a .parquet per shard, named like it."""
+    workers: int = 2
+    """Of shards: how many are read at the same time."""
 
 
 def main(config: Annotated[AssignConfig, tyro.conf.arg(name="")]) -> list[Assignment]:
     """Solve, print the comparison, write it and the assignments; what is wrong is raised before the first solver runs."""
     names = [name.strip() for name in config.solver.split(",")]
+    if _by_shards(config, names):
+        _assign_shards(config)
+        return []
     check_folder("output", config.output, ours=_is_ours)
     _check(config, names)
     given = read_given(config.estimates, config.costs, config.available)
@@ -87,6 +101,45 @@ def main(config: Annotated[AssignConfig, tyro.conf.arg(name="")]) -> list[Assign
     _write_assignments(config.output / f"assignment{suffix}", found, name, limits, given)
     print(f"written to {config.output}/: comparison.csv, assignment{suffix}")
     return found
+
+
+def _by_shards(config: AssignConfig, names: list[str]) -> bool:
+    """Whether a folder is assigned shard by shard."""
+    if names != ["auto"] or not config.estimates.is_dir():
+        return SHARDS in names
+    limits = len(config.budget_usd) + len(config.minimum_value)
+    if limits != 1 or config.capacity or config.available is not None:
+        return False
+    return is_large(config.estimates, EXACT_QUERIES)
+
+
+def _assign_shards(config: AssignConfig) -> None:
+    """One limit for a folder of shards; what cannot be asked of it is rejected by name."""
+    limits = {"budget_usd": config.budget_usd, "minimum_value": config.minimum_value}
+    problems = []
+    if sum(map(len, limits.values())) != 1:
+        problems.append(f"budget_usd={config.budget_usd} and minimum_value={config.minimum_value}: give exactly one number")
+    if config.solver.strip() != SHARDS and config.solver.strip() != "auto":
+        problems.append(f"solver={config.solver!r}: shards cannot be compared with other solvers, run it alone")
+    if config.capacity:
+        problems.append(f"capacity={' '.join(config.capacity)}: shards know no capacities")
+    if config.available is not None:
+        problems.append(f"available={str(config.available)!r}: leave the cells empty in the shards")
+    if problems:
+        raise ProblemError("; ".join(problems))
+    limit = {name: given[0] if given else None for name, given in limits.items()}
+    asked = AssignShards(
+        config.estimates,
+        config.costs,
+        config.output,
+        budget_usd=limit["budget_usd"],
+        minimum_value=limit["minimum_value"],
+        allow_unanswered=config.allow_unanswered,
+        workers=config.workers,
+    )
+    print(f"results go to {config.output}/")
+    print(*assign_shards(asked).lines, sep="\n")
+    print(f"written to {config.output}/: a .parquet per shard, summary.json")
 
 
 def _write_assignments(path: Path, found: Sequence[Assignment], name: str, limits: Sequence[float], given: Given) -> None:

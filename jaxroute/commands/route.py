@@ -8,40 +8,82 @@ from typing import Annotated
 
 import tyro
 
+from jaxroute.batch.assigning import AssignShards, assign_shards
 from jaxroute.data.prompts import read_prompts
+from jaxroute.errors import TableError, listed
 from jaxroute.routing.assignment_files import write_routed
-from jaxroute.routing.request import RouteRequest
+from jaxroute.routing.request import DEFAULT_SOLVER, RouteRequest
 from jaxroute.routing.router import Router
 from jaxroute.storage.files import check_file
 
 
 @dataclass(frozen=True)
 class Route:
-    """Assign every prompt of a file to a model within a budget, with a proof of how near to the best."""
+    """Assign every prompt of a file, or of scored shards, to a model within a budget, with a proof of how near to the best."""
 
-    checkpoint: Path
+    request: Annotated[RouteRequest, tyro.conf.arg(name="")]
+    checkpoint: Path | None = None
     """Folder that `jaxroute train` or `jaxroute demo` wrote."""
-    prompts: Path
+    prompts: Path | None = None
     """.jsonl, .json (an array), .csv or .parquet with a "prompt" or chat "messages" each, an OpenAI batch file, or .txt with a
     prompt per line. Further fields are kept, but for model, estimate and cost_usd, which are set."""
-    request: Annotated[RouteRequest, tyro.conf.arg(name="")]
-    output: Path = Path("assignment.jsonl")
-    """One JSON line per prompt: model, estimated quality, expected cost."""
+    scored: Path | None = None
+    """In place of checkpoint and prompts: the folder that `jaxroute score` wrote. It is read a few times in bounded memory."""
+    output: Path | None = None
+    """One JSON line per prompt: model, estimated quality, expected cost; default: assignment.jsonl. With --scored a folder of a
+    .parquet per shard, where a stopped run resumes; default: runs/route."""
     encoder: str | None = None
     """Where the encoder lies now, if it has moved."""
 
 
 def main(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
-    """Assign every prompt of a file to a model within a budget."""
-    check_file("output", config.output, source=config.prompts)
+    """Assign every prompt of a file, or of scored shards, to a model within a budget."""
+    if config.scored is not None:
+        _route_shards(config, config.scored)
+        return
+    if config.checkpoint is None or config.prompts is None:
+        raise TableError("give --checkpoint and --prompts, or --scored with the folder that `jaxroute score` wrote")
+    output = config.output or Path("assignment.jsonl")
+    check_file("output", output, source=config.prompts)
     prompts = read_prompts(config.prompts)
     router = Router.load(config.checkpoint, encoder=config.encoder)
     routed = router.route_in_full(prompts.queries, config.request)
-    write_routed(config.output, prompts.fields, routed.assignment, routed.estimates)
+    write_routed(output, prompts.fields, routed.assignment, routed.estimates)
     if routed.cut:
         print(f"{routed.cut} prompts were longer than the encoder reads and were cut for the estimate")
     print(f"expected cost: {routed.assumption}")
     print(routed.assignment)
     for column, model in enumerate(routed.models):
         print(f"  {model:<46} {(routed.assignment.choice == column).sum():>7,} prompts")
-    print(f"written to {config.output}")
+    print(f"written to {output}")
+
+
+def _route_shards(config: Route, scored: Path) -> None:
+    """What cannot be asked of shards is rejected by name."""
+    request, problems = config.request, []
+    if config.checkpoint is not None or config.prompts is not None or config.encoder is not None:
+        problems.append("checkpoint, prompts and encoder: --scored has their estimates already, leave them out")
+    if request.capacity:
+        problems.append(f"capacity={listed(f'{model}={count}' for model, count in request.capacity.items())}: shards know none")
+    if request.prices is not None or request.output_tokens is not None:
+        problems.append(
+            "prices and output_tokens: the shards hold dollars already; give prices to `jaxroute score`'s checkpoint"
+        )
+    if request.solver != DEFAULT_SOLVER:
+        problems.append(f"solver={request.solver}: shards have one solver, leave it out")
+    if problems:
+        raise TableError("; ".join(problems))
+    output = config.output or Path("runs/route")
+    asked = AssignShards(
+        scored,
+        None,
+        output,
+        budget_usd=request.budget_usd,
+        minimum_mean=request.minimum_quality,
+        multiplier=request.multiplier,
+        allow_unanswered=request.allow_unanswered,
+        models=request.models,
+    )
+    print(f"results go to {output}/")
+    print(*assign_shards(asked).lines, sep="\n")
+    print(f"written to {output}/: a .parquet per shard, summary.json")

@@ -1,0 +1,161 @@
+"""Blocks: a few queries in the standard form, a row per choice, small enough for a processor's cache.
+
+The choices are the models and then, where it is allowed, no answer. A choice that is not available is worth -inf. With a
+minimum value the parts are exchanged, as in `solvers.problem`: minus the dollars as values, minus the values as costs. With
+capacities every model has a toll, which is taken off what it is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from solvers.errors import InfeasibleProblem, ProblemError
+from solvers.sharded.shards import Shard
+from solvers.survey import LARGEST
+
+BLOCK_CELLS = 2**16
+"""Choices per block: half a megabyte in float64."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is asked of every shard."""
+
+    models: int
+    minimised: bool = False
+    """Whether dollars are minimised, for a minimum value."""
+    allow_unanswered: bool = False
+    tolls: tuple[float, ...] | None = None
+    """Value per place of every choice; None without capacities."""
+
+    @property
+    def width(self) -> int:
+        """Choices per query."""
+        return self.models + self.allow_unanswered
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Queries of a shard; arrays of one row per choice, with one column per query, or one for all of them."""
+
+    numbers: Int[np.ndarray, " rows"]
+    """Of its queries in the whole problem."""
+    value: Float[np.ndarray, "choices rows"]
+    cost: Float[np.ndarray, "choices #rows"]
+    worth: Float[np.ndarray, "choices rows"]
+    """The value less the choice's toll."""
+    size: float
+    """At least the largest absolute worth and value of an available choice."""
+
+    def __len__(self) -> int:
+        return self.worth.shape[1]
+
+    def picked(self, choice: Int[np.ndarray, " rows"]) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+        """Value and cost of one choice per query."""
+        row = np.arange(len(self))
+        cost = self.cost[choice, 0] if self.cost.shape[1] == 1 else self.cost[choice, row]
+        return self.value[choice, row], cost
+
+    def only(self, rows: Int[np.ndarray, " some"]) -> Block:
+        """Some of its queries, in one piece of memory."""
+        value, worth = self.value[:, rows], self.worth
+        worth = value if worth is self.value else worth[:, rows]
+        return Block(self.numbers[rows], value, np.broadcast_to(self.cost, self.worth.shape)[:, rows], worth, self.size)
+
+    @staticmethod
+    def joined(blocks: list[Block]) -> Block:
+        """The queries of all of them, which have a cost each."""
+        if len(blocks) == 1:
+            return blocks[0]
+        numbers = np.concatenate([block.numbers for block in blocks])
+        value, cost = (np.concatenate([cells(block) for block in blocks], axis=1) for cells in (_VALUE, _COST))
+        same = all(block.worth is block.value for block in blocks)
+        worth = value if same else np.concatenate([block.worth for block in blocks], axis=1)
+        return Block(numbers, value, cost, worth, max(block.size for block in blocks))
+
+
+_VALUE, _COST = attrgetter("value"), attrgetter("cost")
+
+
+class WrongCell(ProblemError):
+    """A number that is no value, or no dollars."""
+
+    def __init__(self, shard: str, row: int, query: int, model: int, field: str, number: float, rule: str):
+        super().__init__(f"{shard}: {field} of query {query}, model {model}, is {number}: it must be {rule}")
+        self.shard, self.row, self.query, self.model, self.field = shard, row, query, model, field
+        self.number, self.rule = number, rule
+
+    def __reduce__(self) -> tuple[type[WrongCell], tuple[object, ...]]:
+        return type(self), (self.shard, self.row, self.query, self.model, self.field, self.number, self.rule)
+
+
+def blocks(shard: Shard, terms: Terms, rows: int | None = None) -> Iterator[Block]:
+    """The queries of a shard, or its first `rows`, in order. Raises `ProblemError` naming the first cell that is wrong."""
+    step, done, wanted = max(1, BLOCK_CELLS // terms.width), 0, len(shard) if rows is None else min(rows, len(shard))
+    if not wanted:
+        return
+    for value, cost in shard.chunks():
+        if value.shape[1:] != (terms.models,) or cost.shape not in (value.shape, (1, terms.models)):
+            raise ProblemError(
+                f"{shard.name} has values of shape {value.shape} and costs of {cost.shape}, expected {terms.models} models"
+            )
+        for first in range(0, min(len(value), wanted - done), step):
+            part = slice(first, min(first + step, wanted - done, len(value)))
+            yield _standard(shard, terms, done + first, value[part], cost if len(cost) == 1 else cost[part])
+        done += len(value)
+        if done >= wanted:
+            break
+    if done < wanted or (rows is None and done != len(shard)):
+        raise ProblemError(f"{shard.name} gave {done:,} queries where it says that it holds {len(shard):,}: it was changed")
+
+
+def _standard(shard: Shard, terms: Terms, offset: int, value: np.ndarray, cost: np.ndarray) -> Block:
+    """A block of these cells, whose first query is the shard's at `offset`."""
+    given, dollars = _columns(value), _columns(cost)
+    lowest, highest, least, most = given.min(), given.max(), dollars.min(), dollars.max()
+    masked, closed = not (lowest == lowest and least == least), np.zeros((0, 0), bool)
+    if masked:
+        closed = np.isnan(given) | np.isnan(dollars)
+        given, dollars = np.where(closed, 0.0, given), np.where(closed, 0.0, np.broadcast_to(dollars, closed.shape))
+        lowest, highest, least, most = given.min(), given.max(), dollars.min(), dollars.max()
+    if not (lowest >= -LARGEST and highest <= LARGEST and least >= 0 and most <= LARGEST):
+        raise _wrong(shard, offset, given, dollars)
+    if terms.minimised:
+        given, dollars = np.broadcast_to(-dollars, given.shape), -given
+    if masked:
+        given = np.where(closed, -np.inf, given)
+    if terms.allow_unanswered:
+        given, dollars = (np.vstack([cells, np.zeros((1, cells.shape[1]))]) for cells in (given, dollars))
+    size = max(abs(lowest), abs(highest), most if terms.minimised else 0.0)
+    worth = given
+    if terms.tolls is not None:
+        tolls = np.array(terms.tolls)
+        worth, size = given - tolls[:, None], size + float(np.abs(tolls).max())
+    if masked and not terms.allow_unanswered and closed.all(axis=0).any():
+        row = shard.start + offset + int(np.argmax(closed.all(axis=0)))
+        raise InfeasibleProblem(
+            f"{shard.name}: no model is available for query {row}: make one available, or allow unanswered queries"
+        )
+    numbers = np.arange(shard.start + offset, shard.start + offset + len(value))
+    return Block(numbers, given, dollars, worth, float(size))
+
+
+def _columns(cells: np.ndarray) -> np.ndarray:
+    """Transposed, in float64, with the queries of a choice next to each other."""
+    turned = np.asarray(cells.T, np.float64)
+    return turned if turned.strides[-1] == turned.itemsize else np.ascontiguousarray(turned)
+
+
+def _wrong(shard: Shard, offset: int, value: np.ndarray, cost: np.ndarray) -> WrongCell:
+    """The first cell that cannot be used."""
+    for name, cells, least, rule in (("value", value, -LARGEST, "finite"), ("cost_usd", cost, 0.0, "finite and >= 0 dollars")):
+        wrong = np.argwhere(~((cells >= least) & (cells <= LARGEST)).T)
+        if len(wrong):
+            row, model = wrong[0].tolist()
+            return WrongCell(shard.name, offset + row, shard.start + offset + row, model, name, float(cells[model, row]), rule)
+    raise AssertionError("a block was rejected whose cells are all right")
