@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from jaxroute.data.estimates import Estimates, Estimator
+from jaxroute.data.estimates import Estimates, Estimator, check_models
 from jaxroute.data.table import RoutingTable, text_key
 from jaxroute.errors import GuaranteeError, counted, listed
 from jaxroute.guarantees.asked import Asked
@@ -47,13 +48,16 @@ class Calibration:
         )
 
 
-def calibration_rows(estimator: Estimator, table: RoutingTable, asked: Asked, *, seed: int = 0) -> Calibration:
+def calibration_rows(
+    estimator: Estimator, table: RoutingTable, asked: Asked, *, models: tuple[str, ...] = (), seed: int = 0
+) -> Calibration:
     """Estimate the table's rows, without repeated questions and without those that the estimator was trained on.
 
-    Raises `GuaranteeError` where nothing is left, and for a reference that is no column of the table.
+    `models` are those that are routed among, by default all of the estimator's. Raises `GuaranteeError` where no row is left, and
+    for a reference that is no column of the table.
     """
-    models = _models(estimator, table, asked)
-    kept, notes = _distinct(table)
+    routed = routed_models(estimator, table, asked, models)
+    kept, notes = distinct_rows(table)
     seen = estimator.seen
     if seen is None:
         notes.append("the checkpoint does not say what it was trained on: that none of these rows was among it is assumed")
@@ -67,10 +71,19 @@ def calibration_rows(estimator: Estimator, table: RoutingTable, asked: Asked, *,
         notes.append(f"{counted(int(trained.sum()), 'row')} dropped that the checkpoint was trained on")
         kept &= ~trained
     part = table.select(kept)
-    return assembled(lambda rows: estimator.estimate(rows.queries).select(models), part, models, asked, notes, seed=seed)
+    return assembled(lambda rows: estimator.estimate(rows.queries).select(routed), part, routed, asked, notes, seed=seed)
 
 
-def assembled(estimate, table: RoutingTable, models: list[str], asked: Asked, notes: list[str], *, seed: int) -> Calibration:
+def assembled(
+    estimate: Callable[[RoutingTable], Estimates],
+    table: RoutingTable,
+    models: list[str],
+    asked: Asked,
+    notes: list[str],
+    *,
+    seed: int,
+    held_out: bool = True,
+) -> Calibration:
     """Rows in a random order; those on which a model was not run are dropped, or counted at the worst, as was asked.
 
     `estimate` takes a table and returns its `Estimates` of `models`.
@@ -101,23 +114,23 @@ def assembled(estimate, table: RoutingTable, models: list[str], asked: Asked, no
     estimates = estimate(table)
     if np.isnan(estimates.cost_usd).any():
         raise GuaranteeError(f"{estimates.assumption}: train on outcomes of these models, so that prices can be compared")
-    return Calibration(estimates, outcomes, references, list(table.domains), table.name, most, notes)
+    return Calibration(estimates, outcomes, references, list(table.domains), table.name, most, notes, held_out)
 
 
-def _models(estimator: Estimator, table: RoutingTable, asked: Asked) -> list[str]:
-    """Those that both know, in the estimator's order."""
+def routed_models(estimator: Estimator, table: RoutingTable, asked: Asked, models: tuple[str, ...] = ()) -> list[str]:
+    """Those that are routed among. Raises `GuaranteeError` where the table does not know one of them, or the reference."""
     if asked.reference is not None and asked.reference not in table.models:
         raise GuaranteeError(f"reference={asked.reference!r} is no model of {table.name}; it has {listed(table.models)}")
-    models = [model for model in estimator.models if model in table.models]
-    if lacking := [model for model in estimator.models if model not in table.models]:
+    routed = check_models(models or None, estimator.models)
+    if lacking := [model for model in routed if model not in table.models]:
         raise GuaranteeError(
             f"{table.name} has no outcomes of {listed(lacking)}, which the checkpoint routes to; give a table with all of "
             f"{listed(estimator.models)}, or name those to route among with --models"
         )
-    return models
+    return routed
 
 
-def _distinct(table: RoutingTable) -> tuple[np.ndarray, list[str]]:
+def distinct_rows(table: RoutingTable) -> tuple[np.ndarray, list[str]]:
     """Which rows are the first of their question: what is asked twice says little more than what is asked once."""
     known: set[str] = set()
     kept = np.zeros(len(table), bool)
