@@ -1,4 +1,4 @@
-"""`jaxroute guarantee`: outcomes on prompts that a router has not seen in, a promise of quality or cost with a confidence out."""
+"""`jaxroute guarantee`: outcomes that a router has not seen in, a promise of quality or cost with a confidence out."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from jaxroute.routers.base import load
 class Guarantee:
     """Choose the price at which a router keeps a promise, and write the promise into its checkpoint.
 
-    The table holds outcomes of every model on prompts like those to come, which the router was not trained on: a few hundred to a
-    few thousand. `jaxroute route --guarantee`, `run --promise` and `serve --guarantee` then route at that price.
+    The table holds outcomes of every model on prompts like those to come, which the router was not trained on: a few hundred
+    to a few thousand. `jaxroute route --guarantee`, `run --promise` and `serve --guarantee` then route at that price.
     """
 
     checkpoint: Path

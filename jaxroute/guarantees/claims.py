@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxroute.guarantees.betting import shown
-from jaxroute.guarantees.exact_tests import paired_p_value, share_p_value
+from jaxroute.guarantees.exact_tests import paired_shown, share_p_value
 
 MOST_TIMES = 64
 """How many times the rows are taken, to say how many would be needed."""
@@ -84,7 +84,7 @@ class QualityClaim:
         assert self.within is not None
         if self.exact:
             better, worse = int((difference > 0).sum()), int((difference < 0).sum())
-            return paired_p_value(better, worse, len(difference), self.within, error) <= error
+            return paired_shown(better, worse, len(difference), self.within, error)
         return bool(shown((difference + 1) / 2, (1 - self.within) / 2, error))
 
 

@@ -30,9 +30,10 @@ GAMMA = 0.01
 """Of the error, what the interval of s may take."""
 POINTS = 300
 """Values of s at which the probability is computed."""
-TAIL = 9.0
+TAIL = 8.0
 """Standard deviations of N that are summed over; what is left out is added as `REST`."""
-REST = 1e-12
+REST = 1e-8
+"""More than two binomial tails beyond TAIL: by Bernstein's inequality, 2 exp(-TAIL^2 / (2 + 2 TAIL / (3 sd))), sd >= 5."""
 
 
 def share_p_value(right: int, rows: int, share: float) -> float:
@@ -50,7 +51,22 @@ def share_upper_bound(right: int, rows: int, error: float) -> float:
     return 1.0 if right >= rows else float(betaincinv(right + 1, rows - right, 1 - error))
 
 
-@lru_cache(maxsize=200_000)
+def paired_shown(better: int, worse: int, rows: int, within: float, error: float) -> bool:
+    """Whether `paired_p_value` is at most `error`. Where N is the same it falls in K, so few of them are computed."""
+    differing = better + worse
+    known = _known(differing, rows, within, error)
+    if known[0] < better < known[1]:
+        passed = paired_p_value(better, worse, rows, within, error) <= error
+        known[int(passed)] = better
+    return better >= known[1]
+
+
+@lru_cache(maxsize=50_000)
+def _known(differing: int, rows: int, within: float, error: float) -> list[int]:
+    """The largest K that is known not to be enough, and the least that is."""
+    return [-1, differing + 1]
+
+
 def paired_p_value(better: int, worse: int, rows: int, within: float, error: float) -> float:
     """Of the null `the mean difference is at most -within`, where `better` rows are +1, `worse` are -1, and the others 0.
 
@@ -75,7 +91,7 @@ def _spread(differing: np.ndarray, rows: int, within: float) -> np.ndarray:
 
 def _probabilities(at: Float[np.ndarray, " points"], reached: float, rows: int, within: float) -> Float[np.ndarray, " points"]:
     """P_s(t >= reached) on the null's edge at every s."""
-    wide = TAIL * math.sqrt(rows) / 2
+    wide = TAIL * max(5.0, math.sqrt(rows * float((at * (1 - at)).max())))
     first, last = max(0, math.floor(rows * at[0] - wide)), min(rows, math.ceil(rows * at[-1] + wide))
     differing = np.arange(first, last + 1)
     least = np.ceil((differing - rows * within + reached * _spread(differing, rows, within)) / 2 - 1e-9)

@@ -53,8 +53,8 @@ def calibration_rows(
 ) -> Calibration:
     """Estimate the table's rows, without repeated questions and without those that the estimator was trained on.
 
-    `models` are those that are routed among, by default all of the estimator's. Raises `GuaranteeError` where no row is left, and
-    for a reference that is no column of the table.
+    `models` are those that are routed among, by default all of the estimator's. Raises `GuaranteeError` where no row is left,
+    and for a reference that is no column of the table.
     """
     routed = routed_models(estimator, table, asked, models)
     kept, notes = distinct_rows(table)
