@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "Answer every prompt of a file within a budget that holds for what is really paid.",
     "score": "Estimate the quality of every model on every prompt of a file, of any size.",
     "evaluate": "Train routers on outcomes, judge them on others, and write a report, a table and its numbers.",
+    "guarantee": "Promise a quality or a cost with a confidence, on outcomes that a router has not seen.",
     "assign": "Assign queries to models from files of estimates and costs; no predictor needed.",
     "universe": "Choose the models worth serving from a table of outcomes.",
     "collect": "Ask models questions within a budget, grade the answers, and keep everything in a database to train on.",

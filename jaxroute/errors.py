@@ -40,6 +40,10 @@ class RouterError(JaxrouteError):
     """A router that is unknown, has other options, or gives what is not estimates."""
 
 
+class GuaranteeError(JaxrouteError):
+    """A guarantee that cannot be given: too few rows, rows that show the contrary, or another router than it was made for."""
+
+
 class GraderError(JaxrouteError):
     """A grader that is unknown, has other options, or has a reference that it cannot grade with."""
 

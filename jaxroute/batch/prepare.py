@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxroute.batch.answer_lines import BATCH, FIELDS, FURTHER
 from jaxroute.batch.asked import Asked, read_asked, worst_cases
@@ -20,7 +20,7 @@ from jaxroute.endpoints import Endpoint, load_models, read_keys
 from jaxroute.endpoints.money import enough
 from jaxroute.errors import EndpointError, TableError, counted, listed
 from jaxroute.routing.request import capacity_of, naming_models
-from jaxroute.routing.router import Router
+from jaxroute.routing.router import Router, promise_notes
 from jaxroute.storage.files import check_file
 from solvers import Problem
 
@@ -52,6 +52,8 @@ def prepare(config: RunConfig) -> Prepared:
     asked = read_asked(config.prompts, prompts, batch=config.options.format == BATCH)
     router = Router.load(config.checkpoint, encoder=config.encoder)
     endpoints, notes = _matched(config, router.models, listed_models)
+    if config.options.promise:
+        endpoints = _promised_endpoints(config, router.promise.models, endpoints)
     read_keys(endpoints.values())
     worst, available, reasons = worst_cases(asked, endpoints, config.options.output_tokens)
     capacity = None
@@ -66,6 +68,8 @@ def prepare(config: RunConfig) -> Prepared:
         notes.append(f"the output has the answers' own {listed(sorted(taken))} in place of the rows': rename them to keep them")
     notes += _budget_notes(config, np.where(available, worst, np.inf).min(axis=1), reasons)
     estimates = _estimates(router.estimator, prompts.queries, endpoints, notes)
+    if config.options.promise:
+        available = available & _promised(router, prompts.queries, config.budget_usd, estimates, notes)
     expected = np.minimum(estimates.cost_usd, np.where(available, worst, np.inf))
     batch = Batch(estimates.quality, expected, worst, available, capacity)
     return Prepared(config, prompts, asked, endpoints, estimates, batch, reasons, notes)
@@ -91,6 +95,35 @@ def _matched(config: RunConfig, known: list[str], endpoints: dict[str, Endpoint]
     if further := [model for model in endpoints if model not in known]:
         notes.append(f"unknown to the checkpoint, so not asked: {listed(further)}")
     return {model: endpoints[model] for model in chosen}, notes
+
+
+def _promised_endpoints(config: RunConfig, promised: list[str], endpoints: dict[str, Endpoint]) -> dict[str, Endpoint]:
+    if lacking := [model for model in promised if model not in endpoints]:
+        raise EndpointError(
+            f"models={str(config.models)!r} lacks {listed(lacking)}, which the promise routes to: add them, or make the "
+            "promise with --models"
+        )
+    return {model: endpoints[model] for model in promised}
+
+
+def _promised(
+    router: Router, queries: Queries, budget_usd: float, estimates: Estimates, notes: list[str]
+) -> Bool[np.ndarray, "queries models"]:
+    """The promised model of every prompt. It was chosen at the checkpoint's own costs, and so it is here."""
+    cost, assumption = router.estimator.expected_cost_usd(queries)
+    columns = [router.models.index(model) for model in router.promise.models]
+    as_promised = replace(estimates, cost_usd=cost[:, columns], assumption=assumption)
+    choice = router.promise.choices(as_promised, queries.domains)
+    notes += promise_notes(router.promise, as_promised, choice, queries.domains)
+    expected = float(estimates.cost_usd[np.arange(len(choice)), choice].sum())
+    if expected > budget_usd:
+        notes.append(
+            f"as was promised, these prompts are expected to cost {expected:.6g} dollars, more than the budget of "
+            f"{budget_usd:g}: some will stay unanswered, and the promise is about those that are answered"
+        )
+    only = np.zeros(estimates.quality.shape, bool)
+    only[np.arange(len(choice)), choice] = True
+    return only
 
 
 def _budget_notes(config: RunConfig, lowest: Float[np.ndarray, " queries"], reasons: dict[int, str]) -> list[str]:

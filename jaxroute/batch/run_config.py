@@ -38,6 +38,9 @@ class RunOptions:
     guarantee: bool = False
     """Keep the cheapest worst case of every prompt still to come, so that none stays unanswered for want of money. Uses less of
     a small budget."""
+    promise: bool = False
+    """Ask for every prompt the model that the checkpoint's promise says, which `jaxroute guarantee` has made; the budget still
+    holds. A prompt whose model fails, or for which the budget does not reach, stays unanswered and is counted."""
     again: bool = False
     """Ask models once more that failed on a prompt in the run that is resumed."""
     seed: int = 0
@@ -53,6 +56,8 @@ class RunOptions:
             problems.append(f"deadline_seconds={self.deadline_seconds} must be above 0")
         if self.seed < 0:
             problems.append(f"seed={self.seed} must be at least 0")
+        if self.promise and (self.only is not None or self.capacity):
+            problems.append("promise leaves no choice of models: leave only and capacity out")
         if self.solver not in SOLVERS:
             problems.append(f"solver={self.solver!r} must be one of {', '.join(SOLVERS)}")
         if problems:

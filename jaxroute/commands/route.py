@@ -51,6 +51,7 @@ def main(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
     write_routed(output, prompts.fields, routed.assignment, routed.estimates)
     if routed.cut:
         print(f"{routed.cut} prompts were longer than the encoder reads and were cut for the estimate")
+    print(*routed.notes, sep="\n", end="\n" * bool(routed.notes))
     print(f"expected cost: {routed.assumption}")
     print(routed.assignment)
     for column, model in enumerate(routed.models):

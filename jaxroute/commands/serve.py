@@ -51,6 +51,9 @@ class Serve:
     multiplier: float = 0.0
     """Quality per dollar at which requests are routed, as `jaxroute route` prints it; 0 takes the best that is left in the
     budget."""
+    guarantee: bool = False
+    """Route as the checkpoint's promise says, which `jaxroute guarantee` has made; a budget then ends requests and never lowers
+    their quality."""
     expected_requests: int | None = None
     """How many requests --budget-usd is for, per window: a budget "total" is spread over them, and the others begin with it."""
     encoder_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -142,6 +145,7 @@ async def _serve(config: Serve) -> None:
             budget=None if config.budget_usd is None else Budget(config.budget_usd, config.per),
             ledger=config.ledger,
             multiplier=config.multiplier,
+            guarantee=config.guarantee,
             expected_requests=config.expected_requests,
             live=LiveConfig(longest=config.encoder_tokens, dtype=config.encoder_dtype, memory_mb=config.conversations_mb),
             tries=config.tries,
@@ -159,6 +163,8 @@ async def _serve(config: Serve) -> None:
             loop.add_signal_handler(one, stopped.set)
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, running.reloading.now)
+        if state.promise is not None:
+            print(state.promise, end="\n\n")
         print(_greeting(running.base_url, state.routed, sorted(state.upstreams), keys=config.clients is not None))
         sys.stdout.flush()
         await stopped.wait()

@@ -39,6 +39,8 @@ from jaxroute.storage.files import check_folder
 
 FORMAT = 3
 DESCRIPTION = "estimator.json"
+PROMISE = "promise.json"
+"""What `jaxroute guarantee` has written beside it."""
 FIELDS: dict[str, type] = {
     "format": int,
     "router": str,
@@ -155,7 +157,8 @@ def load_predictor(folder: Path, *, encoder: str | None = None) -> Predictor:
 
 def is_estimator(folder: Path) -> bool:
     """Whether `folder` holds an estimator, of any version, and nothing else, so that a new one may take its place."""
-    names = {path.name for path in folder.iterdir()}
+    # A promise is about the estimator beside it, and goes with it.
+    names = {path.name for path in folder.iterdir()} - {PROMISE}
     return any(
         needed <= names <= needed | others
         for needed, others in (

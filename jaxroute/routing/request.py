@@ -87,6 +87,9 @@ class RouteRequest:
     """Instead of a budget: the mean estimated quality to reach, in [0, 1], at the least cost."""
     multiplier: float | None = None
     """Instead of either: quality per dollar, as an earlier assignment found it; every prompt is then routed on its own."""
+    guarantee: bool = False
+    """Instead of either: route as the checkpoint's promise says, which `jaxroute guarantee` has made, every prompt on its own.
+    With a budget, that is rejected where the budget does not reach for it."""
     solver: Literal["auto", "lagrangian", "exact", "greedy_ratio"] | str = DEFAULT_SOLVER
     """How to assign: auto, lagrangian, exact or greedy_ratio."""
     models: tuple[str, ...] | None = None
@@ -108,8 +111,13 @@ class RouteRequest:
             object.__setattr__(self, "models", tuple(self.models))
         asked = {name: getattr(self, name) for name in ("budget_usd", "minimum_quality", "multiplier")}
         problems = []
-        if sum(one is not None for one in asked.values()) != 1:
+        if not self.guarantee and sum(one is not None for one in asked.values()) != 1:
             problems.append(f"{', '.join(f'{name}={one}' for name, one in asked.items())}: give exactly one of them")
+        others = ("minimum_quality", "multiplier", "models", "capacity", "prices", "output_tokens", "available")
+        if self.guarantee and (given := [name for name in others if getattr(self, name) is not None]):
+            problems.append(f"guarantee routes as was promised, which leaves no choice of {', '.join(given)}: leave them out")
+        if self.guarantee and (self.allow_unanswered or self.solver != DEFAULT_SOLVER):
+            problems.append("guarantee answers every prompt at the promised price: leave solver and allow_unanswered out")
         if self.models is not None and (isinstance(self.models, str) or not self.models):
             problems.append(f"models={shortened(self.models)} must be a list of at least one name, or left out for all")
         if self.multiplier is not None and not 0 <= self.multiplier < math.inf:

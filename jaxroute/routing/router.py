@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from jaxtyping import Float
 from jaxroute.data.estimates import Estimates, Estimator, as_queries, check_models
 from jaxroute.data.table import Queries
 from jaxroute.encoders import check_prompts
-from jaxroute.errors import TableError
+from jaxroute.errors import GuaranteeError, TableError
+from jaxroute.guarantees.promise import Promise
+from jaxroute.guarantees.promise_files import read_promise
 from jaxroute.predictor.checkpoint import Checkpoint
 from jaxroute.routers.base import load
 from jaxroute.routing.request import RouteRequest, naming_models
@@ -23,7 +26,8 @@ from solvers import Assignment, InfeasibleProblem, InfeasibleValue, Problem, at_
 class Router:
     """An estimator with a solver behind it. `Router.load` reads what `jaxroute train` wrote."""
 
-    def __init__(self, estimator: Estimator | Checkpoint):
+    def __init__(self, estimator: Estimator | Checkpoint, *, folder: Path | None = None):
+        self.folder = folder
         if isinstance(estimator, Checkpoint):
             estimator = replace(estimator.predictor, pricing=estimator.pricing, about=estimator.about)
         self.estimator = estimator
@@ -34,11 +38,18 @@ class Router:
 
         Raises `CheckpointError`.
         """
-        return cls(load(checkpoint, encoder=encoder))
+        return cls(load(checkpoint, encoder=encoder), folder=Path(checkpoint))
 
     @property
     def models(self) -> list[str]:
         return self.estimator.models
+
+    @cached_property
+    def promise(self) -> Promise:
+        """What `jaxroute guarantee` has promised of it. Raises `GuaranteeError` where it has promised nothing."""
+        if self.folder is None:
+            raise GuaranteeError("this router was not read from a checkpoint, so nothing is promised of it: use Router.load")
+        return read_promise(self.folder)
 
     def estimate(self, prompts: Queries | Sequence[str]) -> Float[np.ndarray, "queries models"]:
         """Estimated quality, in [0, 1], of every model's answer to every prompt; of other routers, what they rank models by."""
@@ -49,8 +60,8 @@ class Router:
         """Assign every prompt to a model; `choice` counts `models`, by default all of the router's.
 
         `parameters` are the fields of `RouteRequest`, as in `route(prompts, budget_usd=1.5, solver="exact")`: one of
-        `budget_usd`, `minimum_quality` and `multiplier`, and `solver`, `models`, `prices`, `output_tokens`, `available`,
-        `capacity`, `allow_unanswered`. Raises `InfeasibleBudget` with the least budget that works, `InfeasibleProblem` with
+        `budget_usd`, `minimum_quality`, `multiplier` and `guarantee`, and `solver`, `models`, `prices`, `output_tokens`,
+        `available`, `capacity`, `allow_unanswered`. Raises `InfeasibleBudget` with the least budget that works, `InfeasibleProblem` with
         other limits that would, `TableError` for a request that contradicts itself.
         """
         return self.route_in_full(prompts, request, **parameters).assignment
@@ -62,6 +73,8 @@ class Router:
         request = replace(request, **parameters) if request else RouteRequest(**parameters)
         check_prompts(prompts.prompts if isinstance(prompts, Queries) else prompts)
         queries = as_queries(prompts)
+        if request.guarantee:
+            return _promised(self.promise, self.estimator, queries, request.budget_usd)
         models = check_models(request.models, self.models)
         estimator = self._estimator(models, request)
         _check_before_estimating(estimator, queries, models, request)
@@ -86,6 +99,8 @@ class Routed:
     assignment: Assignment
     estimates: Estimates
     """Of the models that were asked: `choice` counts their columns."""
+    notes: tuple[str, ...] = ()
+    """Of a promise: what holds, and whether these prompts are like those that it is about."""
 
     @property
     def models(self) -> list[str]:
@@ -104,6 +119,33 @@ class Routed:
     def cut(self) -> int:
         """Prompts that were longer than the encoder reads."""
         return int(self.estimates.cut.sum())
+
+
+def _promised(promise: Promise, estimator: Estimator, queries: Queries, budget_usd: float | None) -> Routed:
+    """Every prompt as was promised. Raises `GuaranteeError` where that is expected to cost more than the budget."""
+    estimates = estimator.estimate(queries).select(promise.models)
+    choice = promise.choices(estimates, queries.domains)
+    only = np.zeros(estimates.quality.shape, bool)
+    only[np.arange(len(choice)), choice] = True
+    assignment = at_price(estimates.quality, estimates.cost_usd, 0.0, available=only)
+    if not promise.asked.per_domain:
+        assignment = assignment.changed(multiplier=promise.multiplier)
+    if budget_usd is not None and assignment.cost_usd > budget_usd:
+        raise GuaranteeError(
+            f"budget_usd={budget_usd:g} does not reach: as was promised, these {len(choice):,} prompts are expected to cost "
+            f"{assignment.cost_usd:.6g} dollars; give as much, or route within the budget without --guarantee"
+        )
+    return Routed(assignment, estimates, tuple(promise_notes(promise, estimates, choice, queries.domains)))
+
+
+def promise_notes(promise: Promise, estimates: Estimates, choice: np.ndarray, domains: list[str]) -> list[str]:
+    """What was promised, and which of these prompts it does not cover."""
+    notes = [str(promise)]
+    if outside := promise.uncovered(domains):
+        notes.append(f"{outside:,} of {len(domains):,} prompts are of domains of which nothing is promised")
+    if unlike := promise.unlike(estimates, choice):
+        notes.append(unlike)
+    return notes
 
 
 def _check_before_estimating(estimator: Estimator, queries: Queries, models: list[str], request: RouteRequest) -> None:

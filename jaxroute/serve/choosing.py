@@ -104,9 +104,9 @@ class EstimatorChooser:
     While too many wait for their turn, and for requests without any text, the cheapest comes first: that needs no estimate.
     """
 
-    def __init__(self, router: Router, endpoints: Mapping[str, Endpoint]) -> None:
+    def __init__(self, router: Router, endpoints: Mapping[str, Endpoint], *, own_costs: bool = False) -> None:
         self._models = [model for model in router.models if model in endpoints]
-        self._estimator = at_prices(router.estimator, endpoints)
+        self._estimator = router.estimator if own_costs else at_prices(router.estimator, endpoints)
         self._columns = {model: column for column, model in enumerate(router.models)}
         self._thread = ThreadPoolExecutor(1, "estimates")
         self._waiting = 0

@@ -39,10 +39,11 @@ class LiveChooser:
         config: LiveConfig | None = None,
         *,
         patience_seconds: float = 0.25,
+        own_costs: bool = False,
     ) -> None:
         self._models = [model for model in predictor.models if model in endpoints]
         self._columns = {model: column for column, model in enumerate(predictor.models)}
-        priced = at_prices(predictor, endpoints)
+        priced = predictor if own_costs else at_prices(predictor, endpoints)
         assert isinstance(priced, Predictor)
         self.predictor, self.patience_seconds = priced, patience_seconds
         self.reader = LiveReader(LiveEncoder(predictor.encoder, predictor.features, config), self._finish)
@@ -122,13 +123,21 @@ class LiveChooser:
 
 
 def live_chooser(
-    router: Router, endpoints: Mapping[str, Endpoint], config: LiveConfig | None = None, *, patience_seconds: float = 0.25
+    router: Router,
+    endpoints: Mapping[str, Endpoint],
+    config: LiveConfig | None = None,
+    *,
+    patience_seconds: float = 0.25,
+    own_costs: bool = False,
 ) -> LiveChooser | EstimatorChooser:
-    """What ranks by that router: a `LiveChooser` for a predictor; others estimate one prompt after the other."""
+    """What ranks by that router: a `LiveChooser` for a predictor; others estimate one prompt after the other.
+
+    With `own_costs`, at the checkpoint's prices in place of the endpoints'.
+    """
     if isinstance(router.estimator, Predictor):
-        return LiveChooser(router.estimator, endpoints, config, patience_seconds=patience_seconds)
+        return LiveChooser(router.estimator, endpoints, config, patience_seconds=patience_seconds, own_costs=own_costs)
     # Without the cache on disk, in which what is asked here has no place.
-    return EstimatorChooser(Router(router.estimator.reading(LiveFeatures(config))), endpoints)
+    return EstimatorChooser(Router(router.estimator.reading(LiveFeatures(config))), endpoints, own_costs=own_costs)
 
 
 class SizeTable:

@@ -14,6 +14,7 @@ from jaxroute.endpoints.client import ClientConfig
 from jaxroute.endpoints.limits import Limits
 from jaxroute.endpoints.models import Endpoint, load_models, read_keys
 from jaxroute.errors import EndpointError, listed, shortened
+from jaxroute.guarantees.promise import Promise
 from jaxroute.routing.router import Router
 from jaxroute.serve.accounts import Accounts, Budget
 from jaxroute.serve.asking import AUTO
@@ -21,6 +22,7 @@ from jaxroute.serve.choosing import Chooser, FixedPace, Pace
 from jaxroute.serve.clients import ServedClient, load_clients
 from jaxroute.serve.live import live_chooser
 from jaxroute.serve.pacing import LedgerPace, Paced
+from jaxroute.serve.promised import Promised
 from jaxroute.serve.records import Kept
 
 PATHS = {
@@ -47,6 +49,8 @@ class ServeConfig:
     """The account of the money; clients with a budget have their own beside it."""
     multiplier: float = 0.0
     """Quality per dollar at which requests are routed; 0 buys the best that the budget holds."""
+    guarantee: bool = False
+    """Route as the checkpoint's promise says, at its price, which no budget then moves."""
     expected_requests: int | None = None
     """How many are to come within a window of the budget: without an end, none is paced unless it is known."""
     live: LiveConfig = field(default_factory=LiveConfig)
@@ -79,6 +83,10 @@ class ServeConfig:
                 raise EndpointError(f"{one.name}={shortened(value)} must be a number of seconds")
         if not 0 <= self.multiplier < math.inf:
             raise EndpointError(f"multiplier={self.multiplier} must be finite and >= 0, quality per dollar")
+        if self.guarantee and self.checkpoint is None:
+            raise EndpointError("guarantee needs a checkpoint, in which `jaxroute guarantee` has written a promise")
+        if self.guarantee and (self.multiplier > 0 or self.expected_requests is not None):
+            raise EndpointError("guarantee routes at the promised price: leave multiplier and expected_requests out")
         if self.expected_requests is not None and not 1 <= self.expected_requests <= 10**12:
             raise EndpointError(f"expected_requests={self.expected_requests} must be at least 1")
         if not 1 <= self.tries <= 100:
@@ -117,6 +125,11 @@ class State:
     """How the files looked before they were read."""
 
     @property
+    def promise(self) -> Promise | None:
+        """What is promised of requests for `auto`, where it is kept to."""
+        return self.chooser.promise if isinstance(self.chooser, Promised) else None
+
+    @property
     def routed(self) -> list[str]:
         """The models among which `auto` chooses."""
         known = () if self.chooser is None else self.chooser.models
@@ -138,14 +151,17 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
         chooser = before.chooser
     elif chooser is None and config.checkpoint is not None:
         router = Router.load(config.checkpoint)
-        made = live_chooser(router, endpoints, config.live, patience_seconds=config.patience_seconds)
+        made = live_chooser(
+            router, endpoints, config.live, patience_seconds=config.patience_seconds, own_costs=config.guarantee
+        )
         if not made.models:
             raise EndpointError(
                 f"{config.checkpoint} knows {listed(router.models)}, and {config.models} has {listed(endpoints)}: name at "
                 "least one of its models there, as it is called in the checkpoint"
             )
+        # What is wrong with a promise is found before anything is compiled.
+        chooser = Promised(made, router.promise, endpoints) if config.guarantee else made
         made.warm()
-        chooser = made
     upstreams = {}
     for name, endpoint in endpoints.items():
         made = Upstream.of(endpoint, keys.get(name))
@@ -154,6 +170,8 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
         upstreams[name] = old if same and old is not None else made
     accounts = _accounts(config, clients, before)
     pace = _pace(config, accounts) if before is None else before.pace
+    if isinstance(chooser, Promised):
+        pace = FixedPace(chooser.multiplier)
     if chooser is not None and isinstance(pace, LedgerPace) and not isinstance(chooser, Paced):
         chooser = Paced(chooser, pace)
     return State(config, upstreams, clients, accounts, chooser, pace, looked)
