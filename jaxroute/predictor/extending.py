@@ -144,7 +144,7 @@ def without(predictor: Predictor, models: Sequence[str]) -> Predictor:
     if ADDED in about:
         about[ADDED] = {name: one for name, one in about[ADDED].items() if name in left}
     pricing = None if predictor.pricing is None else predictor.pricing.select(left)
-    return replace(predictor, models=left, head=_rebuilt(state | changed), pricing=pricing, about=about)
+    return replace(predictor, models=left, head=rebuilt_head(state | changed), pricing=pricing, about=about)
 
 
 def trained_together(predictor: Predictor) -> list[str]:
@@ -277,10 +277,10 @@ def _with_rows(predictor: Predictor, rows: dict[str, NewRow], models: list[str])
                 new[name][place] = state[name][column]
             if len(effects):
                 effects[:, place] = state["domain_effect"][:, column]
-    return _rebuilt(state | new | ({"domain_effect": effects} if len(effects) else {}))
+    return rebuilt_head(state | new | ({"domain_effect": effects} if len(effects) else {}))
 
 
-def _rebuilt(state: dict[str, np.ndarray]) -> Head:
+def rebuilt_head(state: dict[str, np.ndarray]) -> Head:
     features, levels = state["weight"].shape
     head = Head(features, len(state["model_embedding"]), levels, len(state.get("domain_effect", [])))
     nnx.update(head, {name: jnp.asarray(array) for name, array in state.items()})

@@ -73,13 +73,8 @@ def added_pricing(
 
 
 def _merged_prices(pricing: Pricing, table: RoutingTable, prices: PriceList | None) -> PriceList | None:
-    """The pricing's prices with those of the new models."""
+    """The pricing's prices with those of the new models; None where it has whole costs alone, which are the table's."""
     if pricing.prices is None:
-        if prices is not None:
-            raise TableError(
-                "prices: the checkpoint was trained without prices per token, and takes whole costs from the table; leave --prices "
-                "out, or train again with it"
-            )
         return None
     missing = [name for name in table.models if name not in {**pricing.prices, **(prices or {})}]
     if missing:
