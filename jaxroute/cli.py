@@ -24,6 +24,8 @@ COMMANDS = {
     "simulate": "Serve a simulated pool of models in OpenAI's wire format, to try endpoints without a key.",
     "prepare": "Prepare training questions: filter them, write new ones, drop those that are in a test set.",
     "serve": "Answer live requests as an OpenAI-compatible endpoint, routed within a budget.",
+    "probes": "Draw the questions to ask a new model, so that a trained router can take it in.",
+    "extend": "Add models to a checkpoint from a few graded answers each, remove some, or move to a new kind of traffic.",
     "sources": "List the sources of outcomes and the schema of your own, or fetch published files.",
 }
 """Each is `jaxroute.commands.NAME`, whose `main` takes the dataclasses of its options."""

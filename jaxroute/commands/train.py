@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -19,6 +19,9 @@ from jaxroute.predictor.fitting import check_trainable
 from jaxroute.predictor.training import train, train_costs
 from jaxroute.routers.base import find_router
 from jaxroute.storage.files import check_folder
+
+LEARNT_FROM = "learnt_from"
+"""In an estimator's `about`: the files that the outcomes came from, for `jaxroute probes`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def main(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     print(report)
     pricing, learned = train_costs(table, prices, predictor, config.config)
     print(*learned, sep="\n", end="\n" * bool(learned))
-    replace(predictor, pricing=pricing).save(config.output)
+    about = {**predictor.about, LEARNT_FROM: _learnt_from(config)}
+    replace(predictor, pricing=pricing, about=about).save(config.output)
     print(f"checkpoint written to {config.output}/")
 
 
@@ -82,9 +86,17 @@ def _train_router(config: Train) -> None:
     prices = _prices(config, table)
     print(table)
     trained = kind.fit(table, prices=prices)
+    if hasattr(trained, "about"):
+        trained = replace(trained, about={**trained.about, LEARNT_FROM: _learnt_from(config)})
     trained.save(config.output)
     print(trained.note, end="\n" * bool(trained.note))
     print(f"checkpoint written to {config.output}/")
+
+
+def _learnt_from(config: Train) -> dict[str, Any]:
+    """Where the outcomes lie, so that `jaxroute probes` finds the questions again: a checkpoint keeps no prompts."""
+    table, path = (None if one is None else str(one.resolve()) for one in (config.table, config.path))
+    return {"table": table, "source": config.source, "path": path, "option": list(config.option)}
 
 
 def _table(config: Train) -> RoutingTable:

@@ -6,6 +6,7 @@ cell has a quality only where it was answered and graded; a call that failed is 
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sqlite3
@@ -75,6 +76,16 @@ def read_collection(path: Path, options: TableOptions | None = None) -> dict[str
     if not columns["models"]:
         raise SourceError(f"{path} has no graded answer yet: run `jaxroute collect` with it as --output")
     return {"name": path.stem, "note": "; ".join(notes), **columns}
+
+
+def collected_questions(path: Path) -> list[dict[str, Any]]:
+    """The rows of a collection's questions as they were asked, with `query_id`, `domain`, and the rendered `prompt_text`."""
+    with _reading(path) as connection:
+        found = connection.execute("SELECT query_id, prompt, domain, fields FROM collect_questions ORDER BY position").fetchall()
+    return [
+        {"prompt": text, **json.loads(fields), "query_id": name, "domain": domain, "prompt_text": text}
+        for name, text, domain, fields in found
+    ]
 
 
 def _arrays(questions: list[tuple], models: list[str], cells: list[tuple]) -> tuple[dict[str, Any], list[str]]:

@@ -162,8 +162,7 @@ class RoutingTable:
     @property
     def prompt_numbers(self) -> UInt64[np.ndarray, " queries"]:
         """A number per prompt, by its text as `text_key` has it: what a checkpoint keeps of the prompts it was trained on."""
-        digests = (hashlib.sha256(text_key(prompt).encode()).digest() for prompt in self.prompts)
-        return np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
+        return numbers_of(self.prompts)
 
     def mean_cost_usd(self) -> Float[np.ndarray, " models"]:
         """Each model's mean over the queries that it was run on, in dollars per query; NaN where it never was.
@@ -294,6 +293,12 @@ def join(left: RoutingTable, right: RoutingTable, *, key: Callable[[str], str] |
         repeated=sum(ours.repeats[text] for text in clear),
         conflicting=len(texts) - len(clear),
     )
+
+
+def numbers_of(prompts: Sequence[str]) -> UInt64[np.ndarray, " prompts"]:
+    """A number per text, by which it is known again: equal for texts that `text_key` makes equal."""
+    digests = (hashlib.sha256(text_key(prompt).encode()).digest() for prompt in prompts)
+    return np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
 
 
 def text_key(text: str) -> str:

@@ -26,6 +26,7 @@ from jaxroute.encoders.weights.peft import load_adapters, save_adapters
 from jaxroute.encoders.weights.trained import Trained, TrainedAdapters, TrainedWeights
 from jaxroute.errors import CheckpointError, EncoderError
 from jaxroute.predictor.heads import Head
+from jaxroute.predictor.pool_questions import PoolQuestions
 from jaxroute.predictor.predictor import KINDS, Predictor
 from jaxroute.predictor.pricing import (
     Pricing,
@@ -56,6 +57,8 @@ FIELDS: dict[str, type] = {
 ROUTER = "predictor"
 SEEN = "seen"
 """The array of the training prompts' numbers."""
+POOL = "pool"
+"""Before the names of the arrays of `PoolQuestions`."""
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -109,6 +112,8 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         arrays |= pricing_arrays(predictor.pricing)
     if predictor.seen is not None:
         arrays[SEEN] = predictor.seen
+    if predictor.pool is not None:
+        arrays |= predictor.pool.arrays(POOL)
     trained = predictor.encoder.trained
     if isinstance(trained, TrainedWeights):
         arrays |= _named("encoder", dict(trained.arrays))
@@ -152,6 +157,7 @@ def load_predictor(folder: Path, *, encoder: str | None = None) -> Predictor:
         about=described["about"],
         domains=domains,
         seen=arrays.get(SEEN),
+        pool=PoolQuestions.restored(arrays, POOL),
     )
 
 

@@ -294,9 +294,9 @@ def _choose(data: _Data, candidates: Sequence[_Candidate], column: int, config: 
     seen, groups = data.raised[rows, column], data.fold[rows]
     plain = np.zeros(len(rows))
     if not _is_constant(seen) and _enough(groups):
-        losses = [_losses(seen, one.held_out[rows, column], groups) for one in candidates]
+        losses = [held_out_losses(seen, one.held_out[rows, column], groups) for one in candidates]
         least = _first_of_least(np.array([one.mean() for one in losses]))
-        gain = _losses(seen, plain, groups) - losses[least]
+        gain = held_out_losses(seen, plain, groups) - losses[least]
         if gain.mean() > TIE and gain.mean() > config.clear * gain.std(ddof=1) / math.sqrt(len(gain)):
             best = candidates[least]
             estimate = best.held_out[rows, column]
@@ -336,7 +336,7 @@ def _held_out_amounts(
     return amounts
 
 
-def _losses(
+def held_out_losses(
     seen: Float[np.ndarray, " rows"], estimate: Float[np.ndarray, " rows"], groups: Int[np.ndarray, " rows"]
 ) -> Float[np.ndarray, " rows"]:
     """seen / expected + log(expected): half the gamma deviance up to a constant, least for the true mean of any law.

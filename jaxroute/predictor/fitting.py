@@ -69,7 +69,9 @@ def train_head(
     found = data.fit(penalties)
     if penalty == MEANS:
         found = found._replace(weight=np.zeros_like(found.weight))
+    plain = data.held_out(fitted)
     domains, spread, effects, held_out = _fit_domains(data, table, found, fitted, config)
+    shared = data.held_out_shared(fitted) + (held_out - plain).mean(axis=1)
     head = _assemble(data, found, effects, features)
     report = TrainingReport(
         difference_losses=losses,
@@ -78,6 +80,7 @@ def train_head(
         correction_penalties=dict(zip(table.models, penalties.own * data.models / len(table.models))),
         held_out_loss=data.loss(held_out),
         held_out_estimates=np.asarray(expected_level(held_out)),
+        held_out_shared=shared,
         domains=domains,
         domain_spread=spread,
     )
@@ -99,6 +102,8 @@ class TrainingReport:
     held_out_loss: float
     """Of the head as trained, each query predicted by a fit that did not see it."""
     held_out_estimates: Float[np.ndarray, "queries models"]
+    held_out_shared: Float[np.ndarray, "queries levels"]
+    """What all models' logits have in common, by the fit that did not see the query."""
     domains: list[str] = field(default_factory=list)
     """The domains that have effects, in the head's order; none where they do not lower the held-out loss."""
     domain_spread: float = 0.0
@@ -219,6 +224,10 @@ class _Data:
     def held_out(self, fitted: Linear) -> Float[np.ndarray, "queries models levels"]:
         """Each query's logits by the fit that did not see it."""
         return fitted.logits(self.hidden)[self.fold, np.arange(len(self.fold)), : self.judged]
+
+    def held_out_shared(self, fitted: Linear) -> Float[np.ndarray, "queries levels"]:
+        """h_j W by the fit that did not see the query."""
+        return (self.hidden @ fitted.weight)[self.fold, np.arange(len(self.fold))]
 
     def losses(self, logits: Float[np.ndarray, "queries models levels"]) -> Float[np.ndarray, "queries models"]:
         return cell_losses(logits, self.target[:, : self.judged], self.observed[:, : self.judged])

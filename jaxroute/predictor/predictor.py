@@ -21,6 +21,7 @@ from jaxroute.encoders.features import FeatureConfig, Reader, prompt_features
 from jaxroute.errors import TableError
 from jaxroute.predictor.domain_effects import domain_numbers
 from jaxroute.predictor.heads import AnyArray, Head, argmax_level, expected_level
+from jaxroute.predictor.pool_questions import PoolQuestions
 from jaxroute.predictor.pricing import CostModel, Pricing
 
 KINDS = {"expected": expected_level, "argmax": argmax_level}
@@ -49,6 +50,8 @@ class Predictor:
     """How prompts become features; by default with a cache on disk."""
     domains: list[str] = field(default_factory=list)
     """The domains that the head has effects for; a query of any other is estimated without."""
+    pool: PoolQuestions | None = None
+    """What the models of training say of their questions, for models that are added later; None where it was not kept."""
 
     @property
     def name(self) -> str:

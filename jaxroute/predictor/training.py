@@ -21,6 +21,7 @@ from jaxroute.predictor.config import TrainConfig, described
 from jaxroute.predictor.costs import CostReport, fit_cost_head
 from jaxroute.predictor.fitting import TrainingReport, check_trainable, fold_numbers, train_head
 from jaxroute.predictor.heads import Head
+from jaxroute.predictor.pool_questions import PoolQuestions
 from jaxroute.predictor.predictor import Predictor
 from jaxroute.predictor.pricing import CostModel, Pricing, counted_ratio, table_pricing
 from jaxroute.predictor.tuning import FittedHead, TuningReport, connect, tune
@@ -167,7 +168,9 @@ def _predictor(
     about = {"trained_on": table.name, "queries": len(table), "held_out_log_loss": report.held_out_loss}
     about["training"] = described(config)
     pricing = table_pricing(table, None)
-    domains = report.domains if isinstance(report, TrainingReport) else []
+    domains, pool = [], None
+    if isinstance(report, TrainingReport):
+        domains, pool = report.domains, PoolQuestions.of(table, report.held_out_shared, report.held_out_estimates)
     return Predictor(
         encoder,
         config.features,
@@ -178,4 +181,5 @@ def _predictor(
         about=about,
         domains=domains,
         seen=np.unique(table.prompt_numbers),
+        pool=pool,
     )

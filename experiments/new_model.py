@@ -1,0 +1,199 @@
+"""A new model came out: how much of what routing gains with all its outcomes do a few graded answers of it give?
+
+    JAXROUTE_DATA=... uv run python -m experiments.new_model
+
+Leaves each model of the nine-model MMLU pool out in turn, trains on the others, adds it by `jaxroute.predictor.extending` from
+a random draw of its outcomes on training questions, and judges all nine on the test questions.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+from tqdm.auto import tqdm
+
+from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
+from jaxroute import JaxrouteError, RoutingTable, TrainConfig
+from jaxroute.contest.rows import Contest, make_contest
+from jaxroute.encoders import Encoder, load_encoder
+from jaxroute.encoders.features import FeatureConfig, Features, prompt_features
+from jaxroute.errors import FewOutcomes, TableError
+from jaxroute.evaluation import aiq, cost_quality_curve, log_loss
+from jaxroute.predictor.domain_effects import domain_numbers
+from jaxroute.predictor.extending import extend
+from jaxroute.predictor.fitting import train_head
+from jaxroute.predictor.pool_questions import PoolQuestions
+from jaxroute.predictor.predictor import Predictor, head_estimates
+from jaxroute.predictor.pricing import table_pricing
+from jaxroute.storage.files import write_json
+
+POINTS = 101
+"""Of a curve."""
+WAYS = ("recipe", "level only")
+SMALL = "7b"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which numbers of probes, how many draws, the output."""
+
+    output: Path = Path("runs/new_model")
+    """Folder for result.json and the figure."""
+    counts: tuple[int, ...] = (25, 50, 100, 200, 300)
+    """Probes of GPT-4 and of Mixtral."""
+    small_counts: tuple[int, ...] = (50,)
+    """Probes of each model of 7B or 8B."""
+    models: tuple[str, ...] = ()
+    """Leave only these models out; default: each in turn."""
+    draws: int = 12
+    """Random draws of the probes."""
+    ordinary: bool = False
+    """Also train everything again with the few outcomes, as `jaxroute train` does: minutes more."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The training without the new model."""
+
+    def __post_init__(self) -> None:
+        if self.draws < 1 or min([*self.counts, *self.small_counts], default=1) < 1:
+            raise TableError(f"draws={self.draws}, counts={self.counts}, small_counts={self.small_counts} must be at least 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """The pool with its features, and what it is judged by."""
+
+    contest: Contest
+    train: RoutingTable
+    test: RoutingTable
+    features: dict[str, np.ndarray]
+    """By prompt."""
+    encoder: Encoder
+    config: Config
+
+    def read(self, encoder: Encoder, prompts: Sequence[str], config: FeatureConfig) -> Features:
+        """Features that are at hand, as a `Reader`."""
+        return Features(np.stack([self.features[prompt] for prompt in prompts]), np.zeros(len(prompts), bool))
+
+    def fitted(self, table: RoutingTable) -> Predictor:
+        """The ordinary training."""
+        values = self.read(self.encoder, table.prompts, FeatureConfig()).values
+        head, report = train_head(values, table, self.config.train)
+        return Predictor(
+            encoder=self.encoder,
+            features=FeatureConfig().of(self.encoder),
+            head=head,
+            models=table.models,
+            levels=self.config.train.levels,
+            pricing=table_pricing(table, None),
+            domains=report.domains,
+            pool=PoolQuestions.of(table, report.held_out_shared, report.held_out_estimates),
+            read=self.read,
+        )
+
+    def judged(self, predictor: Predictor) -> Float[np.ndarray, " 2"]:
+        """Points over the zero router, of the curve and of its hull."""
+        domain = domain_numbers(self.test.domains, predictor.domains)
+        values = self.read(self.encoder, self.test.prompts, predictor.features).values
+        estimates = head_estimates(predictor.head, values, domain=domain)
+        estimates = estimates[:, [predictor.models.index(model) for model in self.test.models]]
+        contest = self.contest
+        curve = cost_quality_curve(self.test, estimates, points=POINTS, expected_cost_usd=contest.expected_cost_usd)
+        areas, tops = (
+            [measure(*one.means()) for one in pair]
+            for measure, pair in (
+                (contest.areas, (curve, contest.zero_router)),
+                (lambda cost, quality: aiq(cost, quality, *contest.costs), (curve, contest.single_models)),
+            )
+        )
+        return 100 * np.array([areas[0] - areas[1], tops[0] - tops[1]], float)
+
+    def held_out_loss(self, predictor: Predictor, model: str, rows: np.ndarray) -> float:
+        """Log-loss of the new model's estimates on the training questions that it was not asked: what choices are made by."""
+        rest = np.setdiff1d(np.arange(len(self.train)), rows)
+        domain = domain_numbers([self.train.domains[row] for row in rest], predictor.domains)
+        values = self.read(self.encoder, [self.train.prompts[row] for row in rest], predictor.features).values
+        column = predictor.models.index(model)
+        estimates = head_estimates(predictor.head, values, domain=domain)[:, [column]]
+        return log_loss(self.train.select(rest, models=[model]).quality, estimates)
+
+
+def main(config: Config) -> dict[str, float | str]:
+    """Run it; returns what is also written to result.json."""
+    print(f"results go to {config.output}/")
+    trial = make_trial(config)
+    full = trial.judged(trial.fitted(trial.train))
+    print(f"all outcomes of all nine: {full[0]:+.2f} points over the zero router, hull {full[1]:+.2f}; {config.draws} draws")
+    print(f"{'left out':<46} {'probes':>6} {'way':<12} {'gain':>6} {'share':>6} {'error':>6} {'hull':>6} {'share':>6} log-loss")
+    result: dict[str, float | str] = {"full_gain": full[0], "full_hull_gain": full[1], "draws": config.draws}
+    small: dict[tuple[int, str], list[float]] = {}
+    for model in config.models or trial.train.models:
+        name = {GPT4: "gpt4", MIXTRAL: "mixtral"}.get(model, SMALL)
+        rest = trial.fitted(trial.train.select(models=[one for one in trial.train.models if one != model]))
+        for count in config.counts if name != SMALL else config.small_counts:
+            for way, (gain, error, hull, loss) in added(trial, rest, model, count).items():
+                share, key = 100 * gain / full[0], f"{name}_{count}" + ("" if way == WAYS[0] else f"_{way.replace(' ', '_')}")
+                print(
+                    f"{model:<46} {count:>6} {way:<12} {gain:>+6.2f} {share:>6.1f} {100 * error / full[0]:>6.1f} {hull:>+6.2f} "
+                    f"{100 * hull / full[1]:>6.1f} {loss:.4f}",
+                    flush=True,
+                )
+                if name == SMALL:
+                    small.setdefault((count, key), []).append(share)
+                else:
+                    result |= {f"share_{key}": share, f"share_error_{key}": 100 * error / full[0]}
+    for (_, key), shares in small.items():
+        result |= {f"share_{key}": float(np.mean(shares)), f"least_share_{key}": float(np.min(shares))}
+    for name, value in result.items():
+        print(f"{name:<40} {value:.2f}")
+    write_json(config.output / "result.json", result)
+    print(f"\nwritten to {config.output}/: result.json")
+    return result
+
+
+def make_trial(config: Config) -> Trial:
+    """The MMLU pool, encoded."""
+    pool = load_mmlu_pool()
+    encoder = load_encoder(config.train.encoder)
+    prompts = pool.train.prompts + pool.test.prompts
+    values = prompt_features(encoder, prompts, FeatureConfig().of(encoder)).values
+    contest = make_contest(pool.train, pool.test, resamples=20)
+    return Trial(contest, pool.train, pool.test, dict(zip(prompts, values, strict=True)), encoder, config)
+
+
+def added(trial: Trial, rest: Predictor, model: str, count: int) -> dict[str, tuple[float, float, float, float]]:
+    """By way: mean gain over the draws, its standard error, the hull's, and the held-out log-loss."""
+    found: dict[str, list[np.ndarray]] = {}
+    for draw in tqdm(range(trial.config.draws), desc=f"{model}, {count} probes", leave=False, delay=2):
+        rows = np.sort(np.random.default_rng(draw).permutation(len(trial.train))[:count])
+        probes = trial.train.select(rows, models=[model])
+        ways = {way: extend(rest, probes, correction=way == WAYS[0])[0] for way in WAYS}
+        if trial.config.ordinary:
+            asked = trial.train.quality.copy()
+            asked[np.setdiff1d(np.arange(len(asked)), rows), trial.train.models.index(model)] = np.nan
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FewOutcomes)
+                ways["ordinary"] = trial.fitted(replace(trial.train, quality=asked))
+        for way, predictor in ways.items():
+            one = np.append(trial.judged(predictor), trial.held_out_loss(predictor, model, rows))
+            found.setdefault(way, []).append(one)
+    return {
+        way: (
+            float(np.mean(each, axis=0)[0]),
+            float(np.std([one[0] for one in each], ddof=1) / np.sqrt(len(each))) if len(each) > 1 else 0.0,
+            *(float(one) for one in np.mean(each, axis=0)[1:]),
+        )
+        for way, each in found.items()
+    }
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config))
+    except JaxrouteError as error:
+        sys.exit(f"error: {error}")
