@@ -19,6 +19,7 @@ from jaxroute.data.table import Queries
 from jaxroute.endpoints import Endpoint, load_models, read_keys
 from jaxroute.endpoints.money import enough
 from jaxroute.errors import EndpointError, TableError, counted, listed
+from jaxroute.guarantees.safe_choice import unknown_words, with_safe_choice
 from jaxroute.routing.request import capacity_of, naming_models
 from jaxroute.routing.router import Router
 from jaxroute.storage.files import check_file
@@ -65,7 +66,10 @@ def prepare(config: RunConfig) -> Prepared:
     if taken and config.options.format != BATCH:
         notes.append(f"the output has the answers' own {listed(sorted(taken))} in place of the rows': rename them to keep them")
     notes += _budget_notes(config, np.where(available, worst, np.inf).min(axis=1), reasons)
-    estimates = _estimates(router.estimator, prompts.queries, endpoints, notes)
+    below = config.options.unknown_below
+    estimates, unknown = with_safe_choice(_estimates(router.estimator, prompts.queries, endpoints, notes), below)
+    if unknown:
+        notes.append(unknown_words(unknown, len(asked), below))
     expected = np.minimum(estimates.cost_usd, np.where(available, worst, np.inf))
     batch = Batch(estimates.quality, expected, worst, available, capacity)
     return Prepared(config, prompts, asked, endpoints, estimates, batch, reasons, notes)

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from jaxroute.data.prompts import read_prompts
+from jaxroute.guarantees.safe_choice import unknown_words
 from jaxroute.routing.assignment_files import write_routed
 from jaxroute.routing.request import RouteRequest
 from jaxroute.routing.router import Router
@@ -40,6 +41,8 @@ def main(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
     write_routed(config.output, prompts.fields, routed.assignment, routed.estimates)
     if routed.cut:
         print(f"{routed.cut} prompts were longer than the encoder reads and were cut for the estimate")
+    if routed.unknown:
+        print(unknown_words(routed.unknown, len(prompts.fields), config.request.unknown_below))
     print(f"expected cost: {routed.assumption}")
     print(routed.assignment)
     for column, model in enumerate(routed.models):

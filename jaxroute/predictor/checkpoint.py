@@ -25,6 +25,7 @@ from jaxroute.encoders.features import FeatureConfig
 from jaxroute.encoders.weights.peft import load_adapters, save_adapters
 from jaxroute.encoders.weights.trained import Trained, TrainedAdapters, TrainedWeights
 from jaxroute.errors import CheckpointError, EncoderError
+from jaxroute.predictor.familiarity import restored_familiarity
 from jaxroute.predictor.heads import Head
 from jaxroute.predictor.predictor import KINDS, Predictor
 from jaxroute.predictor.pricing import (
@@ -109,6 +110,8 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         arrays |= pricing_arrays(predictor.pricing)
     if predictor.seen is not None:
         arrays[SEEN] = predictor.seen
+    if predictor.familiarity is not None:
+        arrays |= predictor.familiarity.arrays()
     trained = predictor.encoder.trained
     if isinstance(trained, TrainedWeights):
         arrays |= _named("encoder", dict(trained.arrays))
@@ -152,6 +155,7 @@ def load_predictor(folder: Path, *, encoder: str | None = None) -> Predictor:
         about=described["about"],
         domains=domains,
         seen=arrays.get(SEEN),
+        familiarity=restored_familiarity(arrays),
     )
 
 

@@ -14,6 +14,7 @@ from jaxroute.data.estimates import Estimates, Estimator, as_queries, check_mode
 from jaxroute.data.table import Queries
 from jaxroute.encoders import check_prompts
 from jaxroute.errors import TableError
+from jaxroute.guarantees.safe_choice import with_safe_choice
 from jaxroute.predictor.checkpoint import Checkpoint
 from jaxroute.routers.base import load
 from jaxroute.routing.request import RouteRequest, naming_models
@@ -71,7 +72,8 @@ class Router:
                 f"{estimates.assumption}: train on outcomes of these models, or assign the estimates at costs of your own with "
                 "`solvers.solve`"
             )
-        return Routed(_assigned(estimates, request), estimates)
+        estimates, unknown = with_safe_choice(estimates, request.unknown_below)
+        return Routed(_assigned(estimates, request), estimates, unknown)
 
     def _estimator(self, models: list[str], request: RouteRequest) -> Estimator:
         if request.prices is None and request.output_tokens is None:
@@ -85,7 +87,10 @@ class Routed:
 
     assignment: Assignment
     estimates: Estimates
-    """Of the models that were asked: `choice` counts their columns."""
+    """Of the models that were asked: `choice` counts their columns. What was assigned: a model's mean on prompts that are unlike
+    the training prompts."""
+    unknown: int = 0
+    """Prompts that are unlike the training prompts and took the safe choice (`guarantees.safe_choice`)."""
 
     @property
     def models(self) -> list[str]:
