@@ -60,6 +60,9 @@ class Serve:
     """Tokens of a prompt that are read for its estimate; of a longer one, the first and the last half of as many."""
     conversations_mb: float = 512.0
     """Mebibytes in which a decoder remembers conversations, so that a turn is read from where the last one ended."""
+    unknown_below: float = 0.01
+    """A prompt unlike all training prompts goes to the model that is best on the whole at the price: one whose p-value is under
+    this, which holds for at most this share of prompts like the training prompts. 0: none does."""
     tries: int = 3
     """Models that are tried for one routed request until one answers."""
     deadline_seconds: float = 600.0
@@ -144,6 +147,7 @@ async def _serve(config: Serve) -> None:
             multiplier=config.multiplier,
             expected_requests=config.expected_requests,
             live=LiveConfig(longest=config.encoder_tokens, dtype=config.encoder_dtype, memory_mb=config.conversations_mb),
+            unknown_below=config.unknown_below,
             tries=config.tries,
             timeouts=timeouts,
             drain_seconds=config.drain_seconds,

@@ -3,10 +3,10 @@
     d(x) = mean squared distance to the 10 nearest reference prompts, in 150 principal directions
     p(x) = (1 + #{calibration: d >= d(x)}) / (n + 1)
 
-Training prompts are split at random: reference prompts give the directions and are what is near, n calibration prompts say which
-distances are usual. So p is exact: of prompts drawn like the training prompts at most a share a has p <= a, whatever the encoder
-(inductive conformal prediction: Vovk, Gammerman & Shafer 2005, "Algorithmic Learning in a Random World", section 4.1). An
-encoder that was itself trained on these prompts may find them nearer than new ones.
+Training prompts are split at random: reference prompts give the directions and are what is near, n calibration prompts say
+which distances are usual. So p is exact: of prompts drawn like the training prompts at most a share a has p <= a, whatever the
+encoder (inductive conformal prediction: Vovk, Gammerman & Shafer 2005, "Algorithmic Learning in a Random World", section 4.1).
+An encoder that was itself trained on these prompts may find them nearer than new ones.
 """
 
 from __future__ import annotations

@@ -87,8 +87,8 @@ class Routed:
 
     assignment: Assignment
     estimates: Estimates
-    """Of the models that were asked: `choice` counts their columns. What was assigned: a model's mean on prompts that are unlike
-    the training prompts."""
+    """Of the models that were asked: `choice` counts their columns. As they were assigned: the models' means on prompts that
+    took the safe choice."""
     unknown: int = 0
     """Prompts that are unlike the training prompts and took the safe choice (`guarantees.safe_choice`)."""
 

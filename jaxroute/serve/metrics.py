@@ -49,6 +49,10 @@ class Metrics:
             registry=registry,
             buckets=[tenth / 10 for tenth in range(1, 11)],
         )
+        self.unknown = Counter(
+            "jaxroute_unknown_prompts", "Routed prompts that are unlike the training prompts", registry=registry
+        )
+        self.service = service
         self.reloads = Counter("jaxroute_reloads", "Configurations read again", ("result",), registry=registry)
         self.under_way = Gauge("jaxroute_requests_under_way", "Requests that are being answered", registry=registry)
         self.under_way.set_function(lambda: service.under_way)
@@ -78,6 +82,8 @@ class Metrics:
             self.routing.observe(finished.routing_seconds)
             if finished.quality is not None:
                 self.quality.observe(finished.quality)
+            if finished.p_value is not None and finished.p_value < self.service.state.config.unknown_below:
+                self.unknown.inc()
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

@@ -122,6 +122,7 @@ def access_line(finished: Finished) -> str:
         "completion_tokens": usage.completion_tokens,
         "quality": None if finished.quality is None else round(finished.quality, 4),
         "expected_usd": finished.expected_usd,
+        "p_value": None if finished.p_value is None else round(finished.p_value, 5),
         "cost_usd": finished.cost_usd,
         "spent_usd": finished.spent_usd,
         "first_byte_ms": None if finished.first_byte_seconds is None else round(1000 * finished.first_byte_seconds, 3),

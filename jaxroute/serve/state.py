@@ -14,6 +14,7 @@ from jaxroute.endpoints.client import ClientConfig
 from jaxroute.endpoints.limits import Limits
 from jaxroute.endpoints.models import Endpoint, load_models, read_keys
 from jaxroute.errors import EndpointError, listed, shortened
+from jaxroute.guarantees.safe_choice import UNKNOWN_BELOW
 from jaxroute.routing.router import Router
 from jaxroute.serve.accounts import Accounts, Budget
 from jaxroute.serve.asking import AUTO
@@ -53,6 +54,8 @@ class ServeConfig:
     """How prompts are read for an estimate."""
     patience_seconds: float = 0.25
     """How long a request may have to wait for the estimates of others; else it is routed by its length."""
+    unknown_below: float = UNKNOWN_BELOW
+    """The p-value under which a prompt is unlike the training prompts, and takes the safe choice; 0: none does."""
     tries: int = 3
     """Models that are tried for one routed request, until one answers."""
     timeouts: ClientConfig = field(default_factory=lambda: ClientConfig(deadline_seconds=600.0))
@@ -81,6 +84,8 @@ class ServeConfig:
             raise EndpointError(f"multiplier={self.multiplier} must be finite and >= 0, quality per dollar")
         if self.expected_requests is not None and not 1 <= self.expected_requests <= 10**12:
             raise EndpointError(f"expected_requests={self.expected_requests} must be at least 1")
+        if not 0 <= self.unknown_below < 1:
+            raise EndpointError(f"unknown_below={self.unknown_below} must be from 0 (off) to below 1")
         if not 1 <= self.tries <= 100:
             raise EndpointError(f"tries={self.tries} must be from 1 to 100")
 
@@ -138,7 +143,13 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
         chooser = before.chooser
     elif chooser is None and config.checkpoint is not None:
         router = Router.load(config.checkpoint)
-        made = live_chooser(router, endpoints, config.live, patience_seconds=config.patience_seconds)
+        made = live_chooser(
+            router,
+            endpoints,
+            config.live,
+            patience_seconds=config.patience_seconds,
+            unknown_below=config.unknown_below,
+        )
         if not made.models:
             raise EndpointError(
                 f"{config.checkpoint} knows {listed(router.models)}, and {config.models} has {listed(endpoints)}: name at "
