@@ -118,6 +118,11 @@ class EstimatorChooser:
         """Requests that were ranked by price alone."""
 
     @property
+    def estimator(self) -> Estimator:
+        """Whose estimates they are."""
+        return self._estimator
+
+    @property
     def models(self) -> Sequence[str]:
         return self._models
 

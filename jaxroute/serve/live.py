@@ -54,6 +54,11 @@ class LiveChooser:
         """Requests that were ranked by length and price."""
 
     @property
+    def estimator(self) -> Predictor:
+        """Whose estimates they are."""
+        return self.predictor
+
+    @property
     def models(self) -> Sequence[str]:
         return self._models
 

@@ -102,6 +102,16 @@ class _Present:
         figures = getattr(state.chooser, "figures", dict)()
         for name, value in figures.items():
             yield GaugeMetricFamily(f"jaxroute_{name}", name.replace("_", " ").capitalize(), value=value)
+        drift = GaugeMetricFamily(
+            "jaxroute_drift", "Evidence that a model's answers, or prompts, have changed: from 1 on an alarm", labels=["of"]
+        )
+        for name, value in self.service.drift.wealth.items():
+            drift.add_metric([name], value)
+        yield drift
+        alarmed = GaugeMetricFamily("jaxroute_drift_alarm", "1 since an alarm of drift", labels=["of", "direction"])
+        for alarm in self.service.drift.alarms:
+            alarmed.add_metric([alarm.name, alarm.direction], 1.0)
+        yield alarmed
         yield GaugeMetricFamily("jaxroute_models", "Models that are served", value=len(state.upstreams))
         if state.accounts.everyone is not None:
             totals = state.accounts.everyone.totals()

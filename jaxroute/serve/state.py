@@ -64,6 +64,12 @@ class ServeConfig:
     """How long a request to a model by its name waits while that model is at its limits."""
     drain_seconds: float = 20.0
     """How long an answer is read on whose client has gone, to know what it cost; then it counts at its worst case."""
+    drift_alpha: float = 0.05
+    """The chance of any false alarm that models or prompts have changed; 0 watches neither."""
+    drift_tolerance: float = 0.02
+    """How far a model's rated answers may differ from their estimates on average, in quality, without an alarm."""
+    drift_file: Path | None = None
+    """Where the tests are kept over a restart, and shared by workers; None: in memory."""
     record: Kept = "none"
     """What is kept of prompts: nothing, their hashes, or all."""
     record_file: Path = Path("serve-record.db")
@@ -86,6 +92,9 @@ class ServeConfig:
             raise EndpointError(f"expected_requests={self.expected_requests} must be at least 1")
         if not 0 <= self.unknown_below < 1:
             raise EndpointError(f"unknown_below={self.unknown_below} must be from 0 (off) to below 1")
+        for name in ("drift_alpha", "drift_tolerance"):
+            if not 0 <= getattr(self, name) < 1:
+                raise EndpointError(f"{name}={getattr(self, name)} must be from 0 to below 1")
         if not 1 <= self.tries <= 100:
             raise EndpointError(f"tries={self.tries} must be from 1 to 100")
 

@@ -56,6 +56,7 @@ def status_page(service: Service, recent: Recent) -> str:
     parts = [
         _header(service, recent),
         _wrong(service.wrong_files),
+        *(f'<p class="warn">Drift: {escape(str(alarm))}</p>' for alarm in service.drift.alarms),
         _cards(service, requests),
         _budgets(service),
         "<h2>Who answers</h2>",
