@@ -10,7 +10,7 @@ import pytest
 from jaxroute import Router, TableError, load_source
 from jaxroute.data.estimates import Estimates
 from jaxroute.guarantees.safe_choice import unknown_words, with_safe_choice
-from jaxroute.routers.base import find_router, load
+from jaxroute.routers.base import TrainedRouter, find_router, load
 
 
 def estimates(p_value: np.ndarray | None = None, means: np.ndarray | None = None) -> Estimates:
@@ -56,6 +56,7 @@ def test_people_read_how_many():
 def test_routers_with_features_know_strange_prompts(tiny_encoder, fresh_cache, tmp_path):
     table = load_source("simulated", queries=300)
     trained = find_router(f"knn:encoder={tiny_encoder}").fit(table)
+    assert isinstance(trained, TrainedRouter) and trained.familiarity is not None
     trained.save(tmp_path / "knn")
     router = Router(load(tmp_path / "knn"))
     strange = "{;}<>{;}<>~~~~\x00\x01" * 20
@@ -63,7 +64,7 @@ def test_routers_with_features_know_strange_prompts(tiny_encoder, fresh_cache, t
     routed = router.route_in_full([*usual, strange], multiplier=1.0)
     p_value = routed.estimates.p_value
     assert p_value is not None and p_value[-1] < 0.01 < np.median(p_value[:-1])
-    means = trained.familiarity.mean_quality  # pyright: ignore
+    means = trained.familiarity.mean_quality
     np.testing.assert_array_equal(routed.estimates.quality[-1], means)
     assert routed.unknown == (p_value < 0.01).sum()
     assert routed.assignment.choice[-1] == np.argmax(means - routed.cost_usd[-1])
