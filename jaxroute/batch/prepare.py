@@ -19,6 +19,7 @@ from jaxroute.data.table import Queries
 from jaxroute.endpoints import Endpoint, load_models, read_keys
 from jaxroute.endpoints.money import enough
 from jaxroute.errors import EndpointError, TableError, counted, listed
+from jaxroute.guarantees.safe_choice import unknown_words, with_safe_choice
 from jaxroute.routing.request import capacity_of, naming_models
 from jaxroute.routing.router import Router, promise_notes
 from jaxroute.storage.files import check_file
@@ -69,7 +70,13 @@ def prepare(config: RunConfig) -> Prepared:
     notes += _budget_notes(config, np.where(available, worst, np.inf).min(axis=1), reasons)
     estimates = _estimates(router.estimator, prompts.queries, endpoints, notes)
     if config.options.promise:
+        # A promise says who answers prompts of all kinds.
         available = available & _promised(router, prompts.queries, config.budget_usd, estimates, notes)
+    else:
+        below = config.options.unknown_below
+        estimates, unknown = with_safe_choice(estimates, below)
+        if unknown:
+            notes.append(unknown_words(unknown, len(asked), below))
     expected = np.minimum(estimates.cost_usd, np.where(available, worst, np.inf))
     batch = Batch(estimates.quality, expected, worst, available, capacity)
     return Prepared(config, prompts, asked, endpoints, estimates, batch, reasons, notes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from jaxroute.errors import OutputError
+from jaxroute.guarantees.safe_choice import UNKNOWN_BELOW
 from jaxroute.routing.request import CAPACITY
 
 STATE = ".db"
@@ -43,6 +44,9 @@ class RunOptions:
     holds. A prompt whose model fails, or for which the budget does not reach, stays unanswered and is counted."""
     again: bool = False
     """Ask models once more that failed on a prompt in the run that is resumed."""
+    unknown_below: float = UNKNOWN_BELOW
+    """A prompt unlike all training prompts goes to the model that is best on the whole at the price: one whose p-value is under
+    this, which holds for at most this share of prompts like the training prompts. 0: none does."""
     seed: int = 0
     """Of the order of the calls."""
 
@@ -58,6 +62,8 @@ class RunOptions:
             problems.append(f"seed={self.seed} must be at least 0")
         if self.promise and (self.only is not None or self.capacity):
             problems.append("promise leaves no choice of models: leave only and capacity out")
+        if not 0 <= self.unknown_below < 1:
+            problems.append(f"unknown_below={self.unknown_below} must be from 0 (off) to below 1")
         if self.solver not in SOLVERS:
             problems.append(f"solver={self.solver!r} must be one of {', '.join(SOLVERS)}")
         if problems:

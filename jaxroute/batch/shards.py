@@ -1,9 +1,10 @@
 """A file of prompts of any size to shards of estimates; stopped at any moment, the same command resumes from there.
 
 OUTPUT/manifest.json            what decides the result: the checkpoint, the input, the options
-OUTPUT/shard-00000.parquet      row, id, cut, and per model MODEL (quality) and MODEL|cost_usd (expected dollars); rows in the
-                                order of the input; `jaxroute assign --estimates OUTPUT` reads all of them
-OUTPUT/summary.json             written last: rows, shards, prompts that were cut
+OUTPUT/shard-00000.parquet      row, id, cut, p_value (how like the training prompts; not of every estimator), and per model
+                                MODEL (quality) and MODEL|cost_usd (expected dollars); rows in the order of the input;
+                                `jaxroute assign --estimates OUTPUT` reads all of them
+OUTPUT/summary.json             written last: rows, shards, prompts that were cut, prompts unlike the training prompts
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ import pyarrow.parquet
 from tqdm.auto import tqdm
 
 from jaxroute.batch.streams import Scored, estimate_stream
-from jaxroute.data.estimate_files import COST
+from jaxroute.data.estimate_files import COST, P_VALUE
 from jaxroute.data.estimates import Estimates, Estimator
 from jaxroute.data.prompts import PromptFile, PromptRow, check_prompt_file
 from jaxroute.encoders.batching import ScoringConfig
 from jaxroute.errors import OutputError, PromptError, counted, listed
+from jaxroute.guarantees.safe_choice import UNKNOWN_BELOW, check_unknown_below
 from jaxroute.predictor.checkpoint import description_of
 from jaxroute.predictor.predictor import Predictor
 from jaxroute.routers.base import load
@@ -60,11 +62,15 @@ class ScoreConfig:
     """Which end of a too long prompt is cut; default: as in training."""
     encoder: str | None = None
     """Where the encoder lies now, if it has moved."""
+    unknown_below: float = UNKNOWN_BELOW
+    """Count the prompts that are unlike all training prompts: those whose p_value is under this. Their estimates are written as
+    they are."""
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
 
     def __post_init__(self) -> None:
         if self.rows_per_shard < 1:
             raise OutputError(f"rows_per_shard={self.rows_per_shard} must be at least 1")
+        check_unknown_below(self.unknown_below)
 
 
 @dataclass(frozen=True)
@@ -75,11 +81,15 @@ class ScoreReport:
     shards: int
     cut: int
     already: int
+    unknown: int = 0
+    """Prompts unlike all training prompts."""
 
     def __str__(self) -> str:
         cut = f"; {self.cut:,} longer than the encoder reads, and cut" if self.cut else ""
         there = f", {self.already:,} of them by an earlier run" if self.already else ""
-        return f"{counted(self.rows, 'prompt')} scored{there}, in {counted(self.shards, 'shard')}{cut}"
+        unknown = f"; {self.unknown:,} unlike the training prompts ({100 * self.unknown / self.rows:.2g} percent)"
+        unknown = unknown if self.unknown else ""
+        return f"{counted(self.rows, 'prompt')} scored{there}, in {counted(self.shards, 'shard')}{cut}{unknown}"
 
 
 def score_file(config: ScoreConfig) -> ScoreReport:
@@ -110,8 +120,10 @@ def _score(config: ScoreConfig, estimator: Estimator, prompts: PromptFile) -> Sc
             table = _table(start, rows, scored.estimates, prompts)
             _write(path, table)
     cut = sum(_count_cut(path) for path in paths)
-    report = ScoreReport(rows=prompts.rows, shards=len(paths), cut=cut, already=already)
-    write_json(config.output / SUMMARY, {"rows": report.rows, "shards": report.shards, "cut": report.cut})
+    unknown = sum(_count_unknown(path, config.unknown_below) for path in paths)
+    report = ScoreReport(prompts.rows, len(paths), cut, already, unknown)
+    summary = {name: getattr(report, name) for name in ("rows", "shards", "cut", "unknown")}
+    write_json(config.output / SUMMARY, summary)
     return report
 
 
@@ -159,11 +171,11 @@ def _estimator(config: ScoreConfig) -> Estimator:
 
 
 def _check_columns(models: list[str], prompts: PromptFile) -> None:
-    taken = sorted({"row", "cut", prompts.id_field} & set(models) - {None})
+    taken = sorted({"row", "cut", P_VALUE, prompts.id_field} & set(models) - {None})
     if costs := [model for model in models if model.endswith(COST)]:
         raise OutputError(f"models named {listed(costs)} end like the columns of expected dollars: rename them")
     if taken:
-        raise OutputError(f"models named {listed(taken)} cannot be columns beside row, id and cut: rename them")
+        raise OutputError(f"models named {listed(taken)} cannot be columns beside row, id, cut and p_value: rename them")
 
 
 def _manifest(config: ScoreConfig, estimator: Estimator, prompts: PromptFile) -> dict[str, Any]:
@@ -233,6 +245,8 @@ def _table(start: int, rows: list[PromptRow], estimates: Estimates, prompts: Pro
         kind = pyarrow.int64() if prompts.id_kind == "integer" else pyarrow.string()
         columns[prompts.id_field] = pyarrow.array([row.id for row in rows], kind)
     columns["cut"] = pyarrow.array(estimates.cut)
+    if estimates.p_value is not None:
+        columns[P_VALUE] = estimates.p_value.astype(np.float32)
     for column, model in enumerate(estimates.models):
         columns[model] = estimates.quality[:, column].astype(np.float32)
     for column, model in enumerate(estimates.models):
@@ -271,3 +285,13 @@ def _count_cut(path: Path) -> int:
         return int(np.sum(pyarrow.parquet.read_table(path, columns=["cut"])["cut"].to_numpy()))
     with path.open(encoding="utf-8") as file:
         return sum(json.loads(line)["cut"] for line in file)
+
+
+def _count_unknown(path: Path, below: float) -> int:
+    """Shards of an estimator that reads no features have no p-values."""
+    if path.suffix == ".parquet":
+        if P_VALUE not in pyarrow.parquet.read_schema(path).names:
+            return 0
+        return int(np.sum(pyarrow.parquet.read_table(path, columns=[P_VALUE])[P_VALUE].to_numpy() < np.float32(below)))
+    with path.open(encoding="utf-8") as file:
+        return sum(json.loads(line).get(P_VALUE, 1.0) < below for line in file)

@@ -11,6 +11,7 @@ import tyro
 from jaxroute.batch.assigning import AssignShards, assign_shards
 from jaxroute.data.prompts import read_prompts
 from jaxroute.errors import TableError, listed
+from jaxroute.guarantees.safe_choice import unknown_words
 from jaxroute.routing.assignment_files import write_routed
 from jaxroute.routing.request import DEFAULT_SOLVER, RouteRequest
 from jaxroute.routing.router import Router
@@ -52,6 +53,8 @@ def main(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
     if routed.cut:
         print(f"{routed.cut} prompts were longer than the encoder reads and were cut for the estimate")
     print(*routed.notes, sep="\n", end="\n" * bool(routed.notes))
+    if routed.unknown:
+        print(unknown_words(routed.unknown, len(prompts.fields), config.request.unknown_below))
     print(f"expected cost: {routed.assumption}")
     print(routed.assignment)
     for column, model in enumerate(routed.models):

@@ -63,10 +63,20 @@ class Serve:
     """Tokens of a prompt that are read for its estimate; of a longer one, the first and the last half of as many."""
     conversations_mb: float = 512.0
     """Mebibytes in which a decoder remembers conversations, so that a turn is read from where the last one ended."""
+    unknown_below: float = 0.01
+    """A prompt unlike all training prompts goes to the model that is best on the whole at the price: one whose p-value is under
+    this, which holds for at most this share of prompts like the training prompts. 0: none does."""
     tries: int = 3
     """Models that are tried for one routed request until one answers."""
     deadline_seconds: float = 600.0
     """For all tries of a request together."""
+    drift_alpha: float = 0.05
+    """Warn when a model's rated answers (POST /v1/feedback) differ from their estimates, or when prompts are no longer like
+    those of training, with at most this chance of any false alarm, however long it serves; 0: never."""
+    drift_tolerance: float = 0.02
+    """How far a model's rated answers may differ from their estimates on average, in quality, without a warning."""
+    drift_file: Path = Path("serve-drift.db")
+    """Where the evidence is kept over a restart."""
     record: Literal["none", "hash", "full"] = "none"
     """Keep what was asked and what it cost: not at all, with the hash of every prompt, or with the prompts. Qualities come by
     POST /v1/feedback."""
@@ -120,6 +130,7 @@ def main(config: Annotated[Serve, tyro.conf.arg(name="")]) -> None:
         print(f"{write_outcomes(config.record_file, config.write_outcomes)} outcomes written to {config.write_outcomes}")
         return
     check_file("ledger", config.ledger)
+    check_file("drift_file", config.drift_file)
     with ExitStack() as stack:
         if config.demo:
             config = stack.enter_context(_demo(config))
@@ -148,9 +159,13 @@ async def _serve(config: Serve) -> None:
             guarantee=config.guarantee,
             expected_requests=config.expected_requests,
             live=LiveConfig(longest=config.encoder_tokens, dtype=config.encoder_dtype, memory_mb=config.conversations_mb),
+            unknown_below=config.unknown_below,
             tries=config.tries,
             timeouts=timeouts,
             drain_seconds=config.drain_seconds,
+            drift_alpha=config.drift_alpha,
+            drift_tolerance=config.drift_tolerance,
+            drift_file=config.drift_file,
             record=config.record,
             record_file=config.record_file,
         )
@@ -213,6 +228,7 @@ def _demo(config: Serve) -> Iterator[Serve]:
             checkpoint=checkpoint,
             budget_usd=budget,
             ledger=folder / "ledger.db",
+            drift_file=folder / "drift.db",
         )
 
 

@@ -2,7 +2,7 @@
 
 Costs and masks have the same columns, in any order, and one row where they are the same for every query; where both name
 their queries, rows are matched by name. In an .npz all may be in one file, and so they are in the shards that `jaxroute score`
-writes: `row`, `cut`, an id, and per model MODEL (quality) and MODEL|cost_usd.
+writes: `row`, `cut`, `p_value`, an id, and per model MODEL (quality) and MODEL|cost_usd.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ SHARD = {"row", "cut"}
 """Columns of every shard that `jaxroute score` writes."""
 IDS = (QUERY_ID, "id", "custom_id")
 COST = "|cost_usd"
+P_VALUE = "p_value"
+"""A column of shards: how like the training prompts a prompt is. Not of every estimator."""
 MEANING = {"estimates": "estimated quality", "cost_usd": "dollars", "available": "True and False"}
 
 
@@ -144,7 +146,7 @@ def _joined(parts: list[Any]) -> Any:
 
 def _of_shards(sheet: Sheet, part: str, problems: Problems) -> _File:
     """The columns of shards: ids, quality and expected dollars."""
-    stored = [name for name in sheet.columns if name not in (*SHARD, *IDS)]
+    stored = [name for name in sheet.columns if name not in (*SHARD, *IDS, P_VALUE)]
     models = [name for name in stored if not name.endswith(COST)]
     quality = [numbers(sheet, model, problems, lowest=None) for model in models]
     cost = [numbers(sheet, model + COST, problems) for model in models if model + COST in stored]

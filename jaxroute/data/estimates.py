@@ -30,11 +30,18 @@ class Estimates:
     """Prompts that were longer than the encoder reads and were cut for the estimate."""
     features: Float[np.ndarray, "queries features"] | None = None
     """What a predictor's head read; None for other routers."""
+    p_value: Float[np.ndarray, " queries"] | None = None
+    """How like the training prompts every query is, in (0, 1]: of prompts like those, at most a share a has a value <= a. None
+    for an estimator that reads no features or has kept no training prompts."""
+    mean_quality: Float[np.ndarray, " models"] | None = None
+    """Every model's mean estimate over the training prompts, for queries that are unlike them; None where `p_value` is."""
 
     def select(self, models: Sequence[str]) -> Estimates:
         """The same for some of the models, in the given order."""
         columns = [self.models.index(model) for model in models]
-        return replace(self, models=list(models), quality=self.quality[:, columns], cost_usd=self.cost_usd[:, columns])
+        quality, cost, means = self.quality[:, columns], self.cost_usd[:, columns], self.mean_quality
+        means = None if means is None else means[columns]
+        return replace(self, models=list(models), quality=quality, cost_usd=cost, mean_quality=means)
 
 
 @runtime_checkable

@@ -25,6 +25,7 @@ from jaxroute.encoders.features import FeatureConfig
 from jaxroute.encoders.weights.peft import load_adapters, save_adapters
 from jaxroute.encoders.weights.trained import Trained, TrainedAdapters, TrainedWeights
 from jaxroute.errors import CheckpointError, EncoderError
+from jaxroute.predictor.familiarity import restored_familiarity
 from jaxroute.predictor.heads import Head
 from jaxroute.predictor.pool_questions import PoolQuestions
 from jaxroute.predictor.predictor import KINDS, Predictor
@@ -114,6 +115,8 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         arrays[SEEN] = predictor.seen
     if predictor.pool is not None:
         arrays |= predictor.pool.arrays(POOL)
+    if predictor.familiarity is not None:
+        arrays |= predictor.familiarity.arrays()
     trained = predictor.encoder.trained
     if isinstance(trained, TrainedWeights):
         arrays |= _named("encoder", dict(trained.arrays))
@@ -158,6 +161,7 @@ def load_predictor(folder: Path, *, encoder: str | None = None) -> Predictor:
         domains=domains,
         seen=arrays.get(SEEN),
         pool=PoolQuestions.restored(arrays, POOL),
+        familiarity=restored_familiarity(arrays),
     )
 
 

@@ -20,6 +20,7 @@ from jaxroute.encoders import Encoder, check_prompts
 from jaxroute.encoders.features import FeatureConfig, Reader, prompt_features
 from jaxroute.errors import TableError
 from jaxroute.predictor.domain_effects import domain_numbers
+from jaxroute.predictor.familiarity import Familiarity
 from jaxroute.predictor.heads import AnyArray, Head, argmax_level, expected_level
 from jaxroute.predictor.pool_questions import PoolQuestions
 from jaxroute.predictor.pricing import CostModel, Pricing
@@ -52,6 +53,8 @@ class Predictor:
     """The domains that the head has effects for; a query of any other is estimated without."""
     pool: PoolQuestions | None = None
     """What the models of training say of their questions, for models that are added later; None where it was not kept."""
+    familiarity: Familiarity | None = None
+    """What is kept of the training prompts to know a prompt that is unlike them; None where nothing is."""
 
     @property
     def name(self) -> str:
@@ -83,7 +86,8 @@ class Predictor:
         cost, assumption = self._costs(queries.prompts, features.values)
         domain = domain_numbers(queries.domains, self.domains)
         quality = head_estimates(self.head, features.values, domain=domain, kind=self.kind)
-        return Estimates(self.models, quality, cost, assumption, features.cut, features.values)
+        estimates = Estimates(self.models, quality, cost, assumption, features.cut, features.values)
+        return estimates if self.familiarity is None else self.familiarity.said_of(estimates, features.values)
 
     def expected_cost_usd(self, queries: Queries | Sequence[str]) -> tuple[Float[np.ndarray, "queries models"], str]:
         """Dollars of every model's answer to every query, and the assumption behind them."""

@@ -19,10 +19,11 @@ from jaxroute.encoders.features import FeatureConfig, prompt_features
 from jaxroute.errors import EncoderError, TableError
 from jaxroute.predictor.config import TrainConfig, described
 from jaxroute.predictor.costs import CostReport, fit_cost_head
+from jaxroute.predictor.familiarity import Familiarity, learn_familiarity, sampled
 from jaxroute.predictor.fitting import TrainingReport, check_trainable, fold_numbers, train_head
 from jaxroute.predictor.heads import Head
 from jaxroute.predictor.pool_questions import PoolQuestions
-from jaxroute.predictor.predictor import Predictor
+from jaxroute.predictor.predictor import Predictor, head_estimates
 from jaxroute.predictor.pricing import CostModel, Pricing, counted_ratio, table_pricing
 from jaxroute.predictor.tuning import FittedHead, TuningReport, connect, tune
 
@@ -182,4 +183,14 @@ def _predictor(
         domains=domains,
         seen=np.unique(table.prompt_numbers),
         pool=pool,
+        familiarity=_familiarity(table, encoder, head, config),
     )
+
+
+def _familiarity(table: RoutingTable, encoder: Encoder, head: Head, config: TrainConfig) -> Familiarity | None:
+    """Of the features that the head reads, which a trained encoder makes anew."""
+    prompts = sampled(table.prompts, seed=config.seed)
+    if not prompts:
+        return None
+    features = prompt_features(encoder, prompts, config.features).values
+    return learn_familiarity(features, head_estimates(head, features), seed=config.seed)

@@ -30,10 +30,12 @@ from jaxroute.data.prices import PriceList
 from jaxroute.data.shrinkage import warn_of_few
 from jaxroute.data.table import Queries, RoutingTable
 from jaxroute.encoders import check_prompts, load_encoder
+from jaxroute.encoders.embedding import embed
 from jaxroute.encoders.features import Reader, prompt_features
 from jaxroute.errors import CheckpointError, RouterError, TableError, listed, shortened
 from jaxroute.evaluation import Curve
 from jaxroute.predictor.checkpoint import DESCRIPTION, load_predictor
+from jaxroute.predictor.familiarity import MOST_REFERENCE, Familiarity, learn_familiarity, sampled
 from jaxroute.predictor.pricing import CostModel
 from jaxroute.predictor.training import learn_costs
 from jaxroute.routers.saved_routers import is_older_router, read_router, write_router
@@ -109,7 +111,7 @@ def load_router(folder: Path | str, *, encoder: str | None = None) -> TrainedRou
         problems.append(f"{saved.spec.split(':')[0]} is another file than in training")
     if problems:
         raise CheckpointError(f"checkpoint={str(folder)!r} is not as in training: {'; '.join(problems)}; train again")
-    return TrainedRouter(kind, saved.models, saved.state, saved.costs, saved.about, saved.seen)
+    return TrainedRouter(kind, saved.models, saved.state, saved.costs, saved.about, saved.seen, familiarity=saved.familiarity)
 
 
 def router_names() -> dict[str, str]:
@@ -147,7 +149,8 @@ class RouterKind:
             state[ENCODER] = np.array(identity)
         about = {"trained_on": train.name, "queries": len(train)}
         costs = costs or learn_costs(train, prices, encoder=getattr(self.config, "encoder", None))
-        return TrainedRouter(self, list(train.models), state, costs, about, np.unique(train.prompt_numbers))
+        trained = TrainedRouter(self, list(train.models), state, costs, about, np.unique(train.prompt_numbers))
+        return replace(trained, familiarity=self._familiarity(trained, train))
 
     def curve(self, train: RoutingTable, test: RoutingTable) -> Curve:
         """What a router with hindsight achieves on `test`."""
@@ -180,6 +183,13 @@ class RouterKind:
         """What a reader of its numbers must know; empty where there is nothing."""
         return self.module.note(state, self.config) if hasattr(self.module, "note") else ""
 
+    def _familiarity(self, trained: TrainedRouter, train: RoutingTable) -> Familiarity | None:
+        """Of the sentence embeddings by its encoder; None for a router that has none."""
+        prompts = sampled(train.prompts, MOST_REFERENCE) if hasattr(self.config, "encoder") else []
+        if not prompts:
+            return None
+        return learn_familiarity(embed(prompts, self.config.encoder), trained.quality(as_queries(prompts)))
+
 
 @dataclass(frozen=True)
 class TrainedRouter:
@@ -198,6 +208,8 @@ class TrainedRouter:
     seen: UInt64[np.ndarray, " prompts"] | None = None
     """`RoutingTable.prompt_numbers` of the training prompts, so that none of them is judged on."""
     read: Reader = prompt_features
+    familiarity: Familiarity | None = None
+    """What is kept of the training prompts to know a prompt that is unlike them; None for a router that reads no features."""
 
     @property
     def name(self) -> str:
@@ -218,7 +230,10 @@ class TrainedRouter:
         check_prompts(queries.prompts)
         quality = self.quality(queries)
         cost, assumption = self.expected_cost_usd(queries)
-        return Estimates(self.models, quality, cost, assumption, np.zeros(len(queries), bool))
+        estimates = Estimates(self.models, quality, cost, assumption, np.zeros(len(queries), bool))
+        if self.familiarity is None:
+            return estimates
+        return self.familiarity.said_of(estimates, embed(queries.prompts, self.kind.config.encoder))
 
     def quality(self, queries: Queries) -> Float[np.ndarray, "queries models"]:
         """The quality of `estimate` alone; larger is better."""
@@ -268,7 +283,16 @@ class TrainedRouter:
         name, *options = kind.spec.split(":")
         spec = kind.spec if kind.own_code is None else ":".join([str(Path(name).resolve()), *options])
         write_router(
-            Path(folder), spec, kind.described, kind.own_code, self.models, self.state, self.costs, self.about, self.seen
+            Path(folder),
+            spec,
+            kind.described,
+            kind.own_code,
+            self.models,
+            self.state,
+            self.costs,
+            self.about,
+            self.seen,
+            self.familiarity,
         )
 
 

@@ -24,6 +24,7 @@ from jaxroute.predictor.checkpoint import (
     misshapen_encoder,
     misshapen_models,
 )
+from jaxroute.predictor.familiarity import Familiarity, restored_familiarity
 from jaxroute.predictor.pricing import (
     CostModel,
     Pricing,
@@ -70,6 +71,7 @@ class SavedRouter:
     costs: CostModel | None
     about: dict[str, Any]
     seen: np.ndarray | None = None
+    familiarity: Familiarity | None = None
 
 
 def write_router(
@@ -82,6 +84,7 @@ def write_router(
     costs: CostModel | None,
     about: Mapping[str, Any],
     seen: np.ndarray | None,
+    familiarity: Familiarity | None = None,
 ) -> None:
     """Write it atomically; an earlier estimator at `folder` is replaced, anything else is rejected with `OutputError`."""
     check_folder("router", folder, ours=is_estimator)
@@ -96,6 +99,7 @@ def write_router(
     }
     arrays = {f"state/{name}": np.asarray(value) for name, value in state.items()}
     arrays |= {} if seen is None else {SEEN: seen}
+    arrays |= {} if familiarity is None else familiarity.arrays()
     write_bundle(folder, DESCRIPTION, description, arrays | (pricing_arrays(costs.pricing) if costs else {}))
 
 
@@ -120,6 +124,7 @@ def read_router(folder: Path, *, encoder: str | None = None) -> SavedRouter:
         costs=None if costs is None else _restored_costs(folder, models, costs, arrays, encoder),
         about=described["about"],
         seen=arrays.get(SEEN),
+        familiarity=restored_familiarity(arrays),
     )
 
 

@@ -16,6 +16,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from jaxroute.data.prices import PriceList, load_prices, priced
 from jaxroute.errors import TableError, listed, shortened
+from jaxroute.guarantees.safe_choice import UNKNOWN_BELOW
 from solvers import InfeasibleCapacity, InfeasibleProblem
 
 DEFAULT_SOLVER = "lagrangian"
@@ -103,6 +104,9 @@ class RouteRequest:
     asked."""
     output_tokens: float | None = None
     """Expected tokens of an answer, of every model and to every prompt; default: what training learnt of them."""
+    unknown_below: float = UNKNOWN_BELOW
+    """A prompt unlike all training prompts goes to the model that is best on the whole at the price: one whose p-value is under
+    this, which holds for at most this share of prompts like the training prompts. 0: none does."""
     available: Annotated[Bool[np.ndarray, "queries models"] | None, tyro.conf.Suppress] = None
     """Which model may answer which prompt, `(queries, models)`; default: every model every prompt."""
 
@@ -132,6 +136,8 @@ class RouteRequest:
             problems.append("a fixed multiplier routes every prompt on its own: it knows no capacity and answers everything")
         if self.output_tokens is not None and not self.output_tokens >= 0:
             problems.append(f"output_tokens={self.output_tokens} must be >= 0")
+        if not 0 <= self.unknown_below < 1:
+            problems.append(f"unknown_below={self.unknown_below} must be from 0 (off) to below 1")
         if problems:
             raise TableError("; ".join(problems))
 

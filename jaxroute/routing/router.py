@@ -17,6 +17,7 @@ from jaxroute.encoders import check_prompts
 from jaxroute.errors import GuaranteeError, TableError
 from jaxroute.guarantees.promise import Promise
 from jaxroute.guarantees.promise_files import read_promise
+from jaxroute.guarantees.safe_choice import with_safe_choice
 from jaxroute.predictor.checkpoint import Checkpoint
 from jaxroute.routers.base import load
 from jaxroute.routing.request import RouteRequest, naming_models
@@ -84,7 +85,8 @@ class Router:
                 f"{estimates.assumption}: train on outcomes of these models, or assign the estimates at costs of your own with "
                 "`solvers.solve`"
             )
-        return Routed(_assigned(estimates, request), estimates)
+        estimates, unknown = with_safe_choice(estimates, request.unknown_below)
+        return Routed(_assigned(estimates, request), estimates, unknown=unknown)
 
     def _estimator(self, models: list[str], request: RouteRequest) -> Estimator:
         if request.prices is None and request.output_tokens is None:
@@ -98,9 +100,12 @@ class Routed:
 
     assignment: Assignment
     estimates: Estimates
-    """Of the models that were asked: `choice` counts their columns."""
+    """Of the models that were asked: `choice` counts their columns. As they were assigned: the models' means on prompts that
+    took the safe choice."""
     notes: tuple[str, ...] = ()
     """Of a promise: what holds, and whether these prompts are like those that it is about."""
+    unknown: int = 0
+    """Prompts that are unlike the training prompts and took the safe choice (`guarantees.safe_choice`)."""
 
     @property
     def models(self) -> list[str]:

@@ -87,6 +87,8 @@ def application(service: Service) -> Starlette:
         if finished is None and not kept:
             raise Refused(404, "not_found", "No answer of that id is known here.", param="id")
         if finished is not None:
+            if finished.rated is None:
+                service.drift.rated(finished, quality)
             finished.rated = quality
         return _json({"id": number, "quality": quality, "recorded": kept})
 

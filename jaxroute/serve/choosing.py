@@ -14,6 +14,7 @@ from jaxroute.data.estimates import Estimator, as_queries
 from jaxroute.data.prices import Price
 from jaxroute.endpoints.models import Endpoint
 from jaxroute.errors import TableError
+from jaxroute.guarantees.safe_choice import UNKNOWN_BELOW, with_safe_choice
 from jaxroute.progress import without_bars
 from jaxroute.routing.router import Router
 from jaxroute.serve.asking import Asked
@@ -46,6 +47,8 @@ class Ranked:
     """Estimated, in [0, 1]; None where nobody has estimated it."""
     cost_usd: float | None = None
     """Expected dollars."""
+    p_value: float | None = None
+    """How like the training prompts the prompt is; None where that is not known."""
 
 
 class Chooser(Protocol):
@@ -104,14 +107,27 @@ class EstimatorChooser:
     While too many wait for their turn, and for requests without any text, the cheapest comes first: that needs no estimate.
     """
 
-    def __init__(self, router: Router, endpoints: Mapping[str, Endpoint], *, own_costs: bool = False) -> None:
+    def __init__(
+        self,
+        router: Router,
+        endpoints: Mapping[str, Endpoint],
+        *,
+        own_costs: bool = False,
+        unknown_below: float = UNKNOWN_BELOW,
+    ) -> None:
         self._models = [model for model in router.models if model in endpoints]
+        self._unknown_below = unknown_below
         self._estimator = router.estimator if own_costs else at_prices(router.estimator, endpoints)
         self._columns = {model: column for column, model in enumerate(router.models)}
         self._thread = ThreadPoolExecutor(1, "estimates")
         self._waiting = 0
         self.without_estimates = 0
         """Requests that were ranked by price alone."""
+
+    @property
+    def estimator(self) -> Estimator:
+        """Whose estimates they are."""
+        return self._estimator
 
     @property
     def models(self) -> Sequence[str]:
@@ -126,20 +142,21 @@ class EstimatorChooser:
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            quality, cost = await loop.run_in_executor(self._thread, self._estimate, asked.prompt)
+            quality, cost, p_value = await loop.run_in_executor(self._thread, self._estimate, asked.prompt)
         finally:
             self._waiting -= 1
         columns = [self._columns[one.model] for one in candidates]
-        return ranked(candidates, quality[columns], cost[columns], multiplier, minimum_quality)
+        return ranked(candidates, quality[columns], cost[columns], multiplier, minimum_quality, p_value)
 
     def warm(self) -> None:
         """Estimate once, so that no request waits for what is compiled at the first time."""
         self._estimate("What is 12 plus 30?")
 
-    def _estimate(self, prompt: str) -> tuple[np.ndarray, np.ndarray]:
+    def _estimate(self, prompt: str) -> tuple[np.ndarray, np.ndarray, float | None]:
         with without_bars():
-            estimates = self._estimator.estimate(as_queries([prompt]))
-        return estimates.quality[0], estimates.cost_usd[0]
+            estimates, _ = with_safe_choice(self._estimator.estimate(as_queries([prompt])), self._unknown_below)
+        p_value = None if estimates.p_value is None else float(estimates.p_value[0])
+        return estimates.quality[0], estimates.cost_usd[0], p_value
 
 
 def ranked(
@@ -148,6 +165,7 @@ def ranked(
     cost_usd: np.ndarray,
     multiplier: float,
     minimum_quality: float | None,
+    p_value: float | None = None,
 ) -> list[Ranked]:
     """Candidates with an estimated quality and an expected cost (dollars, `(candidates,)` each) in the order in which to ask.
 
@@ -158,7 +176,7 @@ def ranked(
         worst = float("inf") if one.worst_case_usd is None else one.worst_case_usd
         # Nothing is expected to cost more than it can.
         money = min(worst, max(0.0, float(cost) - one.saved_usd)) if cost == cost else min(worst, 9e6)
-        expected.append(Ranked(one, float(value), money))
+        expected.append(Ranked(one, float(value), money, p_value))
 
     def order(one: Ranked) -> tuple[float, ...]:
         assert one.quality is not None and one.cost_usd is not None

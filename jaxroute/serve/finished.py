@@ -30,6 +30,8 @@ class Finished:
     """Estimated."""
     expected_usd: float | None = None
     """Expected dollars."""
+    p_value: float | None = None
+    """How like the training prompts the prompt is; None where that is not known."""
     cost_usd: float | None = None
     """True dollars of the answer; None where the endpoint has not counted it credibly."""
     spent_usd: float = 0.0
@@ -59,6 +61,7 @@ class Finished:
             "reason": self.reason or None,
             "expected_quality": self.quality,
             "expected_usd": self.expected_usd,
+            "p_value": self.p_value,
             "cost_usd": self.cost_usd,
             "spent_usd": self.spent_usd,
             "prompt_tokens": self.usage.prompt_tokens,
@@ -72,3 +75,4 @@ class Finished:
     def begin(self, model: str, ranked: Ranked) -> None:
         """A try begins."""
         self.model, self.quality, self.expected_usd = model, ranked.quality, ranked.cost_usd
+        self.p_value = ranked.p_value

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxroute.data.estimates import Estimates
 from jaxroute.encoders.live import LiveConfig, LiveEncoder, LiveFeatures
 from jaxroute.endpoints.models import Endpoint
 from jaxroute.errors import JaxrouteError
+from jaxroute.guarantees.safe_choice import UNKNOWN_BELOW, with_safe_choice
 from jaxroute.predictor.predictor import Predictor, head_estimates
 from jaxroute.routing.router import Router
 from jaxroute.serve.asking import Asked
@@ -40,16 +42,22 @@ class LiveChooser:
         *,
         patience_seconds: float = 0.25,
         own_costs: bool = False,
+        unknown_below: float = UNKNOWN_BELOW,
     ) -> None:
         self._models = [model for model in predictor.models if model in endpoints]
         self._columns = {model: column for column, model in enumerate(predictor.models)}
         priced = predictor if own_costs else at_prices(predictor, endpoints)
         assert isinstance(priced, Predictor)
-        self.predictor, self.patience_seconds = priced, patience_seconds
+        self.predictor, self.patience_seconds, self.unknown_below = priced, patience_seconds, unknown_below
         self.reader = LiveReader(LiveEncoder(predictor.encoder, predictor.features, config), self._finish)
         self._by_size = SizeTable(self._typical)
         self.without_estimates = 0
         """Requests that were ranked by length and price."""
+
+    @property
+    def estimator(self) -> Predictor:
+        """Whose estimates they are."""
+        return self.predictor
 
     @property
     def models(self) -> Sequence[str]:
@@ -59,10 +67,10 @@ class LiveChooser:
         self, asked: Asked, candidates: Sequence[Candidate], multiplier: float, minimum_quality: float | None
     ) -> list[Ranked]:
         prompt = asked.prompt
-        estimated = None
+        estimated, p_value = None, None
         if prompt.strip() and self.reader.wait_seconds <= self.patience_seconds:
             try:
-                estimated = await asyncio.wrap_future(self.reader.submit(prompt, keeps=is_conversation(asked)))
+                estimated, p_value = await asyncio.wrap_future(self.reader.submit(prompt, keeps=is_conversation(asked)))
                 self._by_size.add(len(prompt), estimated)
             except JaxrouteError as error:
                 # Of its kind, never of its text.
@@ -74,7 +82,7 @@ class LiveChooser:
             estimated = self._by_size.of(len(prompt))
         columns = [self._columns[one.model] for one in candidates]
         quality, cost_usd = estimated
-        return ranked(candidates, quality[columns], cost_usd[columns], multiplier, minimum_quality)
+        return ranked(candidates, quality[columns], cost_usd[columns], multiplier, minimum_quality, p_value)
 
     def warm(self) -> float:
         """Compile everything, so that no request waits for it; returns the seconds that it took."""
@@ -103,10 +111,17 @@ class LiveChooser:
             found["conversation_tokens_not_read_again"] = float(conversations.hits)
         return found
 
-    def _finish(self, features: Float[np.ndarray, "prompts features"], counts: Int[np.ndarray, " prompts"]) -> list[Estimated]:
+    def _finish(
+        self, features: Float[np.ndarray, "prompts features"], counts: Int[np.ndarray, " prompts"]
+    ) -> list[tuple[Estimated, float | None]]:
+        """Of every prompt what is expected of the models, and its p-value against the training prompts."""
         predictor = self.predictor
-        quality = head_estimates(predictor.head, features, kind=predictor.kind)
-        return list(zip(quality, self._cost(counts, features), strict=True))
+        quality, cost = head_estimates(predictor.head, features, kind=predictor.kind), self._cost(counts, features)
+        estimates = Estimates(predictor.models, quality, cost, "", np.zeros(len(quality), bool))
+        if predictor.familiarity is not None:
+            estimates, _ = with_safe_choice(predictor.familiarity.said_of(estimates, features), self.unknown_below)
+        p_values = [None] * len(quality) if estimates.p_value is None else estimates.p_value.tolist()
+        return list(zip(zip(estimates.quality, cost, strict=True), p_values, strict=True))
 
     def _cost(self, counts: Int[np.ndarray, " prompts"], features: np.ndarray | None) -> Float[np.ndarray, "prompts models"]:
         predictor = self.predictor
@@ -129,15 +144,24 @@ def live_chooser(
     *,
     patience_seconds: float = 0.25,
     own_costs: bool = False,
+    unknown_below: float = UNKNOWN_BELOW,
 ) -> LiveChooser | EstimatorChooser:
     """What ranks by that router: a `LiveChooser` for a predictor; others estimate one prompt after the other.
 
     With `own_costs`, at the checkpoint's prices in place of the endpoints'.
     """
     if isinstance(router.estimator, Predictor):
-        return LiveChooser(router.estimator, endpoints, config, patience_seconds=patience_seconds, own_costs=own_costs)
+        return LiveChooser(
+            router.estimator,
+            endpoints,
+            config,
+            patience_seconds=patience_seconds,
+            own_costs=own_costs,
+            unknown_below=unknown_below,
+        )
     # Without the cache on disk, in which what is asked here has no place.
-    return EstimatorChooser(Router(router.estimator.reading(LiveFeatures(config))), endpoints, own_costs=own_costs)
+    live = Router(router.estimator.reading(LiveFeatures(config)))
+    return EstimatorChooser(live, endpoints, own_costs=own_costs, unknown_below=unknown_below)
 
 
 class SizeTable:

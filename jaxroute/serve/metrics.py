@@ -49,6 +49,10 @@ class Metrics:
             registry=registry,
             buckets=[tenth / 10 for tenth in range(1, 11)],
         )
+        self.unknown = Counter(
+            "jaxroute_unknown_prompts", "Routed prompts that are unlike the training prompts", registry=registry
+        )
+        self.service = service
         self.reloads = Counter("jaxroute_reloads", "Configurations read again", ("result",), registry=registry)
         self.under_way = Gauge("jaxroute_requests_under_way", "Requests that are being answered", registry=registry)
         self.under_way.set_function(lambda: service.under_way)
@@ -78,6 +82,8 @@ class Metrics:
             self.routing.observe(finished.routing_seconds)
             if finished.quality is not None:
                 self.quality.observe(finished.quality)
+            if finished.p_value is not None and finished.p_value < self.service.state.config.unknown_below:
+                self.unknown.inc()
 
     def text(self) -> bytes:
         """In Prometheus' text format."""
@@ -96,6 +102,16 @@ class _Present:
         figures = getattr(state.chooser, "figures", dict)()
         for name, value in figures.items():
             yield GaugeMetricFamily(f"jaxroute_{name}", name.replace("_", " ").capitalize(), value=value)
+        drift = GaugeMetricFamily(
+            "jaxroute_drift", "Evidence that a model's answers, or prompts, have changed: from 1 on an alarm", labels=["of"]
+        )
+        for name, value in self.service.drift.wealth.items():
+            drift.add_metric([name], value)
+        yield drift
+        alarmed = GaugeMetricFamily("jaxroute_drift_alarm", "1 since an alarm of drift", labels=["of", "direction"])
+        for alarm in self.service.drift.alarms:
+            alarmed.add_metric([alarm.name, alarm.direction], 1.0)
+        yield alarmed
         yield GaugeMetricFamily("jaxroute_models", "Models that are served", value=len(state.upstreams))
         if state.accounts.everyone is not None:
             totals = state.accounts.everyone.totals()

@@ -47,6 +47,7 @@ class Reloading:
             return seen
         # In one step: a request that has begun keeps the state that it began with.
         service.state, service.wrong_files = state, ""
+        service.drift.follow(state)
         service.metrics.reloads.labels("read").inc()
         service.log.warning("the files were read again: %d models, %d routed", len(state.upstreams), len(state.routed))
         return seen

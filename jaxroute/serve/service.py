@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from jaxroute.serve.conversations import Conversations
+from jaxroute.serve.drift import Drifting
 from jaxroute.serve.finished import Finished
 from jaxroute.serve.metrics import Metrics
 from jaxroute.serve.records import Records
@@ -52,9 +53,10 @@ class Service:
         """The requests that have ended, by the number that the client got."""
         config = state.config
         self.records = None if config.record == "none" else Records(config.record_file, config.record)
+        self.drift = Drifting(state, self.log)
         self.metrics = Metrics(self)
         self.recent = Recent()
-        self.observers: list[Callable[[Finished], None]] = [self.metrics, self.recent]
+        self.observers: list[Callable[[Finished], None]] = [self.metrics, self.recent, self.drift]
         """Called with every request that has ended."""
         self._session: aiohttp.ClientSession | None = None
 
@@ -89,6 +91,7 @@ class Service:
         self.state.accounts.close()
         if self.records is not None:
             self.records.close()
+        self.drift.close()
 
     def finish(self, finished: Finished, prompt: Callable[[], str]) -> None:
         """A request has ended: remember it, keep what is to be kept, tell the observers, and write its line of the log."""
@@ -122,6 +125,7 @@ def access_line(finished: Finished) -> str:
         "completion_tokens": usage.completion_tokens,
         "quality": None if finished.quality is None else round(finished.quality, 4),
         "expected_usd": finished.expected_usd,
+        "p_value": None if finished.p_value is None else round(finished.p_value, 5),
         "cost_usd": finished.cost_usd,
         "spent_usd": finished.spent_usd,
         "first_byte_ms": None if finished.first_byte_seconds is None else round(1000 * finished.first_byte_seconds, 3),

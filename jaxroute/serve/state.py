@@ -15,6 +15,7 @@ from jaxroute.endpoints.limits import Limits
 from jaxroute.endpoints.models import Endpoint, load_models, read_keys
 from jaxroute.errors import EndpointError, listed, shortened
 from jaxroute.guarantees.promise import Promise
+from jaxroute.guarantees.safe_choice import UNKNOWN_BELOW
 from jaxroute.routing.router import Router
 from jaxroute.serve.accounts import Accounts, Budget
 from jaxroute.serve.asking import AUTO
@@ -57,6 +58,8 @@ class ServeConfig:
     """How prompts are read for an estimate."""
     patience_seconds: float = 0.25
     """How long a request may have to wait for the estimates of others; else it is routed by its length."""
+    unknown_below: float = UNKNOWN_BELOW
+    """The p-value under which a prompt is unlike the training prompts, and takes the safe choice; 0: none does."""
     tries: int = 3
     """Models that are tried for one routed request, until one answers."""
     timeouts: ClientConfig = field(default_factory=lambda: ClientConfig(deadline_seconds=600.0))
@@ -65,6 +68,12 @@ class ServeConfig:
     """How long a request to a model by its name waits while that model is at its limits."""
     drain_seconds: float = 20.0
     """How long an answer is read on whose client has gone, to know what it cost; then it counts at its worst case."""
+    drift_alpha: float = 0.05
+    """The chance of any false alarm that models or prompts have changed; 0 watches neither."""
+    drift_tolerance: float = 0.02
+    """How far a model's rated answers may differ from their estimates on average, in quality, without an alarm."""
+    drift_file: Path | None = None
+    """Where the tests are kept over a restart, and shared by workers; None: in memory."""
     record: Kept = "none"
     """What is kept of prompts: nothing, their hashes, or all."""
     record_file: Path = Path("serve-record.db")
@@ -89,6 +98,11 @@ class ServeConfig:
             raise EndpointError("guarantee routes at the promised price: leave multiplier and expected_requests out")
         if self.expected_requests is not None and not 1 <= self.expected_requests <= 10**12:
             raise EndpointError(f"expected_requests={self.expected_requests} must be at least 1")
+        if not 0 <= self.unknown_below < 1:
+            raise EndpointError(f"unknown_below={self.unknown_below} must be from 0 (off) to below 1")
+        for name in ("drift_alpha", "drift_tolerance"):
+            if not 0 <= getattr(self, name) < 1:
+                raise EndpointError(f"{name}={getattr(self, name)} must be from 0 to below 1")
         if not 1 <= self.tries <= 100:
             raise EndpointError(f"tries={self.tries} must be from 1 to 100")
 
@@ -152,7 +166,13 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
     elif chooser is None and config.checkpoint is not None:
         router = Router.load(config.checkpoint)
         made = live_chooser(
-            router, endpoints, config.live, patience_seconds=config.patience_seconds, own_costs=config.guarantee
+            router,
+            endpoints,
+            config.live,
+            patience_seconds=config.patience_seconds,
+            own_costs=config.guarantee,
+            # A promise says who answers prompts of all kinds.
+            unknown_below=0.0 if config.guarantee else config.unknown_below,
         )
         if not made.models:
             raise EndpointError(

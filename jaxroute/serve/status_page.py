@@ -56,6 +56,7 @@ def status_page(service: Service, recent: Recent) -> str:
     parts = [
         _header(service, recent),
         _wrong(service.wrong_files),
+        *(f'<p class="warn">Drift: {escape(str(alarm))}</p>' for alarm in service.drift.alarms),
         _cards(service, requests),
         _budgets(service),
         "<h2>Who answers</h2>",
@@ -96,6 +97,7 @@ def _cards(service: Service, requests: Sequence[Finished]) -> str:
         (_milliseconds(first), "first byte, median / 99th"),
         (_milliseconds(overhead), "overhead, median / 99th"),
         (f"{sum(quality) / len(quality):.2f}" if quality else "-", "mean expected quality of auto"),
+        (_unknown_share(service, routed), "of auto unlike the training prompts"),
         (f"{service.state.pace.multiplier:.4g}", "multiplier, quality per dollar"),
     ]
     return (
@@ -103,6 +105,12 @@ def _cards(service: Service, requests: Sequence[Finished]) -> str:
         + "".join(f'<div class="card"><b>{a}</b><span>{escape(b)}</span></div>' for a, b in cards)
         + "</div>"
     )
+
+
+def _unknown_share(service: Service, routed: Sequence[Finished]) -> str:
+    known = [one.p_value for one in routed if one.p_value is not None]
+    below = service.state.config.unknown_below
+    return f"{100 * sum(value < below for value in known) / len(known):.2g} %" if known else "-"
 
 
 def _budgets(service: Service) -> str:

@@ -87,7 +87,7 @@ def test_rows_come_in_order_with_the_estimates_of_the_router(
     assert not named or [row[named] for row in rows] == [7 * number for number in range(100)]
     found = np.array([[row[model] for model in MODELS] for row in rows])
     np.testing.assert_allclose(found, Router.load(config.checkpoint).estimate(PROMPTS), rtol=1e-5)
-    assert json.loads((config.output / "summary.json").read_text()) == {"rows": 100, "shards": 4, "cut": 0}
+    assert json.loads((config.output / "summary.json").read_text()) == {"rows": 100, "shards": 4, "cut": 0, "unknown": 0}
 
 
 @pytest.mark.parametrize("shards", ["parquet", "jsonl"])

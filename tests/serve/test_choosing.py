@@ -21,7 +21,7 @@ class LoudEstimator:
     def estimate(self, queries: Any) -> SimpleNamespace:
         for _ in progress_bar(range(3), desc="encoding prompts"):
             pass
-        return SimpleNamespace(quality=np.array([[0.5, 0.9]]), cost_usd=np.array([[0.1, 0.2]]))
+        return SimpleNamespace(quality=np.array([[0.5, 0.9]]), cost_usd=np.array([[0.1, 0.2]]), p_value=None)
 
 
 def test_an_estimate_draws_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
