@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -19,6 +19,10 @@ from jaxroute.endpoints.client import ClientConfig
 from jaxroute.errors import EndpointError
 from jaxroute.progress import without_bars
 from jaxroute.storage.files import check_file
+
+if TYPE_CHECKING:
+    from jaxroute.serve.server import Listening
+    from jaxroute.serve.workers import Place
 
 DEMO_QUERIES = 600
 DEMO_BUDGET_USD = 1.0
@@ -48,6 +52,9 @@ class Serve:
     """Address to listen on."""
     port: int = 8080
     """Where to listen; 0 takes a free port."""
+    workers: int = 1
+    """Processes that answer. They share the address, the budget, the price and the limits of the models; each reads prompts and
+    remembers conversations by itself."""
     multiplier: float = 0.0
     """Quality per dollar at which requests are routed, as `jaxroute route` prints it; 0 takes the best that is left in the
     budget."""
@@ -100,6 +107,8 @@ class Serve:
             raise EndpointError("give --models models.yaml, or --demo to try it with simulated models")
         if self.demo and self.models is not None:
             raise EndpointError("--demo has models of its own: leave --models out")
+        if not 1 <= self.workers <= 64:
+            raise EndpointError(f"workers={self.workers} must be from 1 to 64")
         if self.encoder_tokens < 16:
             raise EndpointError(f"encoder_tokens={self.encoder_tokens} must be at least 16")
         if not 0 <= self.conversations_mb <= 1e6:
@@ -134,19 +143,48 @@ def main(config: Annotated[Serve, tyro.conf.arg(name="")]) -> None:
     with ExitStack() as stack:
         if config.demo:
             config = stack.enter_context(_demo(config))
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(config))
+        if config.workers > 1:
+            _serve_on_several(config)
+        else:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(_serve(config))
 
 
-async def _serve(config: Serve) -> None:
+def _serve_on_several(config: Serve) -> None:
+    """The parent of workers; each of them does what one process does alone."""
+    from jaxroute.serve.workers import Workers
+
+    listening = _listening(config)
+    _log_to_standard_error(config.access_log)
+    workers = Workers(config.workers, listening, _work, config)
+    with workers.started() as greeting:
+        print(greeting)
+        sys.stdout.flush()
+        workers.watch()
+
+
+def _work(config: Serve, place: Place) -> None:
+    """A worker; what it says at first is the parent's to print."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(config, place))
+
+
+def _listening(config: Serve) -> Listening:
+    from jaxroute.serve.server import Listening
+
+    listening = Listening(config.host, config.port, config.stop_seconds)
+    listening.check(keys=config.clients is not None)
+    return listening
+
+
+async def _serve(config: Serve, place: Place | None = None) -> None:
     from jaxroute.encoders.live import LiveConfig
     from jaxroute.serve.accounts import Budget
-    from jaxroute.serve.server import Listening, serving
+    from jaxroute.serve.server import serving
     from jaxroute.serve.state import ServeConfig, read_state
 
     assert config.models is not None
-    listening = Listening(config.host, config.port, config.stop_seconds)
-    listening.check(keys=config.clients is not None)
+    listening = _listening(config)
     timeouts = ClientConfig(deadline_seconds=config.deadline_seconds, first_byte_seconds=config.first_byte_seconds)
     state = read_state(
         ServeConfig(
@@ -168,19 +206,25 @@ async def _serve(config: Serve) -> None:
             drift_file=config.drift_file,
             record=config.record,
             record_file=config.record_file,
+            worker=None if place is None else place.worker,
         )
     )
     _log_to_standard_error(config.access_log)
-    async with serving(state, listening) as running:
-        loop = asyncio.get_running_loop()
-        stopped = asyncio.Event()
-        for one in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(one, stopped.set)
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    # Before the first request can come: one that has begun must not be lost to a signal.
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, stopped.set)
+    async with serving(state, listening, None if place is None else place.bound) as running:
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, running.reloading.now)
+        greeting = _greeting(running.base_url, state.routed, sorted(state.upstreams), keys=config.clients is not None)
         if state.promise is not None:
-            print(state.promise, end="\n\n")
-        print(_greeting(running.base_url, state.routed, sorted(state.upstreams), keys=config.clients is not None))
+            greeting = f"{state.promise}\n\n{greeting}"
+        if place is not None:
+            place.ready(greeting)
+            await place.asked_to_end(stopped)
+            return
+        print(greeting)
         sys.stdout.flush()
         await stopped.wait()
         print("ending: answers that have begun are sent to their end", file=sys.stderr)

@@ -90,6 +90,7 @@ def application(service: Service) -> Starlette:
             if finished.rated is None:
                 service.drift.rated(finished, quality)
             finished.rated = quality
+            service.answers.put(number, finished)
         return _json({"id": number, "quality": quality, "recorded": kept})
 
     async def rated(request: Request) -> Response:
@@ -100,6 +101,7 @@ def application(service: Service) -> Starlette:
 
     async def page(request: Request) -> Response:
         _check_may_look(service, request)
+        await service.look_back()
         return Response(status_page(service, service.recent), media_type="text/html", headers=PAGE_HEADERS)
 
     async def metrics(request: Request) -> Response:

@@ -68,14 +68,15 @@ class Chooser(Protocol):
 
 
 class Pace(Protocol):
-    """The price of quality as a stream of requests passes; it learns of every try that is paid, by name or routed.
-
-    `solvers.online.Pacer` has these three, and `choose` beside them.
-    """
+    """The price of quality as a stream of requests passes; it learns of every try that is paid, by name or routed."""
 
     @property
     def multiplier(self) -> float:
         """Quality per dollar, at this moment."""
+        ...
+
+    def saw(self, order: Sequence[Ranked]) -> None:
+        """What was estimated of a request that is routed."""
         ...
 
     def begin(self, expected_usd: float, worst_case_usd: float | None = None) -> None:
@@ -86,6 +87,10 @@ class Pace(Protocol):
         """The try that began with these two numbers is settled."""
         ...
 
+    def figures(self) -> dict[str, float]:
+        """For the metrics: name -> number."""
+        ...
+
 
 @dataclass(frozen=True)
 class FixedPace:
@@ -94,11 +99,17 @@ class FixedPace:
     multiplier: float = 0.0
     """Quality per dollar: 0 buys the best, whatever it costs."""
 
+    def saw(self, order: Sequence[Ranked]) -> None:
+        return
+
     def begin(self, expected_usd: float, worst_case_usd: float | None = None) -> None:
         return
 
     def end(self, expected_usd: float, worst_case_usd: float | None = None, *, paid_usd: float) -> None:
         return
+
+    def figures(self) -> dict[str, float]:
+        return {}
 
 
 class EstimatorChooser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 from jaxroute.endpoints.usage import Usage
@@ -71,6 +72,13 @@ class Finished:
             "overhead_ms": round(1000 * self.overhead_seconds, 3),
             "quality": self.rated,
         }
+
+    @staticmethod
+    def read(text: str) -> Finished:
+        """Of the JSON of its fields."""
+        content = json.loads(text)
+        failures = [(model, reason) for model, reason in content["failures"]]
+        return Finished(**{**content, "usage": Usage(**content["usage"]), "failures": failures})
 
     def begin(self, model: str, ranked: Ranked) -> None:
         """A try begins."""

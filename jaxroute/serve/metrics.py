@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from jaxroute.serve.finished import Finished
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 OVERHEAD_SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.008, 0.02, 0.05, 0.12, 0.5)
 NO_MODEL = "none"
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Where prometheus_client keeps the counts of several processes; it reads this variable when it is imported."""
 
 
 class Metrics:
@@ -54,9 +58,12 @@ class Metrics:
         )
         self.service = service
         self.reloads = Counter("jaxroute_reloads", "Configurations read again", ("result",), registry=registry)
-        self.under_way = Gauge("jaxroute_requests_under_way", "Requests that are being answered", registry=registry)
-        self.under_way.set_function(lambda: service.under_way)
-        registry.register(_Present(service))
+        worker = service.state.config.worker
+        # Counts of several workers are in their files, which prometheus_client adds up.
+        self._scraped = registry if worker is None else CollectorRegistry()
+        if worker is not None:
+            MultiProcessCollector(self._scraped, os.environ[METRICS_FOLDER])
+        self._scraped.register(_Present(service))
 
     def __call__(self, finished: Finished) -> None:
         """A request has ended."""
@@ -87,7 +94,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """In Prometheus' text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self._scraped)
 
 
 class _Present:
@@ -99,8 +106,7 @@ class _Present:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         state = self.service.state
         yield GaugeMetricFamily("jaxroute_multiplier", "Quality per dollar at which is routed", value=state.pace.multiplier)
-        figures = getattr(state.chooser, "figures", dict)()
-        for name, value in figures.items():
+        for name, value in self.service.figures().items():
             yield GaugeMetricFamily(f"jaxroute_{name}", name.replace("_", " ").capitalize(), value=value)
         drift = GaugeMetricFamily(
             "jaxroute_drift", "Evidence that a model's answers, or prompts, have changed: from 1 on an alarm", labels=["of"]

@@ -45,6 +45,7 @@ class Ordering:
             order = by_price(candidates)
         else:
             order = await self.state.chooser.rank(asked, candidates, multiplier, wishes.minimum_quality)
+            self.state.pace.saw(order)
         self.finished.routing_seconds = perf_counter() - begun
         # Nobody waits for a model that is at its limits while another is free.
         order.sort(key=lambda one: self._is_busy(one.candidate.model))

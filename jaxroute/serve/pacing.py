@@ -3,8 +3,8 @@
 Every few requests the multiplier becomes the one at which the latest requests would have spent, on average, what is left per
 request to come (solvers/online.py has the formula). What goes into it:
 
-- paid, held, begun: the ledger's totals of the window. So several workers that share a ledger have one price, but for the
-  requests of the last second.
+- paid, held, begun: the ledger's totals of the window. Several workers share the rest too (`shared_price`), and so have one
+  price, but for the requests of the last second.
 - to come: the rate of requests, weighted exponentially by their age, times what is left of the window. A budget without an end
   needs the number of requests that it is for.
 - the sample: quality and expected dollars of the latest requests that were routed, as numbers alone.
@@ -18,15 +18,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Float
 
 from jaxroute.endpoints.ledger import Ledger
-from jaxroute.serve.asking import Asked
-from jaxroute.serve.choosing import Candidate, Chooser, Ranked
+from jaxroute.serve.choosing import Ranked
+from jaxroute.serve.shared_price import Others, Price, SharedPrice
 from solvers import Pacer, Problem
 
 MOST_MULTIPLIER = 1e15
@@ -48,7 +48,8 @@ class LedgerPace:
     """A `Pace` for the window of `ledger`; `saw` gives it the estimates of every routed request.
 
     `floor` is the least multiplier, quality per dollar. `expected_requests` is how many are to come within a window: needed
-    where it never ends, elsewhere what is expected before the first of them have come.
+    where it never ends, elsewhere what is expected before the first of them have come. With `shared`, several workers have one
+    price, by all that they know together.
     """
 
     def __init__(
@@ -59,11 +60,13 @@ class LedgerPace:
         expected_requests: int | None = None,
         every: int = 10,
         rows: int = SAMPLE_ROWS,
+        shared: SharedPrice | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.ledger, self.floor, self.every, self.expected_requests = ledger, floor, every, expected_requests
         self._clock = clock
-        self._sample = Sample(rows)
+        self._sample, self._shared = Sample(rows), shared
+        self._unsaid: list[dict[str, tuple[float, float]]] = []
         self._pacer: Pacer | None = None
         self._new_rows, self._since, self._looked = 0, every, -math.inf
         self._multiplier = floor
@@ -102,15 +105,29 @@ class LedgerPace:
         """What was estimated of a request that is routed."""
         known = [one for one in order if one.quality is not None and one.cost_usd is not None]
         if known:
-            self._sample.add({one.candidate.model: (one.quality or 0.0, one.cost_usd or 0.0) for one in known})
+            estimates = {one.candidate.model: (one.quality or 0.0, one.cost_usd or 0.0) for one in known}
+            self._sample.add(estimates)
             self._new_rows += 1
+            if self._shared is not None:
+                self._unsaid.append(estimates)
+
+    def figures(self) -> dict[str, float]:
+        """For the metrics: name -> number."""
+        return {"requests_to_come": self.to_come}
 
     def _look(self) -> None:
         """Set the multiplier by the ledger, the clock and the sample."""
         self._since, self._looked = 0, self._clock()
-        totals = self.ledger.totals()
+        totals, ends = self.ledger.totals(), self.ledger.next_window
         begun = totals.settlements + self._open(totals)
+        others = self._exchange()
         self.to_come = self._forecast(totals.reservations, begun)
+        price = None if others is None else others.price
+        if price is not None and price.ends == ends:
+            since = totals.reservations - price.reservations
+            if 0 <= since < self.every and 0 <= self._looked - price.made < MOST_SECONDS:
+                self.to_come, self._multiplier = price.to_come, max(self.floor, price.multiplier)
+                return
         if not len(self._sample):
             return
         if self._pacer is None:
@@ -119,12 +136,18 @@ class LedgerPace:
         elif self._new_rows >= max(1, len(self._sample) // 10):
             self._pacer.sample(self._sample.problem())
             self._new_rows = 0
-        kappa = min(max(self._estimated.ratio, 0.05), 20.0)
-        share = self._others.count / max(self._others.count + self._estimated.count, 1.0)
-        fixed, moved = share * self._others.mean, 1 - share
+        estimated, by_name = self._estimated, self._others
+        if others is None:
+            # Of what other processes hold it is not known what they expect.
+            foreign = self._expected_share * max(totals.reserved_usd - self._held_usd, 0.0)
+        else:
+            foreign = sum(one["expected_usd"] for one in others.sums)
+            estimated = _Costs.together([estimated, *(_Costs.read(one, "estimated") for one in others.sums)])
+            by_name = _Costs.together([by_name, *(_Costs.read(one, "others") for one in others.sums)])
+        kappa = min(max(estimated.ratio, 0.05), 20.0)
+        share = by_name.count / max(by_name.count + estimated.count, 1.0)
+        fixed, moved = share * by_name.mean, 1 - share
         planned = begun + self.to_come
-        # Of what other workers hold it is not known what they expect.
-        foreign = self._expected_share * max(totals.reserved_usd - self._held_usd, 0.0)
         self._pacer.account(
             max(totals.limit_usd - planned * fixed, 0.0) / kappa,
             paid_usd=max(totals.settled_usd - begun * fixed, 0.0) / kappa,
@@ -135,6 +158,21 @@ class LedgerPace:
             queries=max(round(self.to_come * moved), 1),
         )
         self._multiplier = min(max(self.floor, self._pacer.multiplier), MOST_MULTIPLIER)
+        if self._shared is not None:
+            self._shared.publish(Price(self._multiplier, self.to_come, self._looked, ends, totals.reservations))
+
+    def _exchange(self) -> Others | None:
+        """With the other workers, where there are any."""
+        if self._shared is None:
+            return None
+        sums = self._estimated.named("estimated") | self._others.named("others")
+        sums["expected_usd"] = max(self._expected_usd, 0.0)
+        others = self._shared.exchange(sums, self._unsaid)
+        self._unsaid = []
+        for estimates in others.rows:
+            self._sample.add(estimates)
+        self._new_rows += len(others.rows)
+        return others
 
     @staticmethod
     def _open(totals) -> int:
@@ -162,28 +200,6 @@ class LedgerPace:
         """Seconds of the window that ends then; a month is taken as one of 30 days."""
         window = self.ledger.window
         return 30 * 86_400.0 if isinstance(window, str) or window is None else window
-
-
-class Paced:
-    """A chooser whose estimates its pace gets to see."""
-
-    def __init__(self, chooser: Chooser, pace: LedgerPace) -> None:
-        self.chooser, self.pace = chooser, pace
-
-    @property
-    def models(self) -> Sequence[str]:
-        return self.chooser.models
-
-    async def rank(
-        self, asked: Asked, candidates: Sequence[Candidate], multiplier: float, minimum_quality: float | None
-    ) -> list[Ranked]:
-        order = await self.chooser.rank(asked, candidates, multiplier, minimum_quality)
-        self.pace.saw(order)
-        return order
-
-    def figures(self) -> dict[str, float]:
-        """For the metrics: name -> number."""
-        return {**getattr(self.chooser, "figures", dict)(), "requests_to_come": self.pace.to_come}
 
 
 class Sample:
@@ -239,6 +255,20 @@ class _Costs:
     @property
     def mean(self) -> float:
         return self.paid_usd / self.count if self.count else 0.0
+
+    def named(self, name: str) -> dict[str, float]:
+        """As numbers for other workers."""
+        return {f"{name}_{one.name}": getattr(self, one.name) for one in fields(self)}
+
+    @staticmethod
+    def read(numbers: Mapping[str, float], name: str) -> _Costs:
+        """The opposite of `named`."""
+        return _Costs(*(numbers[f"{name}_{one.name}"] for one in fields(_Costs)))
+
+    @staticmethod
+    def together(several: Sequence[_Costs]) -> _Costs:
+        """Of all of them."""
+        return _Costs(*(sum(getattr(costs, one.name) for costs in several) for one in fields(_Costs)))
 
 
 class _Rate:

@@ -89,8 +89,13 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(state: State, listening: Listening | None = None) -> AsyncIterator[Running]:
-    """Serve on this event loop until the block ends. Raises `EndpointError` where it may or can not listen there."""
+async def serving(
+    state: State, listening: Listening | None = None, bound: socket.socket | None = None
+) -> AsyncIterator[Running]:
+    """Serve on this event loop until the block ends. Raises `EndpointError` where it may or can not listen there.
+
+    `bound` is a socket that listens there already, such as one that several processes share.
+    """
     listening = listening or Listening()
     listening.check(keys=state.clients is not None)
     async with Service(state) as service:
@@ -106,17 +111,18 @@ async def serving(state: State, listening: Listening | None = None) -> AsyncIter
             timeout_graceful_shutdown=max(1, round(listening.stop_seconds)),
         )
         server = _Server(config)
-        bound = _bound(listening)
+        bound = bound_socket(listening) if bound is None else bound
         task = asyncio.create_task(server.serve(sockets=[bound]))
         while not server.started and not task.done():
             await asyncio.sleep(0.005)
         host, port = bound.getsockname()[:2]
         reloading = Reloading(service)
-        watching = asyncio.create_task(reloading.watch())
+        watching = [asyncio.create_task(one) for one in (reloading.watch(), service.beat())]
         try:
             yield Running(service, f"http://{f'[{host}]' if ':' in host else host}:{port}/v1", server, reloading)
         finally:
-            watching.cancel()
+            for one in watching:
+                one.cancel()
             server.should_exit = True
             await task
 
@@ -165,7 +171,8 @@ def _accepted(listening: socket.socket) -> list[socket.socket]:
         found.append(connection)
 
 
-def _bound(listening: Listening) -> socket.socket:
+def bound_socket(listening: Listening) -> socket.socket:
+    """A socket at that address, which does not listen yet. Raises `EndpointError` where it cannot be had."""
     family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:

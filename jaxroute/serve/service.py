@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import aiohttp
 
@@ -17,8 +18,9 @@ from jaxroute.serve.finished import Finished
 from jaxroute.serve.metrics import Metrics
 from jaxroute.serve.records import Records
 from jaxroute.serve.remembered import Remembered
+from jaxroute.serve.shared import BEAT_SECONDS, Shared, SharedRemembered
 from jaxroute.serve.state import State
-from jaxroute.serve.status_page import Recent
+from jaxroute.serve.status_page import MOST_RECENT, Recent
 
 MOST_REMEMBERED = 10_000
 
@@ -40,7 +42,10 @@ class Service:
         self.state = state
         self.log = logging.getLogger("jaxroute.serve")
         self.access = logging.getLogger("jaxroute.serve.access")
-        self.stored: Remembered[str, Place] = Remembered(MOST_REMEMBERED)
+        worker = state.config.worker
+        self.shared = None if worker is None else Shared(worker)
+        """What the workers know of each other; None where there is but one process."""
+        self.stored: Remembered[str, Place] | SharedRemembered[Place] = Remembered(MOST_REMEMBERED)
         """Where which response is stored."""
         self.under_way = 0
         """Requests that are being answered."""
@@ -49,8 +54,11 @@ class Service:
         self.conversations = Conversations()
         self.paused: dict[str, float] = {}
         """Until when, by the loop's clock, a model has asked not to be asked."""
-        self.answers: Remembered[str, Finished] = Remembered(MOST_REMEMBERED)
+        self.answers: Remembered[str, Finished] | SharedRemembered[Finished] = Remembered(MOST_REMEMBERED)
         """The requests that have ended, by the number that the client got."""
+        if self.shared is not None:
+            self.stored = self.shared.remembered("stored", MOST_REMEMBERED, _written, lambda text: Place(**json.loads(text)))
+            self.answers = self.shared.remembered("answers", MOST_REMEMBERED, _written, Finished.read)
         config = state.config
         self.records = None if config.record == "none" else Records(config.record_file, config.record)
         self.drift = Drifting(state, self.log)
@@ -92,10 +100,40 @@ class Service:
         if self.records is not None:
             self.records.close()
         self.drift.close()
+        if self.shared is not None:
+            self.shared.close()
+
+    def figures(self) -> dict[str, float]:
+        """For the metrics, of all workers: name -> number, at this moment."""
+        return self.own_figures() if self.shared is None else self.shared.figures()
+
+    def own_figures(self) -> dict[str, float]:
+        """Those of this process alone."""
+        own = {"requests_under_way": float(self.under_way), **self.state.pace.figures()}
+        return {**own, **getattr(self.state.chooser, "figures", dict)()}
+
+    async def beat(self) -> None:
+        """Give signs of life, where there are other workers, until it is cancelled."""
+        while self.shared is not None:
+            try:
+                self.shared.beat(self.own_figures())
+            except sqlite3.Error as error:
+                self.log.error("no sign of life: %s", error)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def look_back(self) -> None:
+        """Where there are other workers, let `recent` hold what they have answered too."""
+        if isinstance(self.answers, SharedRemembered):
+            latest = await asyncio.to_thread(self.answers.latest, MOST_RECENT)
+            self.recent.requests.clear()
+            self.recent.requests.extend(latest)
 
     def finish(self, finished: Finished, prompt: Callable[[], str]) -> None:
         """A request has ended: remember it, keep what is to be kept, tell the observers, and write its line of the log."""
-        self.answers.put(finished.id, finished)
+        try:
+            self.answers.put(finished.id, finished)
+        except sqlite3.Error as error:
+            self.log.error("%s is not known to other workers: %s", finished.id, error)
         if self.records is not None:
             try:
                 self.records.add(finished, prompt())
@@ -106,6 +144,10 @@ class Service:
             observer(finished)
         if self.access.isEnabledFor(logging.INFO):
             self.access.info("%s", access_line(finished))
+
+
+def _written(entry: Place | Finished) -> str:
+    return json.dumps(asdict(entry))
 
 
 def access_line(finished: Finished) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from yarl import URL
@@ -22,9 +22,11 @@ from jaxroute.serve.asking import AUTO
 from jaxroute.serve.choosing import Chooser, FixedPace, Pace
 from jaxroute.serve.clients import ServedClient, load_clients
 from jaxroute.serve.live import live_chooser
-from jaxroute.serve.pacing import LedgerPace, Paced
+from jaxroute.serve.pacing import SAMPLE_ROWS, LedgerPace
 from jaxroute.serve.promised import Promised
 from jaxroute.serve.records import Kept
+from jaxroute.serve.shared import Worker
+from jaxroute.serve.shared_price import SharedPrice
 
 PATHS = {
     "chat": "/chat/completions",
@@ -84,6 +86,8 @@ class ServeConfig:
     """How long a client may take to send a request."""
     watch_seconds: float = 2.0
     """How often it is looked whether the files have changed; 0: never, and SIGHUP reads them again."""
+    worker: Worker | None = None
+    """Which of several processes this is; None: there is no other."""
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -118,10 +122,11 @@ class Upstream:
     limits: Limits
 
     @staticmethod
-    def of(endpoint: Endpoint, key: str | None) -> Upstream:
-        """With places for its requests; needs a running event loop only once these are taken."""
+    def of(endpoint: Endpoint, key: str | None, worker: Worker | None = None) -> Upstream:
+        """With places for its requests, of several workers a share of them; needs a running event loop only once these are
+        taken."""
         urls = {kind: URL(endpoint.base_url + path, encoded=True) for kind, path in PATHS.items()}
-        return Upstream(endpoint, key, urls, Limits(endpoint))
+        return Upstream(endpoint, key, urls, Limits(endpoint if worker is None else _shared_out(endpoint, worker)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +164,7 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
     endpoints = load_models(config.models)
     if AUTO in endpoints:
         raise EndpointError(f"{config.models}: a model cannot have the name {AUTO!r}, which asks for any of them")
+    _check_places(config, endpoints)
     keys = read_keys(endpoints.values())
     clients = None if config.clients is None else tuple(load_clients(config.clients, endpoints))
     if chooser is None and before is not None and _same_estimates(before, endpoints, looked):
@@ -184,7 +190,7 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
         made.warm()
     upstreams = {}
     for name, endpoint in endpoints.items():
-        made = Upstream.of(endpoint, keys.get(name))
+        made = Upstream.of(endpoint, keys.get(name), config.worker)
         old = None if before is None else before.upstreams.get(name)
         same = old is not None and (old.endpoint, old.key) == (made.endpoint, made.key)
         upstreams[name] = old if same and old is not None else made
@@ -192,8 +198,6 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
     pace = _pace(config, accounts) if before is None else before.pace
     if isinstance(chooser, Promised):
         pace = FixedPace(chooser.multiplier)
-    if chooser is not None and isinstance(pace, LedgerPace) and not isinstance(chooser, Paced):
-        chooser = Paced(chooser, pace)
     return State(config, upstreams, clients, accounts, chooser, pace, looked)
 
 
@@ -205,6 +209,27 @@ def stamps(config: ServeConfig) -> dict[str, object]:
             inner = sorted(path.iterdir()) if path.is_dir() else [path]
             found[str(path)] = [(one.name, one.stat().st_mtime_ns, one.stat().st_size) for one in inner if one.exists()]
     return found
+
+
+def _check_places(config: ServeConfig, endpoints: Mapping[str, Endpoint]) -> None:
+    """Every worker needs a place of its own at every model."""
+    workers = 1 if config.worker is None else config.worker.count
+    few = [name for name, one in endpoints.items() if one.concurrent_requests < workers]
+    if few:
+        raise EndpointError(
+            f"{config.models}: {workers} workers share out the concurrent_requests of every model, and {listed(few)} has "
+            "fewer: allow it more, or start fewer workers"
+        )
+
+
+def _shared_out(endpoint: Endpoint, worker: Worker) -> Endpoint:
+    """The part of its limits that this worker may use."""
+    rate = endpoint.requests_per_minute
+    return replace(
+        endpoint,
+        concurrent_requests=worker.share(endpoint.concurrent_requests),
+        requests_per_minute=None if rate is None else rate / worker.count,
+    )
 
 
 def _same_estimates(before: State, endpoints: Mapping[str, Endpoint], looked: Mapping[str, object]) -> bool:
@@ -220,7 +245,10 @@ def _pace(config: ServeConfig, accounts: Accounts) -> Pace:
     """By the ledger, where it is known how many requests its window is for; at a fixed price elsewhere."""
     if accounts.everyone is None or (accounts.everyone.window is None and config.expected_requests is None):
         return FixedPace(config.multiplier)
-    return LedgerPace(accounts.everyone, floor=config.multiplier, expected_requests=config.expected_requests)
+    worker, shared = config.worker, None
+    if worker is not None:
+        shared = SharedPrice(accounts.everyone, worker.number, worker.count, SAMPLE_ROWS)
+    return LedgerPace(accounts.everyone, floor=config.multiplier, expected_requests=config.expected_requests, shared=shared)
 
 
 def _accounts(config: ServeConfig, clients: tuple[ServedClient, ...] | None, before: State | None) -> Accounts:

@@ -75,7 +75,10 @@ def status_page(service: Service, recent: Recent) -> str:
 def _header(service: Service, recent: Recent) -> str:
     up = _duration(time.time() - recent.started)
     count, routed = len(service.state.upstreams), len(service.state.routed)
-    return f"<header><h1>jaxroute serve</h1><p>{count} models, {routed} of them behind auto; running for {up}</p></header>"
+    worker = service.state.config.worker
+    workers = "" if worker is None else f" on {worker.count} workers"
+    said = f"{count} models, {routed} of them behind auto; running for {up}{workers}"
+    return f"<header><h1>jaxroute serve</h1><p>{said}</p></header>"
 
 
 def _wrong(message: str) -> str:
@@ -92,7 +95,7 @@ def _cards(service: Service, requests: Sequence[Finished]) -> str:
     quality = [one.quality for one in routed if one.quality is not None]
     cards = [
         (f"{len(requests):,}", "latest requests, which count here"),
-        (f"{service.under_way:,}", "under way"),
+        (f"{service.figures()['requests_under_way']:,.0f}", "under way"),
         (f"{len(requests) - len(answered):,}", "without a whole answer"),
         (_milliseconds(first), "first byte, median / 99th"),
         (_milliseconds(overhead), "overhead, median / 99th"),

@@ -1,0 +1,123 @@
+"""What workers of one proxy know of each other: answers that another has given, stored responses, and who is under way.
+
+One SQLite file in a folder that lives as long as the parent. It holds nothing that a single process would not keep in memory,
+and no prompt. A power cut takes it along, so nothing waits for the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+BEAT_SECONDS = 1.0
+"""Between two signs of life."""
+DEAD_SECONDS = 10.0
+"""A worker that has given no sign for so long does not count."""
+EVERY = 256
+"""Entries after which those above the limit are forgotten."""
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS remembered (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, made REAL NOT NULL, content TEXT NOT NULL,
+    UNIQUE (kind, key) ON CONFLICT REPLACE
+);
+CREATE INDEX IF NOT EXISTS remembered_kind ON remembered (kind, number);
+CREATE TABLE IF NOT EXISTS beats (worker INTEGER PRIMARY KEY, made REAL NOT NULL, figures TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which one of how many this process is."""
+
+    number: int
+    """From 0."""
+    count: int
+    folder: Path
+    """What they share, and what is gone when the parent ends."""
+
+    def share(self, places: int) -> int:
+        """Of so many places those of this worker."""
+        return places // self.count + (self.number < places % self.count)
+
+
+class Shared:
+    """The file of one set of workers."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self._connection = _connected(worker.folder / "shared.db")
+        for statement in filter(str.strip, SCHEMA.split(";")):
+            self._connection.execute(statement)
+
+    def beat(self, figures: dict[str, float]) -> None:
+        """Name -> number of this worker, at this moment."""
+        row = (self.worker.number, time.time(), json.dumps(figures))
+        self._connection.execute("INSERT OR REPLACE INTO beats VALUES (?, ?, ?)", row)
+
+    def figures(self) -> dict[str, float]:
+        """Those of all living workers together: sums, but the largest where a figure is in seconds or of all requests."""
+        rows = self._connection.execute("SELECT figures FROM beats WHERE made > ?", (time.time() - DEAD_SECONDS,)).fetchall()
+        together: dict[str, float] = {"workers": float(len(rows))}
+        for (text,) in rows:
+            for name, value in json.loads(text).items():
+                most = name.endswith("_seconds") or name == "requests_to_come"
+                before = together.get(name, 0.0)
+                together[name] = max(before, value) if most else before + value
+        return together
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def remembered(self, kind: str, most: int, write: Callable[[V], str], read: Callable[[str], V]) -> SharedRemembered[V]:
+        """Entries of one kind, of all workers."""
+        return SharedRemembered(self._connection, kind, most, write, read)
+
+
+class SharedRemembered(Generic[V]):
+    """As `Remembered`, for all workers: the latest `most` entries, or a few more."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, kind: str, most: int, write: Callable[[V], str], read: Callable[[str], V]
+    ) -> None:
+        self.most = most
+        self._connection, self._kind, self._write, self._read = connection, kind, write, read
+        self._since = 0
+
+    def put(self, key: str, value: V) -> None:
+        """Remember it."""
+        row = (self._kind, key, time.time(), self._write(value))
+        self._connection.execute("INSERT INTO remembered (kind, key, made, content) VALUES (?, ?, ?, ?)", row)
+        self._since += 1
+        if self._since >= EVERY:
+            self._since = 0
+            oldest = "SELECT number FROM remembered WHERE kind = ? ORDER BY number DESC LIMIT 1 OFFSET ?"
+            forget = f"DELETE FROM remembered WHERE kind = ? AND number <= ({oldest})"
+            self._connection.execute(forget, (self._kind, self._kind, self.most))
+
+    def get(self, key: str) -> V | None:
+        """None where it is not known, or not any more."""
+        row = self._connection.execute(
+            "SELECT content FROM remembered WHERE kind = ? AND key = ?", (self._kind, key)
+        ).fetchone()
+        return None if row is None else self._read(row[0])
+
+    def latest(self, most: int) -> list[tuple[float, V]]:
+        """The newest entries with the time at which they were remembered, oldest first; from any thread."""
+        rows = self._connection.execute(
+            "SELECT made, content FROM remembered WHERE kind = ? ORDER BY number DESC LIMIT ?", (self._kind, most)
+        ).fetchall()
+        return [(made, self._read(content)) for made, content in reversed(rows)]
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = OFF")
+    return connection
