@@ -1,6 +1,7 @@
 """How much time does the proxy add to a request and to a chunk, and how many requests a second does it pass, against LiteLLM's?
 
     uv run python -m benchmarks.serve [--small] [--litellm-python PYTHON]
+    uv run python -m benchmarks.serve --soak MINUTES [--soak-workers N]
 
 A canned endpoint answers at once, from a process of its own. A client on kept connections asks it directly, through
 `jaxroute serve` with a budget (every request is reserved and settled in the ledger, counted and logged), and, where a Python
@@ -25,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,6 +36,7 @@ import tyro
 
 from benchmarks.canned_upstream import MODEL
 from benchmarks.serve_adversary import run
+from benchmarks.serve_soak import Soak, soak
 from benchmarks.start import processor
 from jaxroute.storage.files import write_json
 
@@ -72,6 +74,10 @@ class Config:
     """Of the proxy, by SIGKILL."""
     adversary_usd: float = 0.6
     """The budget of that load; it is smaller than what all requests would cost."""
+    soak: float | None = None
+    """Minutes of a load of everything at 80 percent of capacity, in place of all else (serve_soak.py)."""
+    soak_workers: int = 1
+    """Of the proxy in it."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,14 @@ def main(config: Config) -> Result:
     """Run them all; returns what is also written to result.json."""
     print(f"results go to {config.output}/")
     if config.small:
-        config = Config(config.output, True, config.litellm_python, turns=3, requests=5, concurrent=4, adversary_requests=200)
-    result: Result = {"small": str(config.small), "processor": processor(), "litellm": "skipped: no --litellm-python"}
+        config = replace(config, turns=3, requests=5, concurrent=4, adversary_requests=200)
+    result: Result = {"small": str(config.small), "processor": processor(), "load_average": os.getloadavg()[0]}
+    if config.soak is not None:
+        seconds = 3.0 if config.small else 20.0
+        result |= _printed(soak(Soak(config.soak, capacity_seconds=seconds, workers=config.soak_workers)))
+        write_json(config.output / "result.json", result)
+        return result
+    result["litellm"] = "skipped: no --litellm-python"
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         upstream = stack.enter_context(_started([sys.executable, "-m", "benchmarks.canned_upstream"], r"http://\S+/v1"))
