@@ -2,10 +2,11 @@
 
     uv run python -m benchmarks.serve --soak MINUTES
 
-The endpoints, the proxy and the load are processes of their own. First requests follow each other as fast as they are answered,
-which is the capacity of all three together on this machine; then they arrive at random moments at a share of it: chats, streams,
-clients that leave in the middle, completions, responses, embeddings and wrong requests, half of them for `auto`, while endpoints
-refuse, fail, cut, are slow and count wrongly. Memory is what Linux says is resident, of the proxy and its workers.
+The endpoints, the proxy and the load are processes of their own. First requests follow each other as fast as they are
+answered, which is the capacity of all three together on this machine; then they arrive at random moments at a share of it:
+chats, streams, clients that leave in the middle, completions, responses, embeddings and wrong requests, half of them for
+`auto`, while endpoints refuse, fail, cut, are slow and count wrongly. Memory is what Linux says is resident, of the proxy and
+its workers.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ from typing import Any
 import aiohttp
 
 MODELS = ("sim-nano", "sim-small", "sim-medium", "auto", "auto", "auto")
+KINDS = {"chat": 36, "stream": 30, "leaves": 10, "embedding": 8, "completion": 6, "response": 6, "bad": 4}
+"""What is asked, in percent."""
 SECONDS = 60.0
 """In which every request has to end."""
 UPSTREAM = ("upstream_", "rate_limit", "server_error", "model_busy")
@@ -70,9 +72,7 @@ class Load:
 
     async def _ask(self) -> None:
         dice = self.dice
-        kind = dice.choices(
-            ("chat", "stream", "leaves", "embedding", "completion", "response", "bad"), (36, 30, 10, 8, 6, 6, 4)
-        )[0]
+        kind = dice.choices(list(KINDS), list(KINDS.values()))[0]
         text = f"What is {dice.randrange(1000)} plus {dice.randrange(1000)}? " * dice.choice((1, 1, 1, 4, 20))
         content: dict[str, Any] = {"model": dice.choice(MODELS), "max_tokens": dice.choice((20, 60, 200))}
         if kind == "bad":

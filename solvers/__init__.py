@@ -9,6 +9,7 @@ Import names from `solvers` itself. The files, by what they hold:
 - `problem`, `assignment`, `errors`: what solvers take, return and raise.
 - `_solve`, `_exact`, `_lagrangian`, `_greedy`, `_frontier`: the solvers, one public function per file (two at a multiplier).
 - `online`: `Pacer`, a multiplier for queries that come one after the other.
+- `online_tolls`: `Toll`, what a place at a model is worth where it can take only so many queries a second.
 - `subset/`: `build_universe`, the models worth serving.
 - `dual`, `narrowing`, `mixing`, `filling`: the multiplier, in few readings of a large problem; ties; upgrades.
 - `core/`, `capacity/`: elimination and search; capacities.
@@ -30,6 +31,7 @@ from solvers.assignment import Assignment
 from solvers.dual import PROVED
 from solvers.errors import InfeasibleBudget, InfeasibleCapacity, InfeasibleProblem, InfeasibleValue, ProblemError
 from solvers.online import Pacer
+from solvers.online_tolls import Toll
 from solvers.problem import Problem
 from solvers.subset import Universe, build_universe
 
@@ -45,6 +47,7 @@ __all__ = [
     "Pacer",
     "Problem",
     "ProblemError",
+    "Toll",
     "Universe",
     "at_price",
     "build_universe",

@@ -1,8 +1,9 @@
 """How many requests of one endpoint may be under way, and how many may begin in a minute.
 
 Requests begin at least 60 / `requests_per_minute` seconds apart, so that no minute, wherever it begins, has more than one
-above the limit. While an endpoint has asked to wait, none begins. The limits are those of one client: several processes share
-them out.
+above the limit. With a `burst`, a part of the limit may begin at once and the others come at a lower rate, which keeps to the
+same (the generic cell rate algorithm, ITU-T I.371). While an endpoint has asked to wait, none begins. The limits are those of
+one client: several processes share them out.
 """
 
 from __future__ import annotations
@@ -23,16 +24,26 @@ class DeadlinePassed(Exception):
 class Limits:
     """Of one endpoint, on one event loop."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, burst: float = 0.0) -> None:
         rate = endpoint.requests_per_minute
-        self._interval = SECONDS / rate if rate else 0.0
-        self._places = asyncio.Semaphore(endpoint.concurrent_requests)
+        at_once = int(burst * rate) if rate else 0
+        self._interval = SECONDS / (rate - at_once) if rate else 0.0
+        # So much earlier than evenly spaced may a request begin.
+        self._early = at_once * self._interval
+        self.places = endpoint.concurrent_requests
+        """How many may be under way."""
+        self._places = asyncio.Semaphore(self.places)
         self._next = self._paused_until = 0.0
 
     @property
     def full(self) -> bool:
         """Whether a request that came now would have to wait."""
-        return self._places.locked() or max(self._next, self._paused_until) > asyncio.get_running_loop().time()
+        return self._places.locked() or max(self._next - self._early, self._paused_until) > asyncio.get_running_loop().time()
+
+    @property
+    def per_second(self) -> float | None:
+        """How many requests may begin on average; None where no rate limits them."""
+        return 1 / self._interval if self._interval else None
 
     def pause(self, seconds: float) -> None:
         """Begin no request for so many seconds."""
@@ -54,9 +65,9 @@ class Limits:
 
     async def _start(self, deadline: float) -> None:
         loop = asyncio.get_running_loop()
-        if (start := max(self._next, self._paused_until, loop.time())) > deadline:
+        if (start := max(self._next - self._early, self._paused_until, loop.time())) > deadline:
             raise DeadlinePassed
-        self._next = start + self._interval
+        self._next = max(self._next, start) + self._interval
         # Others may be asked to wait while this one sleeps.
         while (left := max(start, self._paused_until) - loop.time()) > 0:
             if self._paused_until > deadline:

@@ -31,6 +31,8 @@ class Candidate:
     """The most that it can cost, dollars; None where nothing bounds it and nobody counts."""
     saved_usd: float = 0.0
     """What it costs less than it would for a new conversation, since it has read the beginning of this one."""
+    toll: float = 0.0
+    """What a place at it is worth to others, in quality: it rises as more requests want it than it can take."""
 
     @property
     def model(self) -> str:
@@ -62,8 +64,8 @@ class Chooser(Protocol):
     async def rank(
         self, asked: Asked, candidates: Sequence[Candidate], multiplier: float, minimum_quality: float | None
     ) -> list[Ranked]:
-        """The candidates, best first, by quality - multiplier x cost; with `minimum_quality` the cheapest of those that reach
-        it first. It never waits for long, and raises nothing because of what the request holds."""
+        """The candidates, best first, by quality - multiplier x cost - toll; with `minimum_quality` the cheapest of those that
+        reach it first. It never waits for long, and raises nothing because of what the request holds."""
         ...
 
 
@@ -180,7 +182,7 @@ def ranked(
 ) -> list[Ranked]:
     """Candidates with an estimated quality and an expected cost (dollars, `(candidates,)` each) in the order in which to ask.
 
-    By q - lambda c, ties by cost; with a minimum, those that reach it by cost, then the others by quality.
+    By q - lambda c - toll, ties by cost; with a minimum, those that reach it by cost, then the others by quality.
     """
     expected = []
     for one, value, cost in zip(candidates, quality, cost_usd, strict=True):
@@ -192,7 +194,7 @@ def ranked(
     def order(one: Ranked) -> tuple[float, ...]:
         assert one.quality is not None and one.cost_usd is not None
         if minimum_quality is None:
-            return (-(one.quality - multiplier * one.cost_usd), one.cost_usd)
+            return (-(one.quality - multiplier * one.cost_usd - one.candidate.toll), one.cost_usd)
         reached = one.quality >= minimum_quality
         return (0.0, one.cost_usd) if reached else (1.0, -one.quality)
 

@@ -136,6 +136,7 @@ class Exchange:
         queued = perf_counter()
         async with upstream.limits.turn(min(self.deadline, self.loop.time() + config.queue_seconds)):
             self.waited_seconds += perf_counter() - queued
+            began = perf_counter()
             held = accounts.hold(self._client_name, candidate.worst_case_usd, f"{self.finished.id} {candidate.model}"[:1000])
             if held is None:
                 return False
@@ -158,6 +159,7 @@ class Exchange:
             finally:
                 self.current = None
                 self.waited_seconds += current.waited_seconds
+                self.service.places.held(candidate.model, perf_counter() - began)
                 # At its worst case where nothing better is known, and so for what is cancelled.
                 payment.settle(None)
             return True

@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from jaxroute.serve.finished import Finished
+from jaxroute.serve.shared import TOLL
 
 if TYPE_CHECKING:
     from jaxroute.serve.service import Service
@@ -106,7 +107,11 @@ class _Present:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         state = self.service.state
         yield GaugeMetricFamily("jaxroute_multiplier", "Quality per dollar at which is routed", value=state.pace.multiplier)
+        tolls = GaugeMetricFamily("jaxroute_toll", "Quality that a place at a model is worth", labels=["model"])
         for name, value in self.service.figures().items():
+            if name.startswith(TOLL):
+                tolls.add_metric([name.removeprefix(TOLL)], value)
+                continue
             yield GaugeMetricFamily(f"jaxroute_{name}", name.replace("_", " ").capitalize(), value=value)
         drift = GaugeMetricFamily(
             "jaxroute_drift", "Evidence that a model's answers, or prompts, have changed: from 1 on an alarm", labels=["of"]
@@ -118,6 +123,7 @@ class _Present:
         for alarm in self.service.drift.alarms:
             alarmed.add_metric([alarm.name, alarm.direction], 1.0)
         yield alarmed
+        yield tolls
         yield GaugeMetricFamily("jaxroute_models", "Models that are served", value=len(state.upstreams))
         if state.accounts.everyone is not None:
             totals = state.accounts.everyone.totals()

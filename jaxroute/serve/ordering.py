@@ -47,6 +47,7 @@ class Ordering:
             order = await self.state.chooser.rank(asked, candidates, multiplier, wishes.minimum_quality)
             self.state.pace.saw(order)
         self.finished.routing_seconds = perf_counter() - begun
+        self.service.places.wanted(self.state.upstreams[order[0].candidate.model])
         # Nobody waits for a model that is at its limits while another is free.
         order.sort(key=lambda one: self._is_busy(one.candidate.model))
         return order[: self.state.config.tries]
@@ -84,6 +85,7 @@ class Ordering:
         candidate = self._candidate(asked, model)
         self._check_bounded(candidate)
         self._check_money(wishes, [candidate])
+        self.service.places.wanted(self.state.upstreams[model])
         return Ranked(candidate)
 
     def _stored(self, asked: Asked, wishes: Wishes) -> Ranked:
@@ -132,7 +134,7 @@ class Ordering:
     def _candidate(self, asked: Asked, model: str, warm: Warm | None = None) -> Candidate:
         endpoint = self.state.upstreams[model].endpoint
         saved = 0.0 if warm is None else warm.saved_usd(endpoint)
-        return Candidate(endpoint, asked.worst_case_usd(endpoint), saved)
+        return Candidate(endpoint, asked.worst_case_usd(endpoint), saved, self.service.places.toll(model))
 
     def _allowed(self, wishes: Wishes) -> set[str]:
         allowed = set(self.state.upstreams)

@@ -105,7 +105,8 @@ class LedgerPace:
         """What was estimated of a request that is routed."""
         known = [one for one in order if one.quality is not None and one.cost_usd is not None]
         if known:
-            estimates = {one.candidate.model: (one.quality or 0.0, one.cost_usd or 0.0) for one in known}
+            # Net of tolls, as they are compared.
+            estimates = {one.candidate.model: ((one.quality or 0.0) - one.candidate.toll, one.cost_usd or 0.0) for one in known}
             self._sample.add(estimates)
             self._new_rows += 1
             if self._shared is not None:

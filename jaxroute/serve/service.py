@@ -16,9 +16,10 @@ from jaxroute.serve.conversations import Conversations
 from jaxroute.serve.drift import Drifting
 from jaxroute.serve.finished import Finished
 from jaxroute.serve.metrics import Metrics
+from jaxroute.serve.places import Places
 from jaxroute.serve.records import Records
 from jaxroute.serve.remembered import Remembered
-from jaxroute.serve.shared import BEAT_SECONDS, Shared, SharedRemembered
+from jaxroute.serve.shared import BEAT_SECONDS, TOLL, Shared, SharedRemembered
 from jaxroute.serve.state import State
 from jaxroute.serve.status_page import MOST_RECENT, Recent
 
@@ -52,6 +53,8 @@ class Service:
         self.wrong_files = ""
         """What is wrong with the files since they were read; empty where nothing is."""
         self.conversations = Conversations()
+        self.places = Places()
+        """What a place at each model is worth."""
         self.paused: dict[str, float] = {}
         """Until when, by the loop's clock, a model has asked not to be asked."""
         self.answers: Remembered[str, Finished] | SharedRemembered[Finished] = Remembered(MOST_REMEMBERED)
@@ -110,6 +113,7 @@ class Service:
     def own_figures(self) -> dict[str, float]:
         """Those of this process alone."""
         own = {"requests_under_way": float(self.under_way), **self.state.pace.figures()}
+        own |= {f"{TOLL}{model}": toll for model, toll in self.places.tolls().items()}
         return {**own, **getattr(self.state.chooser, "figures", dict)()}
 
     async def beat(self) -> None:

@@ -19,6 +19,8 @@ BEAT_SECONDS = 1.0
 """Between two signs of life."""
 DEAD_SECONDS = 10.0
 """A worker that has given no sign for so long does not count."""
+TOLL = "toll/"
+"""What the names of figures that are a model's toll begin with."""
 EVERY = 256
 """Entries after which those above the limit are forgotten."""
 SCHEMA = """
@@ -66,7 +68,7 @@ class Shared:
         together: dict[str, float] = {"workers": float(len(rows))}
         for (text,) in rows:
             for name, value in json.loads(text).items():
-                most = name.endswith("_seconds") or name == "requests_to_come"
+                most = name.endswith("_seconds") or name == "requests_to_come" or name.startswith(TOLL)
                 before = together.get(name, 0.0)
                 together[name] = max(before, value) if most else before + value
         return together

@@ -28,6 +28,8 @@ from jaxroute.serve.records import Kept
 from jaxroute.serve.shared import Worker
 from jaxroute.serve.shared_price import SharedPrice
 
+BURST = 0.1
+"""Of the requests that a model may be asked in a minute, how many may begin at once: nobody waits for an even spacing."""
 PATHS = {
     "chat": "/chat/completions",
     "completion": "/completions",
@@ -126,7 +128,7 @@ class Upstream:
         """With places for its requests, of several workers a share of them; needs a running event loop only once these are
         taken."""
         urls = {kind: URL(endpoint.base_url + path, encoded=True) for kind, path in PATHS.items()}
-        return Upstream(endpoint, key, urls, Limits(endpoint if worker is None else _shared_out(endpoint, worker)))
+        return Upstream(endpoint, key, urls, _limits(endpoint, worker))
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,14 +224,14 @@ def _check_places(config: ServeConfig, endpoints: Mapping[str, Endpoint]) -> Non
         )
 
 
-def _shared_out(endpoint: Endpoint, worker: Worker) -> Endpoint:
-    """The part of its limits that this worker may use."""
-    rate = endpoint.requests_per_minute
-    return replace(
-        endpoint,
-        concurrent_requests=worker.share(endpoint.concurrent_requests),
-        requests_per_minute=None if rate is None else rate / worker.count,
-    )
+def _limits(endpoint: Endpoint, worker: Worker | None) -> Limits:
+    """Of several workers, the part that this one may use."""
+    if worker is not None:
+        rate = endpoint.requests_per_minute
+        own = worker.share(endpoint.concurrent_requests)
+        rate = None if rate is None else rate / worker.count
+        endpoint = replace(endpoint, concurrent_requests=own, requests_per_minute=rate)
+    return Limits(endpoint, burst=BURST)
 
 
 def _same_estimates(before: State, endpoints: Mapping[str, Endpoint], looked: Mapping[str, object]) -> bool:

@@ -1,0 +1,198 @@
+"""Several processes behind one address: one budget, one price, and the end of one loses no more than what it had begun."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+import pytest
+
+from jaxroute.commands.simulate import models_yaml
+from jaxroute.data.sources.simulated import load_simulated, simulated_prices
+from jaxroute.endpoints.ledger import Ledger
+from jaxroute.errors import EndpointError
+from jaxroute.routers.base import find_router
+from jaxroute.serve.choosing import Candidate, Ranked
+from jaxroute.serve.finished import Finished
+from jaxroute.serve.pacing import LedgerPace
+from jaxroute.serve.service import _written
+from jaxroute.serve.shared import Shared, Worker
+from jaxroute.serve.shared_price import SharedPrice
+from jaxroute.serve.state import ServeConfig, read_state
+from jaxroute.simulation import SimulationConfig, serving_in_thread, simulated_endpoints
+
+LINE = "from jaxroute.cli import run; run()"
+CHAT = {"messages": [{"role": "user", "content": "What is 12 plus 30?"}], "max_tokens": 50}
+
+
+class Clock:
+    now = 36_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_workers_take_the_price_that_one_of_them_has_found(tmp_path: Path) -> None:
+    clock, models = Clock(), simulated_endpoints("http://127.0.0.1")
+    ledgers = [Ledger(tmp_path / "ledger.db", 100.0, 3600.0, clock=clock) for _ in range(2)]
+    paces = [
+        LedgerPace(ledger, expected_requests=300, shared=SharedPrice(ledger, number, 2, 100), clock=clock)
+        for number, ledger in enumerate(ledgers)
+    ]
+    # Only the first one sees requests, whose better answer is worth more on some than on others.
+    for request in range(100):
+        quality = {"sim-nano": 0.5, "sim-large": 0.5 + request / 250}
+        paces[0].saw(
+            [
+                Ranked(Candidate(models[name], 1.0), quality[name], cost)
+                for name, cost in (("sim-nano", 0.01), ("sim-large", 1.0))
+            ]
+        )
+    prices = [pace.multiplier for pace in paces]
+    assert prices[0] == prices[1] > 0
+    # What one has paid raises the price of both, to the same.
+    for _ in range(60):
+        reservation = ledgers[0].reserve(1.0)
+        assert reservation is not None
+        paces[0].begin(0.5, 1.0)
+        ledgers[0].settle(reservation, 1.0)
+        paces[0].end(0.5, 1.0, paid_usd=1.0)
+    clock.now += 2
+    again = [pace.multiplier for pace in paces]
+    assert again[0] == again[1] > prices[0]
+    # A worker that is started again knows the sample at once.
+    late = LedgerPace(ledgers[1], expected_requests=300, shared=SharedPrice(ledgers[1], 1, 2, 100), clock=clock)
+    clock.now += 2
+    assert late.multiplier > 0
+    for ledger in ledgers:
+        ledger.close()
+
+
+def test_what_one_worker_has_answered_another_knows(tmp_path: Path) -> None:
+    one, other = (Shared(Worker(number, 2, tmp_path)) for number in range(2))
+    answers = [each.remembered("answers", 3, _written, Finished.read) for each in (one, other)]
+    answers[0].put("jr-1", Finished(id="jr-1", kind="chat", failures=[("sim-nano", "cut")]))
+    found = answers[1].get("jr-1")
+    assert found is not None and found.failures == [("sim-nano", "cut")] and answers[1].get("jr-2") is None
+    for number in range(600):
+        answers[0].put(f"jr-{number}", Finished(id=f"jr-{number}", kind="chat"))
+    assert answers[1].get("jr-3") is None and answers[1].latest(1)[0][1].id == "jr-599"
+    one.beat({"requests_under_way": 2.0, "reading_wait_seconds": 0.5})
+    other.beat({"requests_under_way": 3.0, "reading_wait_seconds": 0.1})
+    assert one.figures() == {"workers": 2.0, "requests_under_way": 5.0, "reading_wait_seconds": 0.5}
+    one.close(), other.close()
+
+
+def test_workers_share_out_the_places_of_a_model(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text(models_yaml("http://127.0.0.1:9/v1") + "    concurrent_requests: 1\n")
+    with pytest.raises(EndpointError, match="2 workers share out the concurrent_requests of every model, and sim-"):
+        read_state(ServeConfig(tmp_path / "models.yaml", worker=Worker(0, 2, tmp_path)))
+    assert [Worker(number, 3, tmp_path).share(8) for number in range(3)] == [3, 3, 2]
+
+
+@pytest.mark.slow
+def test_two_workers_under_load_kill_and_end(tmp_path: Path) -> None:
+    with serving_in_thread(SimulationConfig(time_scale=0.05)) as simulation:
+        (tmp_path / "models.yaml").write_text(models_yaml(simulation.base_url))
+        router = find_router("prompt_length").fit(load_simulated(queries=300, seed=0), prices=simulated_prices())
+        router.save(tmp_path / "checkpoint")
+        budget = 0.05
+        with _served(tmp_path, budget) as (process, address):
+            assert len(_workers(process)) == 2
+            seen: Counter[str] = Counter()
+            stop = threading.Event()
+            threads = [threading.Thread(target=_ask, args=(address, seen, stop, number)) for number in range(8)]
+            for thread in threads:
+                thread.start()
+            time.sleep(3)
+            multipliers = {_scraped(address, "jaxroute_multiplier") for _ in range(6)}
+            assert len(multipliers) <= 2, multipliers
+            assert _scraped(address, "jaxroute_workers") == 2
+            assert _scraped(address, "jaxroute_requests_total") > 20
+            before = _workers(process)
+            os.kill(before[0], signal.SIGKILL)
+            _until(lambda: len(_workers(process)) == 2 and _workers(process) != before)
+            time.sleep(6)
+            killed = seen["lost"]
+            # What the killed one had begun is lost, and nothing else.
+            assert killed <= 8
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert seen["lost"] == killed and seen["answered"] > 50 and set(seen) <= {"answered", "refused", "lost", "ended"}
+        with Ledger(tmp_path / "ledger.db") as ledger:
+            totals = ledger.totals()
+            assert totals.settled_usd + totals.reserved_usd <= budget and totals.reserved_usd == 0
+            assert totals.settled_usd >= simulation.counts.answered_pico / 1e12 * (1 - 1e-9)
+
+
+def _ask(address: str, seen: Counter[str], stop: threading.Event, number: int) -> None:
+    while not stop.is_set():
+        content = {**CHAT, "model": "auto" if number % 2 else "sim-small", "stream": number % 3 == 0}
+        request = urllib.request.Request(f"{address}/chat/completions", json.dumps(content).encode())
+        request.add_header("content-type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                body = response.read()
+            whole = body.endswith(b"[DONE]\n\n") if content["stream"] else json.loads(body)["choices"]
+            seen["answered" if whole else "lost"] += 1
+        except HTTPError as error:
+            seen["refused" if error.code == 402 else str(error.code)] += 1
+        except URLError as error:
+            # Whoever comes after the end finds nobody who listens; that is no lost request.
+            if isinstance(error.reason, ConnectionRefusedError):
+                seen["ended"] += 1
+                return
+            seen["lost"] += 1
+        except (OSError, ValueError, HTTPException):
+            seen["lost"] += 1
+
+
+def _scraped(address: str, name: str) -> float:
+    with urllib.request.urlopen(address.removesuffix("/v1") + "/metrics") as response:
+        text = response.read().decode()
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
+
+
+def _workers(process: subprocess.Popen) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(one) for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def _until(done, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@contextmanager
+def _served(folder: Path, budget_usd: float) -> Iterator[tuple[subprocess.Popen, str]]:
+    options = ["--models", "models.yaml", "--checkpoint", "checkpoint", "--budget-usd", str(budget_usd), "--per", "month"]
+    options += ["--expected-requests", "5000", "--ledger", "ledger.db", "--workers", "2", "--port", "0", "--no-access-log"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", LINE, "serve", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment) as process:
+        assert process.stdout is not None
+        try:
+            found = re.search(r"http://[^\s:]+:\d+/v1", process.stdout.readline())
+            assert found
+            yield process, found.group()
+        finally:
+            if process.poll() is None:
+                process.terminate()
