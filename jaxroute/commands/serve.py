@@ -91,6 +91,9 @@ class Serve:
     """Where it is kept."""
     write_outcomes: Path | None = None
     """Write the rated answers of --record-file to that file, which `jaxroute train --table` reads, and end."""
+    traces: str | None = None
+    """Address to which OpenTelemetry's spans are sent, such as http://127.0.0.1:4318/v1/traces; left out, that of the variables
+    OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, if one is set. Needs the extra `otel`."""
     first_byte_seconds: float = 120.0
     """Until an endpoint begins to answer; then the next one is tried."""
     drain_seconds: float = 20.0
@@ -206,6 +209,7 @@ async def _serve(config: Serve, place: Place | None = None) -> None:
             drift_file=config.drift_file,
             record=config.record,
             record_file=config.record_file,
+            traces=config.traces,
             worker=None if place is None else place.worker,
         )
     )

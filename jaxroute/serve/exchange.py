@@ -18,7 +18,7 @@ from typing import Any
 from jaxroute.endpoints.limits import DeadlinePassed
 from jaxroute.errors import shortened
 from jaxroute.serve.accounts import Held
-from jaxroute.serve.asking import Asked, Kind
+from jaxroute.serve.asking import AUTO, Asked, Kind
 from jaxroute.serve.choosing import Pace, Ranked
 from jaxroute.serve.clients import ServedClient, authorised
 from jaxroute.serve.event_streams import EventStream, TooLong, counted
@@ -55,6 +55,8 @@ class Exchange:
         """For endpoints, and so not ours."""
         self.asked: Asked | None = None
         self.current: Try | None = None
+        self.span: Any = None
+        """Of the whole request, where spans are made."""
 
     async def run(self) -> None:
         """Answer, and note how it ended."""
@@ -68,6 +70,10 @@ class Exchange:
             data = await read_body(self.receive, headers, self.state.config.most_body_bytes, self.state.config.body_seconds)
             self.started = perf_counter()
             asked = self.asked = Asked.read(self.kind, data)
+            if self.service.traces is not None:
+                # A name that is none here may hold anything.
+                known = asked.model if asked.model == AUTO or asked.model in self.state.upstreams else "unknown"
+                self.span = self.service.traces.request(asked, known, headers)
             wishes = Wishes.read(headers)
             watcher = asyncio.create_task(self._watch())
             self.deadline = self.loop.time() + self.state.config.timeouts.deadline_seconds
@@ -141,15 +147,21 @@ class Exchange:
             if held is None:
                 return False
             self.finished.begin(candidate.model, ranked)
-            payment = _Payment(held, self.finished, self.state.pace, candidate.worst_case_usd or 0.0, ranked.cost_usd)
+            pace = self.state.pace_of(self._client_name)
+            payment = _Payment(held, self.finished, pace, candidate.worst_case_usd or 0.0, ranked.cost_usd)
             current = self.current = Try(self.service.session, upstream, config.timeouts, self.deadline)
+            up = going_up(headers, upstream.key, stream=asked.stream)
+            traces, reason = self.service.traces, "cancelled"
+            span = None if traces is None else traces.trying(self.span, asked, upstream, up)
             try:
                 async with current:
                     body = asked.bytes_for(upstream.endpoint, limited=accounts.counts(self._client_name))
-                    await current.open(asked.kind, body, going_up(headers, upstream.key, stream=asked.stream), query=self.query)
+                    await current.open(asked.kind, body, up, query=self.query)
                     relay = self._stream if current.content_type == "text/event-stream" else self._whole
                     await relay(asked, current, payment)
+                reason = ""
             except Failure as failure:
+                reason = failure.reason
                 if failure.free and not self.begun:
                     payment.settle(0.0)
                 raise
@@ -162,6 +174,8 @@ class Exchange:
                 self.service.places.held(candidate.model, perf_counter() - began)
                 # At its worst case where nothing better is known, and so for what is cancelled.
                 payment.settle(None)
+                if traces is not None:
+                    traces.tried(span, self.finished, reason)
             return True
 
     async def _whole(self, asked: Asked, current: Try, payment: _Payment) -> None:
@@ -283,6 +297,8 @@ class Exchange:
         finished.overhead_seconds = max(0.0, finished.total_seconds - self.waited_seconds)
         if self.gone and not finished.reason:
             finished.reason = "client_gone"
+        if self.service.traces is not None and self.span is not None:
+            self.service.traces.ended(self.span, finished)
         self.service.finish(finished, lambda: self.asked.prompt if self.asked is not None else "")
 
 

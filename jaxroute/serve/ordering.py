@@ -38,14 +38,15 @@ class Ordering:
         if asked.continues:
             return [self._stored(asked, wishes)]
         candidates = self._candidates(asked, wishes)
-        multiplier = self.state.pace.multiplier
+        pace = self.state.pace_of(self.client_name)
+        multiplier = pace.multiplier
         assert self.state.chooser is not None
         begun = perf_counter()
         if len(candidates) == 1:
             order = by_price(candidates)
         else:
             order = await self.state.chooser.rank(asked, candidates, multiplier, wishes.minimum_quality)
-            self.state.pace.saw(order)
+            pace.saw(order)
         self.finished.routing_seconds = perf_counter() - begun
         self.service.places.wanted(self.state.upstreams[order[0].candidate.model])
         # Nobody waits for a model that is at its limits while another is free.
@@ -134,7 +135,9 @@ class Ordering:
     def _candidate(self, asked: Asked, model: str, warm: Warm | None = None) -> Candidate:
         endpoint = self.state.upstreams[model].endpoint
         saved = 0.0 if warm is None else warm.saved_usd(endpoint)
-        return Candidate(endpoint, asked.worst_case_usd(endpoint), saved, self.service.places.toll(model))
+        # A promise was made of choices without tolls.
+        toll = 0.0 if self.state.promise is not None else self.service.places.toll(model)
+        return Candidate(endpoint, asked.worst_case_usd(endpoint), saved, toll)
 
     def _allowed(self, wishes: Wishes) -> set[str]:
         allowed = set(self.state.upstreams)

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxroute.endpoints.ledger import Ledger
-from jaxroute.serve.choosing import Ranked
+from jaxroute.serve.choosing import Pace, Ranked
 from jaxroute.serve.shared_price import Others, Price, SharedPrice
 from solvers import Pacer, Problem
 
@@ -201,6 +201,38 @@ class LedgerPace:
         """Seconds of the window that ends then; a month is taken as one of 30 days."""
         window = self.ledger.window
         return 30 * 86_400.0 if isinstance(window, str) or window is None else window
+
+
+class PaceOfBoth:
+    """For a client with a budget of its own: the price of the budget that is shorter, and both learn of what is paid.
+
+    Each pace gives the price at which its own budget is spent evenly, so that the higher of them keeps to both.
+    """
+
+    def __init__(self, everyone: Pace, own: Pace) -> None:
+        self.everyone, self.own = everyone, own
+
+    @property
+    def multiplier(self) -> float:
+        """Quality per dollar."""
+        return max(self.everyone.multiplier, self.own.multiplier)
+
+    def saw(self, order: Sequence[Ranked]) -> None:
+        """What was estimated of a request that is routed."""
+        self.everyone.saw(order)
+        self.own.saw(order)
+
+    def begin(self, expected_usd: float, worst_case_usd: float | None = None) -> None:
+        self.everyone.begin(expected_usd, worst_case_usd)
+        self.own.begin(expected_usd, worst_case_usd)
+
+    def end(self, expected_usd: float, worst_case_usd: float | None = None, *, paid_usd: float) -> None:
+        self.everyone.end(expected_usd, worst_case_usd, paid_usd=paid_usd)
+        self.own.end(expected_usd, worst_case_usd, paid_usd=paid_usd)
+
+    def figures(self) -> dict[str, float]:
+        """Those of all."""
+        return self.everyone.figures()
 
 
 class Sample:

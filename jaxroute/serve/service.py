@@ -22,6 +22,7 @@ from jaxroute.serve.remembered import Remembered
 from jaxroute.serve.shared import BEAT_SECONDS, TOLL, Shared, SharedRemembered
 from jaxroute.serve.state import State
 from jaxroute.serve.status_page import MOST_RECENT, Recent
+from jaxroute.serve.traces import Traces, wanted
 
 MOST_REMEMBERED = 10_000
 
@@ -65,6 +66,8 @@ class Service:
         config = state.config
         self.records = None if config.record == "none" else Records(config.record_file, config.record)
         self.drift = Drifting(state, self.log)
+        self.traces = Traces(config.traces) if wanted(config.traces) else None
+        """None: no spans are made."""
         self.metrics = Metrics(self)
         self.recent = Recent()
         self.observers: list[Callable[[Finished], None]] = [self.metrics, self.recent, self.drift]
@@ -105,6 +108,8 @@ class Service:
         self.drift.close()
         if self.shared is not None:
             self.shared.close()
+        if self.traces is not None:
+            await asyncio.to_thread(self.traces.close)
 
     def figures(self) -> dict[str, float]:
         """For the metrics, of all workers: name -> number, at this moment."""

@@ -11,6 +11,7 @@ from yarl import URL
 
 from jaxroute.encoders.live import LiveConfig
 from jaxroute.endpoints.client import ClientConfig
+from jaxroute.endpoints.ledger import Ledger
 from jaxroute.endpoints.limits import Limits
 from jaxroute.endpoints.models import Endpoint, load_models, read_keys
 from jaxroute.errors import EndpointError, listed, shortened
@@ -22,7 +23,7 @@ from jaxroute.serve.asking import AUTO
 from jaxroute.serve.choosing import Chooser, FixedPace, Pace
 from jaxroute.serve.clients import ServedClient, load_clients
 from jaxroute.serve.live import live_chooser
-from jaxroute.serve.pacing import SAMPLE_ROWS, LedgerPace
+from jaxroute.serve.pacing import SAMPLE_ROWS, LedgerPace, PaceOfBoth
 from jaxroute.serve.promised import Promised
 from jaxroute.serve.records import Kept
 from jaxroute.serve.shared import Worker
@@ -88,6 +89,8 @@ class ServeConfig:
     """How long a client may take to send a request."""
     watch_seconds: float = 2.0
     """How often it is looked whether the files have changed; 0: never, and SIGHUP reads them again."""
+    traces: str | None = None
+    """Where OpenTelemetry's spans are sent, by OTLP over HTTP; None: where the environment says, if it does."""
     worker: Worker | None = None
     """Which of several processes this is; None: there is no other."""
 
@@ -144,6 +147,12 @@ class State:
     pace: Pace
     stamps: dict[str, object]
     """How the files looked before they were read."""
+    own_paces: Mapping[str, Pace] = field(default_factory=dict)
+    """Of clients with a budget of their own."""
+
+    def pace_of(self, client: str | None) -> Pace:
+        """At whose price a client's requests are routed."""
+        return self.pace if client is None else self.own_paces.get(client, self.pace)
 
     @property
     def promise(self) -> Promise | None:
@@ -197,10 +206,12 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
         same = old is not None and (old.endpoint, old.key) == (made.endpoint, made.key)
         upstreams[name] = old if same and old is not None else made
     accounts = _accounts(config, clients, before)
-    pace = _pace(config, accounts) if before is None else before.pace
+    pace = _pace(config, accounts.everyone, config.expected_requests) if before is None else before.pace
+    own = _own_paces(config, accounts, pace, before)
     if isinstance(chooser, Promised):
-        pace = FixedPace(chooser.multiplier)
-    return State(config, upstreams, clients, accounts, chooser, pace, looked)
+        # A promise holds at its own price alone.
+        pace, own = FixedPace(chooser.multiplier), {}
+    return State(config, upstreams, clients, accounts, chooser, pace, looked, own)
 
 
 def stamps(config: ServeConfig) -> dict[str, object]:
@@ -243,14 +254,25 @@ def _same_estimates(before: State, endpoints: Mapping[str, Endpoint], looked: Ma
     return before.config.checkpoint is None or (same and before.stamps.get(place) == looked.get(place))
 
 
-def _pace(config: ServeConfig, accounts: Accounts) -> Pace:
+def _pace(config: ServeConfig, ledger: Ledger | None, expected: int | None) -> Pace:
     """By the ledger, where it is known how many requests its window is for; at a fixed price elsewhere."""
-    if accounts.everyone is None or (accounts.everyone.window is None and config.expected_requests is None):
+    if ledger is None or (ledger.window is None and expected is None):
         return FixedPace(config.multiplier)
     worker, shared = config.worker, None
     if worker is not None:
-        shared = SharedPrice(accounts.everyone, worker.number, worker.count, SAMPLE_ROWS)
-    return LedgerPace(accounts.everyone, floor=config.multiplier, expected_requests=config.expected_requests, shared=shared)
+        shared = SharedPrice(ledger, worker.number, worker.count, SAMPLE_ROWS)
+    return LedgerPace(ledger, floor=config.multiplier, expected_requests=expected, shared=shared)
+
+
+def _own_paces(config: ServeConfig, accounts: Accounts, everyone: Pace, before: State | None) -> dict[str, Pace]:
+    """Of the clients whose own budget has windows; they stay as they are where the ledger has stayed open."""
+    found: dict[str, Pace] = {}
+    for name, ledger in accounts.clients.items():
+        if before is not None and before.accounts.clients.get(name) is ledger and name in before.own_paces:
+            found[name] = before.own_paces[name]
+        elif ledger.window is not None:
+            found[name] = PaceOfBoth(everyone, _pace(config, ledger, None))
+    return found
 
 
 def _accounts(config: ServeConfig, clients: tuple[ServedClient, ...] | None, before: State | None) -> Accounts:

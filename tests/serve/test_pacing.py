@@ -15,6 +15,7 @@ from jaxroute.endpoints.models import Endpoint
 from jaxroute.endpoints.prices import TokenPrice
 from jaxroute.serve.accounts import Budget
 from jaxroute.serve.choosing import Candidate, FixedPace, Ranked
+from jaxroute.serve.clients import new_key
 from jaxroute.serve.pacing import MOST_MULTIPLIER, LedgerPace, Sample
 from jaxroute.serve.state import ServeConfig, read_state
 from tests.serve.proxies import MESSAGES, proxy, three_models
@@ -149,3 +150,25 @@ def test_a_sample_keeps_the_latest_and_knows_who_was_no_candidate():
     assert len(sample) == len(problem) == 3
     assert sorted(problem.value[:, 0].tolist()) == [0.2, 0.3, 0.4]
     assert problem.available is not None and problem.available[:, 1].sum() == 1
+
+
+def test_a_client_whose_own_budget_is_short_pays_its_own_price(tmp_path: Path):
+    keys = {name: new_key(name) for name in ("alice", "bob")}
+    lines = [keys["alice"][1].replace("budget_usd: 5", "budget_usd: 0.002").replace("per: day", "per: month")]
+    lines.append(keys["bob"][1].removeprefix("clients:\n").replace("budget_usd: 5", "budget_usd: 500"))
+    (tmp_path / "clients.yaml").write_text("".join(lines))
+    answered: dict[str, list[str]] = {}
+    with proxy(tmp_path, budget=Budget(1_000.0, "month"), clients=tmp_path / "clients.yaml", paced=True) as one:
+        for name, (key, _) in keys.items():
+            replies = [
+                one.post({"model": "auto", "messages": MESSAGES, "max_tokens": 20}, headers={"api-key": key}) for _ in range(12)
+            ]
+            assert {reply.status for reply in replies} == {200}
+            answered[name] = [reply.headers["x-jaxroute-model"] for reply in replies]
+        state = one.running.service.state
+        assert state.pace_of("alice").multiplier > state.pace_of("bob").multiplier == state.pace_of(None).multiplier
+        # Files that are read again leave both as they are.
+        kept = state.pace_of("alice")
+        one.read_again()
+        assert one.running.service.state.pace_of("alice") is kept
+    assert set(answered["bob"]) == {"sim-large"} and "sim-large" not in answered["alice"][-5:]
