@@ -11,6 +11,7 @@ Import names from `solvers` itself. The files, by what they hold:
 - `online`: `Pacer`, a multiplier for queries that come one after the other.
 - `online_tolls`: `Toll`, what a place at a model is worth where it can take only so many queries a second.
 - `subset/`: `build_universe`, the models worth serving.
+- `sharded/`: `solve_shards`, one price over more queries than a machine holds.
 - `dual`, `narrowing`, `mixing`, `filling`: the multiplier, in few readings of a large problem; ties; upgrades.
 - `core/`, `capacity/`: elimination and search; capacities.
 - `choices`, `survey`, `inputs`, `grid`, `sums`, `on_demand`, `cp_sat`: the standard form, its first reading, checks of input,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from solvers.choices import Choices
+from solvers.choices import Answers, Choices
 from solvers.dual import Dual
 from solvers.filling import filled
 from solvers.sharded.walking import Steps
 from solvers.sums import exact_parts
+
+MOST_EXCHANGES = 32
 
 
 class Window(Choices):
@@ -47,7 +49,41 @@ def fill(
     """The window's choices after the upgrades that lose least at the multiplier, and the sums of all queries with them."""
     answers = window.answers(choice)
     answers = filled(window, answers, Dual(multiplier, None, bound, answers))
+    for _ in range(MOST_EXCHANGES):
+        exchanged = _exchanged(window, answers)
+        if exchanged is None:
+            break
+        answers = exchanged
     return answers.choice, answers.parts
+
+
+def _exchanged(window: Window, answers: Answers) -> Answers | None:
+    """The answers after the best exchange: one query's choice lowered by a step, another's raised, so that the limit holds and
+    value is added; None if none is found. For every query that is lowered, that which is raised costs most of those that fit.
+    """
+    value, cost = window.cells
+    row, choice = np.arange(len(window)), answers.choice
+    lower = np.flatnonzero(choice > 0)
+    upper = np.flatnonzero((choice + 1 < window.width) & np.isfinite(value[row, np.minimum(choice + 1, window.width - 1)]))
+    if not lower.size or not upper.size:
+        return None
+    (lost, freed), (gained, extra) = (
+        [cells[rows, choice[rows] + up] - cells[rows, choice[rows] + up - 1] for cells in (value, cost)]
+        for rows, up in ((lower, 0), (upper, 1))
+    )
+    order = np.argsort(extra, kind="stable")
+    left = window.limit - answers.totals[1]
+    place = np.searchsorted(extra[order], freed + left, side="right") - 1
+    raised = order[np.maximum(place, 0)]
+    gain = np.where((place >= 0) & (upper[raised] != lower), gained[raised] - lost, -np.inf)
+    best = int(gain.argmax())
+    if not gain[best] > 0:
+        return None
+    changed = choice.copy()
+    changed[lower[best]] -= 1
+    changed[upper[raised[best]]] += 1
+    found = window.answers(changed)
+    return found if window.fits(found.totals[1]) and found.totals[0] > answers.totals[0] else None
 
 
 def window_of_steps(

@@ -175,6 +175,8 @@ class _Decided:
     limit: float
     steps: Steps
     count: int
+    alone: bool = False
+    """Whether only steps that tie at the price are known whole."""
 
     @property
     def multiplier(self) -> float:
@@ -184,6 +186,23 @@ class _Decided:
     @property
     def tie(self) -> int:
         return int(ties(self.steps.query[self.count : self.count + 1])[0]) if self.count < len(self.steps) else 0
+
+    def has_window(self, span: Span) -> bool:
+        """Whether WINDOW steps are on both sides of the price, or all that there are."""
+        before = self.count >= WINDOW or not math.isfinite(span.high) or not span.high
+        return before and (len(self.steps) - self.count >= WINDOW or not span.low)
+
+    def ties_alone(self) -> _Decided:
+        """The same with the last of the budget spent on steps that tie at the price only, whatever else was looked at."""
+        return replace(self, alone=True)
+
+    def window(self) -> tuple[int, int]:
+        """The steps among which the last of the budget is spent: from one place to another."""
+        first, last = max(0, self.count - WINDOW), min(len(self.steps), self.count + WINDOW)
+        if self.alone:
+            tied = np.flatnonzero(self.steps.multiplier == self.multiplier)
+            first, last = max(first, int(tied[0])), min(last, int(tied[-1]) + 1)
+        return first, last
 
     def sums(self, count: int) -> tuple[list[float], list[float]]:
         """Value and cost with the first `count` steps, as numbers whose sum is exact."""
@@ -210,6 +229,14 @@ class _Decided:
         return math.nextafter(bound + ROUNDING * self.magnitude, math.inf)
 
 
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """What a round found that has the price and fewer steps beside it than are wanted."""
+
+    span: Span
+    state: _Decided
+
+
 class _Rounds:
     """The rounds, from a look at the first queries to the steps near the price."""
 
@@ -222,34 +249,40 @@ class _Rounds:
     def decided(self) -> _Decided:
         """The steps on both sides of the price: WINDOW of them, or all that there are."""
         span = EVERYTHING if self.queries <= FEW else self._guess()
-        state, misses = None, 0
+        kept: _Kept | None = None
+        misses = halvings = 0
         while len(self.said) < MOST_ROUNDS:
             found = self._look(span)
             if found.cost.rounded() > self.limit:
                 self._check_reachable(span, found)
                 span, misses = _above(span, misses), misses + 1
+            elif found.steps is None and kept is not None:
+                # More steps than can be brought to one place are beside the price: what is widened is widened less.
+                halvings += 1
+                span = _widened(kept.span, kept.state, halvings)
+                if span == kept.span:
+                    return kept.state.ties_alone()
             elif found.steps is None:
-                if state is not None:
-                    # More steps tie beside the price than can be brought together.
-                    return state
                 reached = _bucket(span, found, self.limit)
                 misses += reached is None
                 span = reached or _below(span, misses - 1)
             else:
                 state = _placed(found, self.limit)
-                wider = _widened(span, state)
                 if state.count == len(state.steps) and span.low > 0:
-                    span, state, misses = _below(span, misses), None, misses + 1
-                elif wider == span:
+                    span, misses = _below(span, misses), misses + 1
+                elif state.has_window(span):
                     return state
                 else:
-                    span = wider
+                    kept = _Kept(span, state)
+                    span = _widened(span, state, halvings)
+                    if span == kept.span:
+                        return state.ties_alone()
         raise AssertionError(f"the price was not found in {MOST_ROUNDS} rounds: {self.said[-1]}")
 
     def _guess(self) -> Span:
         """Where a look at the first queries of every shard says that the price is."""
         part = min(1.0, SAMPLE / self.queries)
-        found = self._look(EVERYTHING, part)
+        found = self._look(EVERYTHING, part, sys.maxsize)
         assert found.steps is not None
         steps = _ordered(Steps.of(found.steps))
         share = found.queries / self.queries
@@ -267,13 +300,14 @@ class _Rounds:
         low = float(steps.multiplier[last]) if last < len(steps) else 0.0
         return Span(max(high, low), low)
 
-    def _look(self, span: Span, part: float = 1.0) -> Summary:
+    def _look(self, span: Span, part: float = 1.0, most: int | None = None) -> Summary:
         """One round: all shards, or the first `part` of them, looked at and merged."""
-        look = Look(self.terms, span, MOST_STEPS, part)
+        most = MOST_STEPS if most is None else most
+        look = Look(self.terms, span, most, part)
         found = Summary.empty(self.terms)
         for one in self.map(look, self.shards):
             self.bytes_merged += one.nbytes
-            found = found.merged(one, span).limited(MOST_STEPS, span)
+            found = found.merged(one, span).limited(most, span)
         if part >= 1 and found.queries != self.queries:
             raise ProblemError(f"{found.queries:,} of {self.queries:,} queries were looked at: a shard was lost, or read twice")
         listed = "too many steps to list" if found.steps is None else f"{sum(map(len, found.steps)):,} steps"
@@ -367,10 +401,11 @@ def _below(span: Span, misses: int) -> Span:
     return Span(span.low, 0.0 if misses else span.low / BESIDE, span.last, MOST_TIE)
 
 
-def _widened(span: Span, state: _Decided) -> Span:
-    """A span with WINDOW steps on both sides of the price, or the same one, if it has them or there are no more."""
+def _widened(span: Span, state: _Decided, halvings: int) -> Span:
+    """The span with more steps on the sides of the price where WINDOW steps are wanting."""
     high, low, first, last = span.high, span.low, span.first, span.last
-    reach, ties_in = (high / low) ** 2 if 0 < low < high < math.inf else 1 + NARROW, span.last - span.first + 1
+    reach = math.log(high / low) * 2 if 0 < low < high < math.inf else NARROW
+    reach, ties_in = math.exp(reach / 2.0**halvings), span.last - span.first + 1
     if state.count < WINDOW and math.isfinite(high) and high:
         high, first = (high, max(0, first - WIDER * ties_in)) if first else (min(high * reach, TOP), 0)
     if len(state.steps) - state.count < WINDOW and low:
@@ -384,7 +419,7 @@ def _spent(state: _Decided) -> tuple[tuple[list[float], list[float]], dict[int, 
     Returns value and cost as numbers whose sums are exact, the choices of the queries that the price alone would give another
     one, and how many queries take each choice.
     """
-    first, last = max(0, state.count - WINDOW), min(len(state.steps), state.count + WINDOW)
+    first, last = state.window()
     near = state.steps[first:last]
     taken = state.taken + _moved(state.steps[: state.count], len(state.taken))
     if not state.multiplier:
