@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from tqdm.auto import tqdm
 from jaxroute.contest.judging import Entry, enter, judge
 from jaxroute.contest.results import Evaluation, write_results
 from jaxroute.contest.rows import Contest
+from jaxroute.contest.savings import RouterPrice, savings
 from jaxroute.data.estimates import Estimator
 from jaxroute.data.table import RoutingTable
 from jaxroute.errors import RouterError, TableError, listed
@@ -51,6 +53,10 @@ class EvaluateConfig:
     """Points of a curve, from the cheapest to the most valuable assignment."""
     shuffles: int = SHUFFLES
     """Of the choices across queries, for the p-values; at least 20, since fewer cannot show p < 0.05."""
+    router_usd: float = 0.0
+    """Dollars that a router itself costs per prompt, which are taken off what it saves."""
+    router_usd_per_hour: float = 0.0
+    """The same for a machine that it runs on: dollars per hour, for the seconds that its estimates take here."""
     output: Path = Path("runs/evaluate")
     """Folder for report.html, table.csv, result.json, and estimates/, from which a stopped evaluation resumes."""
 
@@ -59,6 +65,11 @@ class EvaluateConfig:
             f"{name}={getattr(self, name)} must be at least {least}"
             for name, least in (("budgets", 2), ("shuffles", 20))
             if getattr(self, name) < least
+        ]
+        problems += [
+            f"{name}={getattr(self, name)} must be a number of dollars, 0 or more"
+            for name in ("router_usd", "router_usd_per_hour")
+            if not 0 <= getattr(self, name) < math.inf
         ]
         unknown = [name for name in self.solvers if name not in ("auto", *SOLVERS)]
         if unknown or not self.solvers or len(set(self.solvers)) < len(self.solvers):
@@ -84,7 +95,9 @@ def evaluate(contest: Contest, config: EvaluateConfig) -> Evaluation:
     total = sum(1 if kind.hindsight else len(config.solvers) for kind in kinds) + len(checkpoints) * len(config.solvers)
     with alone_in(config.output):
         entries = tqdm(_entries(contest, config, kinds, checkpoints), desc="routers", total=total, unit=" routers")
-        evaluation = Evaluation(contest, [judge(contest, one, shuffles=config.shuffles) for one in entries])
+        judged = [judge(contest, one, shuffles=config.shuffles) for one in entries]
+        price = RouterPrice(config.router_usd, config.router_usd_per_hour)
+        evaluation = Evaluation(contest, judged, savings(contest, judged, price, shuffles=config.shuffles))
         write_results(config.output, evaluation)
         write_report(config.output / "report.html", evaluation)
     return evaluation

@@ -12,6 +12,7 @@ from jaxroute.contest import figures
 from jaxroute.contest.judging import Judged, gains_by_domain
 from jaxroute.contest.results import Evaluation, in_words, p_words
 from jaxroute.contest.rows import Contest
+from jaxroute.contest.savings import in_words as savings_in_words
 from jaxroute.evaluation import Gain, Interval
 from jaxroute.storage.files import replacing
 
@@ -44,6 +45,8 @@ def write_report(path: Path, evaluation: Evaluation) -> None:
     first = judged[0]
     found = first if first.at is not None else next((one for one in judged if one.at is not None), None)
     parts = [_opening(contest, judged)]
+    if evaluation.savings is not None:
+        parts.append(f"<pre>{html.escape(savings_in_words(contest, evaluation.savings).strip())}</pre>")
     if not contest.same_cost:
         parts.append(_plane(contest, judged))
     parts += [_gains(judged), _table(contest, judged, over), _hull_table(contest, judged)]

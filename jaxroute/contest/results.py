@@ -10,6 +10,9 @@ import numpy as np
 
 from jaxroute.contest.judging import Judged
 from jaxroute.contest.rows import Contest
+from jaxroute.contest.savings import Savings
+from jaxroute.contest.savings import in_words as savings_in_words
+from jaxroute.contest.savings import numbers as savings_numbers
 from jaxroute.evaluation import Gain, Interval
 from jaxroute.storage.files import replacing, write_json
 
@@ -22,6 +25,8 @@ class Evaluation:
 
     contest: Contest
     judged: list[Judged]
+    savings: Savings | None = None
+    """What each router would have saved; None where nothing can be saved."""
 
     def against_first(self, one: Judged) -> Interval | None:
         """Mean height of the first router's curve less that of another one's, paired."""
@@ -49,7 +54,9 @@ def printed(evaluation: Evaluation) -> str:
             f"{100 * one.hull.aiq:8.1f} {loss:>8} {error:>6} {_seconds(one.entry.fit_seconds):>7} "
             f"{_seconds(one.entry.estimate_seconds):>8}"
         )
-    return "\n".join([*lines, *(f"{one.name}: {one.entry.note}" for one in evaluation.judged if one.entry.note)])
+    lines += [f"{one.name}: {one.entry.note}" for one in evaluation.judged if one.entry.note]
+    lines += [savings_in_words(contest, evaluation.savings)] if evaluation.savings else []
+    return "\n".join(lines)
 
 
 def numbers(evaluation: Evaluation, one: Judged) -> dict[str, Number]:
@@ -82,6 +89,7 @@ def write_results(output: Path, evaluation: Evaluation) -> None:
     contest = evaluation.contest
     result: dict[str, Number] = {"queries": len(contest.test), "training_queries": len(contest.train)}
     result |= {f"{row['router']} {name}": row.get(name) for row in rows for name in used[1:] if _finite(row.get(name))}
+    result |= savings_numbers(evaluation.savings) if evaluation.savings else {}
     write_json(output / "result.json", result)
 
 

@@ -34,6 +34,8 @@ def log_wealth(values: Float[np.ndarray, "*claims rows"], mean: float, error: fl
     if not mean > 0:
         # Whatever lies in [0, 1] has a mean of at least 0.
         return np.full(values.shape[:-1], math.inf)
+    if not values.shape[-1]:
+        return np.zeros(values.shape[:-1])
     bets = _bets(values, mean, error)
     return np.log1p(bets * (values - mean)).cumsum(axis=-1).max(axis=-1, initial=0.0)
 

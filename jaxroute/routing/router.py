@@ -62,8 +62,9 @@ class Router:
 
         `parameters` are the fields of `RouteRequest`, as in `route(prompts, budget_usd=1.5, solver="exact")`: one of
         `budget_usd`, `minimum_quality`, `multiplier` and `guarantee`, and `solver`, `models`, `prices`, `output_tokens`,
-        `available`, `capacity`, `allow_unanswered`. Raises `InfeasibleBudget` with the least budget that works, `InfeasibleProblem` with
-        other limits that would, `TableError` for a request that contradicts itself.
+        `available`, `capacity`, `allow_unanswered`. Raises `InfeasibleBudget` with the least budget that works,
+        `InfeasibleProblem` with other limits that would, `TableError` for a request that contradicts itself, `GuaranteeError`
+        where nothing was promised.
         """
         return self.route_in_full(prompts, request, **parameters).assignment
 
@@ -133,6 +134,7 @@ def _promised(promise: Promise, estimator: Estimator, queries: Queries, budget_u
     only = np.zeros(estimates.quality.shape, bool)
     only[np.arange(len(choice)), choice] = True
     assignment = at_price(estimates.quality, estimates.cost_usd, 0.0, available=only)
+    assignment = assignment.changed(solver="as promised")
     if not promise.asked.per_domain:
         assignment = assignment.changed(multiplier=promise.multiplier)
     if budget_usd is not None and assignment.cost_usd > budget_usd:
