@@ -80,7 +80,7 @@ class Serve:
     drift_alpha: float = 0.05
     """Warn when a model's rated answers (POST /v1/feedback) differ from their estimates, or when prompts are no longer like
     those of training, with at most this chance of any false alarm, however long it serves; 0: never."""
-    drift_tolerance: float = 0.02
+    drift_tolerance: float = 0.01
     """How far a model's rated answers may differ from their estimates on average, in quality, without a warning."""
     drift_file: Path = Path("serve-drift.db")
     """Where the evidence is kept over a restart."""

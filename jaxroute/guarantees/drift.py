@@ -34,7 +34,7 @@ from jaxtyping import Float
 from jaxroute.errors import OutputError
 
 ALPHA = 0.05
-TOLERANCE = 0.02
+TOLERANCE = 0.01
 STAKES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 """Lambda of the bets on a model."""
 EDGES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0)

@@ -54,7 +54,7 @@ class Familiarity:
 
     def p_values(self, features: Float[np.ndarray, "queries features"]) -> Float[np.ndarray, " queries"]:
         """In (0, 1]; small where a prompt is unlike all training prompts."""
-        distance = self._distance(features)
+        distance = self.distance(features)
         as_far = len(self.distances) - np.searchsorted(self.distances, distance, side="left")
         return (1 + as_far) / (len(self.distances) + 1)
 
@@ -73,8 +73,8 @@ class Familiarity:
         """For a checkpoint: about 1.5 MB with 2,000 prompts."""
         return {f"{PREFIX}/{name}": getattr(self, name) for name in ARRAYS}
 
-    def _distance(self, features: Float[np.ndarray, "queries features"]) -> Float[np.ndarray, " queries"]:
-        """In single precision: estimates of the same prompt in another batch differ in the last digits only."""
+    def distance(self, features: Float[np.ndarray, "queries features"]) -> Float[np.ndarray, " queries"]:
+        """Mean squared distance to the nearest reference prompts, in single precision, as `distances` are."""
         found = np.empty(len(features), np.float32)
         for start in range(0, len(features), ROWS):
             rows = slice(start, start + ROWS)

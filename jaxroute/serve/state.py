@@ -75,7 +75,7 @@ class ServeConfig:
     """How long an answer is read on whose client has gone, to know what it cost; then it counts at its worst case."""
     drift_alpha: float = 0.05
     """The chance of any false alarm that models or prompts have changed; 0 watches neither."""
-    drift_tolerance: float = 0.02
+    drift_tolerance: float = 0.01
     """How far a model's rated answers may differ from their estimates on average, in quality, without an alarm."""
     drift_file: Path | None = None
     """Where the tests are kept over a restart, and shared by workers; None: in memory."""
