@@ -7,7 +7,7 @@ layer. What remembers conversations is in live_turns.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -208,10 +208,16 @@ class LiveEncoder:
         return nnx.merge(self._graph, jax.tree.unflatten(self._tree, weights))
 
     def _decoder_layer(self, weights, hidden, rotation, window):
-        return self._layer(weights)(hidden, rotation, partial(causal_attention, window=window))
+        return self._layer(weights)(hidden, rotation, self._narrow(partial(causal_attention, window=window)))
 
     def _bert_layer(self, weights, hidden, lengths):
-        return self._layer(weights)(hidden, partial(whole_attention, lengths=lengths))
+        return self._layer(weights)(hidden, self._narrow(partial(whole_attention, lengths=lengths)))
+
+    def _narrow(self, attend: Callable[..., Any]) -> Callable[..., Any]:
+        """The same with products of numbers of the weights' type; the softmax stays in float32."""
+        if self.config.dtype == "float32":
+            return attend
+        return lambda query, *others: attend(*(one.astype(jnp.bfloat16) for one in (query, *others))).astype(query.dtype)
 
     def _pooled(self, states: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         rows = [row[:length].astype(np.float32) for row, length in zip(states, lengths, strict=False)]
