@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -85,11 +86,13 @@ class LiveChooser:
         return ranked(candidates, quality[columns], cost_usd[columns], multiplier, minimum_quality, p_value)
 
     def warm(self) -> float:
-        """Compile everything, so that no request waits for it; returns the seconds that it took."""
+        """Compile everything, so that no request waits for it, nor for a garbage collection of what lives by then; returns the
+        seconds that it took."""
         seconds = self.reader.warm()
         width = self.reader.live.network.hidden_size * len(self.reader.live.taps)
         for rows in self.reader.live.config.rows:
             self._finish(np.zeros((rows, width), np.float32), np.ones(rows, int))
+        keep_from_collection()
         return seconds
 
     def close(self) -> None:
@@ -162,6 +165,16 @@ def live_chooser(
     # Without the cache on disk, in which what is asked here has no place.
     live = Router(router.estimator.reading(LiveFeatures(config)))
     return EstimatorChooser(live, endpoints, own_costs=own_costs, unknown_below=unknown_below)
+
+
+def keep_from_collection() -> None:
+    """Garbage collections pass over what lives now: one of all that JAX and its programs are stops every request for 0.1 s.
+
+    What was kept before and has become garbage, such as an earlier checkpoint's, is collected first.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 class SizeTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,11 @@ def test_no_request_compiles_anything(chooser: LiveChooser):
     with compilations() as found:
         asyncio.run(qualities(chooser, *(asked(QUESTION * times) for times in range(1, 9)), asked(*TALK), asked("x" * 900)))
     assert not found
+
+
+def test_what_lives_at_the_start_is_never_looked_through_again(chooser: LiveChooser):
+    assert chooser.models
+    assert gc.get_freeze_count() > 10 * len(gc.get_objects(2))
 
 
 def test_too_many_are_ranked_by_their_length(chooser: LiveChooser, monkeypatch: pytest.MonkeyPatch):
