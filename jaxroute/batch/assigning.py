@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from tqdm.auto import tqdm
 from jaxroute.data.shard_files import SUFFIXES, ShardFile, list_shards
 from jaxroute.errors import OutputError, SourceError, counted, listed
 from jaxroute.storage.files import LOCK, alone_in, check_folder, replacing, write_json
+from solvers import InfeasibleProblem, InfeasibleValue
 from solvers.sharded import Map, Price, Shard, Terms, Total, WrongCell, solve_shards
 
 FORMAT = 1
@@ -62,6 +64,8 @@ class AssignShards:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise OutputError(f"workers={self.workers} must be at least 1")
+        if self.multiplier is not None and not 0 <= self.multiplier < math.inf:
+            raise OutputError(f"multiplier={self.multiplier} must be finite and >= 0, value per dollar")
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ def _solved(config: AssignShards, shards: list[ShardFile], map: Map) -> dict[str
         price = Price(Terms(len(shards[0].names), False, config.allow_unanswered), config.multiplier)
         return {"price": _price_text(price), "value": None, "cost_usd": None, "queries": queries}
     minimum = config.minimum_value if config.minimum_mean is None else config.minimum_mean * queries
-    with _naming_columns(shards):
+    with _naming_columns(shards), _naming_mean(config.minimum_mean, queries):
         found = solve_shards(
             shards,
             config.budget_usd,
@@ -215,6 +219,20 @@ def _naming_columns(shards: Sequence[ShardFile]) -> Iterator[None]:
         kind = "dollars" if error.field == "cost_usd" else "estimate"
         raise SourceError(
             f"{path}, row {error.row} (the first is 0), model {column!r}: {kind} {error.number} must be {error.rule}"
+        ) from error
+
+
+@contextmanager
+def _naming_mean(minimum: float | None, queries: int) -> Iterator[None]:
+    """Solvers know sums; what they say of a mean is said as one."""
+    try:
+        yield
+    except InfeasibleValue as error:
+        if minimum is None:
+            raise
+        most = error.most_value / queries
+        raise InfeasibleProblem(
+            f"a mean estimate of {minimum!r} is above that of the best models, {most!r}: give at most {most!r}"
         ) from error
 
 

@@ -21,7 +21,7 @@ from benchmarks.instances import batch
 from jaxroute import OutputError, SourceError, TableError
 from jaxroute.batch.assigning import AssignShards, assign_shards
 from jaxroute.cli import main
-from solvers import InfeasibleBudget, ProblemError
+from solvers import InfeasibleBudget, InfeasibleProblem, ProblemError
 from solvers.sharded import ArrayShard, solve_shards
 
 MODELS = ["small", "middle", "large"]
@@ -136,6 +136,8 @@ def test_route_takes_scored_shards(tmp_path: Path, capsys: pytest.CaptureFixture
     )
     best = (VALUE - 5 * COST)[:, [2, 0]].argmax(axis=1)
     assert [row["model"] for row in read(tmp_path / "price")] == [["large", "small"][column] for column in best]
+    with pytest.raises(InfeasibleProblem, match=r"mean estimate of 1\.0 .*: give at most 0\."):
+        main(["route", "--scored", str(folder), "--output", str(tmp_path / "never"), "--minimum-quality", "1"])
     with pytest.raises(TableError, match="checkpoint, prompts and encoder"):
         main([*command, "--budget-usd", "1", "--prompts", "p.jsonl"])
     with pytest.raises(TableError, match="give --checkpoint and --prompts, or --scored"):
