@@ -37,6 +37,8 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray on one machine listens on the loopback address alone, as it does on macOS.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Ray's own 15 makes workers wait for whatever else runs on the machine.
+    "RAY_worker_niceness": "0",
     # After a kill its processes end so soon, and do not wait for a minute for one that will not come back.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
 }
