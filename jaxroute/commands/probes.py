@@ -71,9 +71,7 @@ def main(config: Annotated[Probes, tyro.conf.arg(name="")]) -> list[dict[str, An
         partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     print(f"{counted(len(rows), 'question')}, {known:,} of them from training, written to {config.output}")
     if not all("reference" in row for row in rows):
-        print(
-            'no reference answers in them: most graders of `jaxroute collect` need a field "reference"; take --prompts with it'
-        )
+        print("no reference answers in them: most graders of `jaxroute collect` need a field \"reference\"; take --prompts with it")
     print(
         f"next: jaxroute collect --prompts {config.output} --models models.yaml --only NEW_MODEL --grader GRADER --output probes.db\n"
         f"      jaxroute extend --checkpoint {config.checkpoint} --table probes.db"

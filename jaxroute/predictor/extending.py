@@ -63,9 +63,7 @@ class AddedModel:
         return max(int(np.ceil(self.probes * ((half / WANTED) ** 2 - 1))), 0)
 
     def __str__(self) -> str:
-        more = (
-            f"{self.more_probes} more would make that 2 points either way" if self.more_probes else "more would matter little"
-        )
+        more = f"{self.more_probes} more would make that 2 points either way" if self.more_probes else "more would matter little"
         like = (
             f"no correction of its own, since {listed(self.like, 3)} costs about as much"
             if self.like
@@ -124,7 +122,9 @@ def extend(
     added = {**predictor.about.get(ADDED, {}), **{one.model: _described(one) for one in reports}}
     known = [*predictor.models, *(name for name in names if name not in predictor.models)]
     head = _with_rows(predictor, dict(zip(names, rows, strict=True)), known)
-    return replace(predictor, models=known, head=head, pricing=pricing, about={**predictor.about, ADDED: added}), reports
+    return replace(
+        predictor, models=known, head=head, pricing=pricing, about={**predictor.about, ADDED: added}
+    ), reports
 
 
 def without(predictor: Predictor, models: Sequence[str]) -> Predictor:
@@ -168,9 +168,7 @@ def _wanted(predictor: Predictor, table: RoutingTable, models: Sequence[str] | N
     if empty := [name for name in names if np.isnan(table.quality[:, table.models.index(name)]).all()]:
         raise TableError(f"{table.name}: {listed(empty)} has no outcome; ask it the probes, or leave it out with --models")
     if set(names) >= set(trained_together(predictor)):
-        raise TableError(
-            f"models={listed(names)}: no model would be left that these can lean on; train again with their outcomes"
-        )
+        raise TableError(f"models={listed(names)}: no model would be left that these can lean on; train again with their outcomes")
     return names
 
 
@@ -180,7 +178,9 @@ def _alike(predictor: Predictor, pricing: Pricing | None, name: str) -> list[str
         return []
     cost = dict(zip(pricing.models, pricing.mean_cost_usd, strict=True))
     others = [model for model in trained_together(predictor) if model != name]
-    return [model for model in others if max(cost[model], cost[name]) <= ALIKE * min(cost[model], cost[name])]
+    return [
+        model for model in others if max(cost[model], cost[name]) <= ALIKE * min(cost[model], cost[name])
+    ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -113,13 +113,7 @@ def _column(
     known = np.isfinite(amount)
     seen = amount[known]
     if not len(seen):
-        return {
-            "weight": np.zeros(len(head.mean)),
-            "intercept": np.log1p(mean),
-            "offset": 1.0,
-            "low": mean,
-            "high": mean,
-        }, False
+        return {"weight": np.zeros(len(head.mean)), "intercept": np.log1p(mean), "offset": 1.0, "low": mean, "high": mean}, False
     offset = 1.0 if bool((head.offset == 1.0).all()) else (seen.mean() / 1000 if seen.mean() > 0 else 1.0)
     plain = {"weight": np.zeros(len(head.mean)), "intercept": float(np.log(seen.mean() + offset)), "offset": offset}
     plain |= {"low": float(seen.min()), "high": float(seen.max())}

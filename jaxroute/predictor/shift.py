@@ -116,6 +116,4 @@ def _never(table: RoutingTable, model: str) -> bool:
 def few_prompts(models: Sequence[str], counts: Sequence[int], least: int = 10) -> str:
     """A warning where a level rests on very few outcomes; empty where none does."""
     few = [f"{model} ({count})" for model, count in zip(models, counts, strict=True) if count < least]
-    return (
-        f"few outcomes: {listed(few)}; {counted(least, 'graded prompt')} of each model is the least to rely on" if few else ""
-    )
+    return f"few outcomes: {listed(few)}; {counted(least, 'graded prompt')} of each model is the least to rely on" if few else ""
