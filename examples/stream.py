@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 import jaxroute
-from jaxroute.batch.shards import ScoreConfig, score_file
+from jaxroute.batch.score_config import ScoreConfig
+from jaxroute.batch.shards import score_file
 from jaxroute.data.estimate_files import read_given
 from jaxroute.routers.base import find_router
 from solvers import Assignment, Problem, lagrangian

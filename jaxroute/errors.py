@@ -64,6 +64,10 @@ class LedgerError(JaxrouteError):
     """A ledger that cannot be read or written, or is asked for what contradicts what is booked."""
 
 
+class EngineError(JaxrouteError):
+    """An engine that is not installed or cannot be reached, or workers that cannot be started or end again and again."""
+
+
 class JaxrouteWarning(UserWarning):
     """Something that a user should know of, and that stops nothing."""
 

@@ -58,16 +58,33 @@ def estimate_stream(
     """
     if window < 1:
         raise ValueError(f"window={window} must be at least 1")
-    reader = StreamReader(config or ScoringConfig(), progress)
-    estimator = estimator.reading(reader)
+    estimate = WindowEstimator(estimator, config, progress)
     stream = zip(prompts, repeat("") if domains is None else domains)
     while read := list(islice(stream, window)):
         queries = Queries([prompt for prompt, _ in read], [domain for _, domain in read])
-        reader.reported = 0
-        estimates = estimator.estimate(queries)
-        if progress and reader.reported < len(read):
-            progress(len(read) - reader.reported)
-        yield Scored(queries.prompts, estimates)
+        yield Scored(queries.prompts, estimate(queries))
+
+
+class WindowEstimator:
+    """Estimates of one window after the other; equal prompts within one are computed once."""
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        config: ScoringConfig | None = None,
+        progress: Callable[[int], object] | None = None,
+    ):
+        self._reader = StreamReader(config or ScoringConfig(), progress)
+        self._estimator = estimator.reading(self._reader)
+        self._progress = progress
+
+    def __call__(self, queries: Queries) -> Estimates:
+        """Reports every prompt once, those too for which nothing is encoded."""
+        self._reader.reported = 0
+        estimates = self._estimator.estimate(queries)
+        if self._progress and self._reader.reported < len(queries.prompts):
+            self._progress(len(queries.prompts) - self._reader.reported)
+        return estimates
 
 
 class StreamReader:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import tyro
 
 from jaxroute.batch.assigning import AssignShards, assign_shards, is_large
+from jaxroute.batch.workers import EngineConfig, check_engine, mapping
 from jaxroute.data.estimate_files import QUERY_ID, Given, read_given
-from jaxroute.errors import counted
+from jaxroute.errors import EngineError, counted
 from jaxroute.routing.request import capacity_of, naming_models, read_capacity
 from jaxroute.storage.files import check_folder, replacing
 from solvers import Assignment, Problem, ProblemError, check_solver, solve
@@ -60,6 +61,10 @@ class AssignConfig:
     summary.json and a .parquet per shard, named like it."""
     workers: int = 2
     """Of shards: how many are read at the same time."""
+    engine: Literal["plain", "ray"] = "plain"
+    """Of shards: plain reads them in this process, ray by tasks on every core of a cluster, with the same result."""
+    address: str | None = None
+    """Of --engine ray: HOST:PORT of a cluster of which this machine is part, or auto; default: Ray on this machine."""
 
 
 def main(config: Annotated[AssignConfig, tyro.conf.arg(name="")]) -> list[Assignment]:
@@ -68,6 +73,8 @@ def main(config: Annotated[AssignConfig, tyro.conf.arg(name="")]) -> list[Assign
     if _by_shards(config, names):
         _assign_shards(config)
         return []
+    if config.engine != "plain" or config.address is not None:
+        raise EngineError("engine and address are for a folder of shards and one limit: add --solver shards or leave them out")
     check_folder("output", config.output, ours=_is_ours)
     _check(config, names)
     given = read_given(config.estimates, config.costs, config.available)
@@ -137,8 +144,16 @@ def _assign_shards(config: AssignConfig) -> None:
         allow_unanswered=config.allow_unanswered,
         workers=config.workers,
     )
+    engine = EngineConfig(config.engine, config.address)
+    check_engine(engine)
     print(f"results go to {config.output}/")
-    print(*assign_shards(asked).lines, sep="\n")
+    with mapping(engine) as each:
+        if engine.ray:
+            # Workers have other working folders.
+            costs = asked.costs and asked.costs.absolute()
+            asked = replace(asked, estimates=asked.estimates.absolute(), costs=costs, output=asked.output.absolute())
+        report = assign_shards(asked, map=each if engine.ray else None)
+    print(*report.lines, sep="\n")
     print(f"written to {config.output}/: a .parquet per shard, summary.json")
 
 

@@ -1,4 +1,4 @@
-"""`jaxroute score`: the quality of every model on every prompt of a file, of any size."""
+"""`jaxroute score`: the quality of every model on every prompt of files of any size."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from typing import Annotated
 
 import tyro
 
-from jaxroute.batch.shards import ScoreConfig, score_file
+from jaxroute.batch.score_config import ScoreConfig
+from jaxroute.batch.shards import score_file
+from jaxroute.batch.workers import EngineConfig
 
 
-def main(config: Annotated[ScoreConfig, tyro.conf.arg(name="")]) -> None:
-    """Estimate the quality of every model on every prompt of a file, of any size."""
-    print(score_file(config))
+def main(
+    config: Annotated[ScoreConfig, tyro.conf.arg(name="")], engine: Annotated[EngineConfig, tyro.conf.arg(name="")]
+) -> None:
+    """Estimate the quality of every model on every prompt of files of any size."""
+    print(score_file(config, engine))
     print(f"written to {config.output}/")
