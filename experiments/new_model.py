@@ -186,7 +186,8 @@ def added(trial: Trial, rest: Predictor, model: str, count: int) -> dict[str, tu
         way: (
             float(np.mean(each, axis=0)[0]),
             float(np.std([one[0] for one in each], ddof=1) / np.sqrt(len(each))) if len(each) > 1 else 0.0,
-            *(float(one) for one in np.mean(each, axis=0)[1:]),
+            float(np.mean(each, axis=0)[1]),
+            float(np.mean(each, axis=0)[2]),
         )
         for way, each in found.items()
     }
