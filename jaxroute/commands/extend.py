@@ -78,8 +78,8 @@ def main(config: Annotated[Extend, tyro.conf.arg(name="")]) -> Predictor:
     predictor = load(config.checkpoint, encoder=config.encoder)
     if not isinstance(predictor, Predictor):
         raise RouterError(
-            f"checkpoint={str(config.checkpoint)!r} holds the router {predictor.name!r}, which learns all models at once; only a "
-            "predictor is extended. Put the new outcomes into its table and run `jaxroute train` with the same --router again"
+            f"checkpoint={str(config.checkpoint)!r} holds the router {predictor.name!r}, which learns all models at once; only "
+            "a predictor is extended. Put the new outcomes into its table and run `jaxroute train` with the same --router again"
         )
     if config.remove:
         predictor = without(predictor, config.remove)
