@@ -4,6 +4,11 @@
 
 Leaves each model of the nine-model MMLU pool out in turn, trains on the others, adds it by `jaxroute.predictor.extending` from
 a random draw of its outcomes on training questions, and judges all nine on the test questions.
+
+About 10 minutes of one core. Seen, 12 draws, as percent of the gain with all outcomes (+2.15 points; standard error over the
+draws in brackets): GPT-4 with 25, 50, 100, 200, 300 probes 16, 53, 74 (5), 79 (3), 80 (3), the level alone 12 to 35; Mixtral
+61, 73, 88 (6), 92, 91, the level alone 67, 77, 90 (3), 93, 98: for Mixtral the correction brings nothing. Models of 7B and 8B
+with 50 probes 94 on average, from 78 (Llama-3-8B) to 102.
 """
 
 from __future__ import annotations
@@ -186,7 +191,8 @@ def added(trial: Trial, rest: Predictor, model: str, count: int) -> dict[str, tu
         way: (
             float(np.mean(each, axis=0)[0]),
             float(np.std([one[0] for one in each], ddof=1) / np.sqrt(len(each))) if len(each) > 1 else 0.0,
-            *(float(one) for one in np.mean(each, axis=0)[1:]),
+            float(np.mean(each, axis=0)[1]),
+            float(np.mean(each, axis=0)[2]),
         )
         for way, each in found.items()
     }

@@ -46,8 +46,8 @@ class Extend:
     domain: str = ""
     """With --shift: move levels for prompts of this domain alone; default: for all prompts."""
     prices: Path | None = None
-    """Dollars per million tokens of the new models, {"model": {"input": 0.2, "output": 0.6}}: where the checkpoint has prices, or
-    for a table with tokens and no dollars."""
+    """Dollars per million tokens of the new models, {"model": {"input": 0.2, "output": 0.6}}: where the checkpoint has prices,
+    or for a table with tokens and no dollars."""
     option: tuple[str, ...] = ()
     """How the table is read, name=value, as of `jaxroute train`: scale=10, clip, repeats=mean."""
     output: Path | None = None
@@ -78,8 +78,8 @@ def main(config: Annotated[Extend, tyro.conf.arg(name="")]) -> Predictor:
     predictor = load(config.checkpoint, encoder=config.encoder)
     if not isinstance(predictor, Predictor):
         raise RouterError(
-            f"checkpoint={str(config.checkpoint)!r} holds the router {predictor.name!r}, which learns all models at once: put the "
-            f"new outcomes into its table and run `jaxroute train --router {predictor.name}` again; only a predictor is extended"
+            f"checkpoint={str(config.checkpoint)!r} holds the router {predictor.name!r}, which learns all models at once; only "
+            "a predictor is extended. Put the new outcomes into its table and run `jaxroute train` with the same --router again"
         )
     if config.remove:
         predictor = without(predictor, config.remove)

@@ -39,8 +39,8 @@ class Probes:
     """One JSON line per question, as `jaxroute collect --prompts` reads it."""
     prompts: Path | None = None
     """The questions to draw from: a file of prompts, a table of outcomes, or the database of `jaxroute collect`. Default: what
-    the checkpoint was trained on, where that still lies there. Best are training questions with what graders compare with, since
-    the other models' answers to them are known."""
+    the checkpoint was trained on, where that still lies there. Best are training questions with a "reference": the other
+    models' answers to them are known."""
     seed: int = 0
     """Decides the draw."""
     encoder: str | None = None
@@ -71,9 +71,12 @@ def main(config: Annotated[Probes, tyro.conf.arg(name="")]) -> list[dict[str, An
         partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     print(f"{counted(len(rows), 'question')}, {known:,} of them from training, written to {config.output}")
     if not all("reference" in row for row in rows):
-        print("no reference answers in them: most graders of `jaxroute collect` need a field \"reference\"; take --prompts with it")
+        print(
+            'no reference answers in them: most graders of `jaxroute collect` need a field "reference"; take --prompts with it'
+        )
     print(
-        f"next: jaxroute collect --prompts {config.output} --models models.yaml --only NEW_MODEL --grader GRADER --output probes.db\n"
+        f"next: jaxroute collect --prompts {config.output} --models models.yaml --only NEW_MODEL --grader GRADER "
+        "--output probes.db\n"
         f"      jaxroute extend --checkpoint {config.checkpoint} --table probes.db"
     )
     return rows
@@ -95,7 +98,7 @@ def _questions(config: Probes, estimator: Estimator) -> list[dict[str, Any]]:
     """Every distinct question with its fields, none of an outcome among them."""
     if config.prompts is not None:
         return _distinct(_rows(config.prompts))
-    learnt = getattr(estimator, "about", {}).get(LEARNT_FROM)
+    learnt = (getattr(estimator, "about", None) or {}).get(LEARNT_FROM)
     if not learnt:
         raise CheckpointError(
             f"checkpoint={str(config.checkpoint)!r} does not say which file it was trained on, and keeps no prompts; name the "

@@ -17,7 +17,7 @@ from jaxroute.predictor.checkpoint import is_estimator
 from jaxroute.predictor.config import TrainConfig
 from jaxroute.predictor.fitting import check_trainable
 from jaxroute.predictor.training import train, train_costs
-from jaxroute.routers.base import find_router
+from jaxroute.routers.base import TrainedRouter, find_router
 from jaxroute.storage.files import check_folder
 
 LEARNT_FROM = "learnt_from"
@@ -86,7 +86,7 @@ def _train_router(config: Train) -> None:
     prices = _prices(config, table)
     print(table)
     trained = kind.fit(table, prices=prices)
-    if hasattr(trained, "about"):
+    if isinstance(trained, TrainedRouter):
         trained = replace(trained, about={**trained.about, LEARNT_FROM: _learnt_from(config)})
     trained.save(config.output)
     print(trained.note, end="\n" * bool(trained.note))

@@ -81,7 +81,9 @@ def read_collection(path: Path, options: TableOptions | None = None) -> dict[str
 def collected_questions(path: Path) -> list[dict[str, Any]]:
     """The rows of a collection's questions as they were asked, with `query_id`, `domain`, and the rendered `prompt_text`."""
     with _reading(path) as connection:
-        found = connection.execute("SELECT query_id, prompt, domain, fields FROM collect_questions ORDER BY position").fetchall()
+        found = connection.execute(
+            "SELECT query_id, prompt, domain, fields FROM collect_questions ORDER BY position"
+        ).fetchall()
     return [
         {"prompt": text, **json.loads(fields), "query_id": name, "domain": domain, "prompt_text": text}
         for name, text, domain, fields in found

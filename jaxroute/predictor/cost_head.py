@@ -43,7 +43,9 @@ class CostHead:
         inputs = (inputs_of(features, prompt_tokens) - self.mean) / self.scale
         bounds = np.log(self.offset + self.low), np.log(self.offset + self.high)
         # Clipped as logarithms: the exponential of a prompt unlike all others would overflow.
-        amount = np.exp(np.clip(inputs @ self.weight + self.intercept, *bounds)) - self.offset
+        # One product per model: of a product over all, sums round differently with another number of models.
+        products = np.stack([inputs @ column for column in self.weight.T.copy()], axis=1)
+        amount = np.exp(np.clip(products + self.intercept, *bounds)) - self.offset
         return np.clip(amount, self.low, self.high)
 
     def select(self, columns: Sequence[int]) -> CostHead:

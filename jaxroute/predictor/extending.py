@@ -6,8 +6,9 @@ the other or at once, in any order, and probed again, with the same result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +64,7 @@ class AddedModel:
         return max(int(np.ceil(self.probes * ((half / WANTED) ** 2 - 1))), 0)
 
     def __str__(self) -> str:
-        more = f"{self.more_probes} more would make that 2 points either way" if self.more_probes else "more would matter little"
+        more = f"{self.more_probes} more would make that 2 points either way" if self.more_probes else "more matter little"
         like = (
             f"no correction of its own, since {listed(self.like, 3)} costs about as much"
             if self.like
@@ -71,7 +72,7 @@ class AddedModel:
         )
         return (
             f"{self.model}: quality {100 * self.quality:.1f} percent ({100 * self.low:.1f} to {100 * self.high:.1f}) by "
-            f"{counted(self.probes, 'probe')}, {self.known_questions} of them questions that other models answered too; {more}\n"
+            f"{counted(self.probes, 'probe')}, {self.known_questions} of them answered by other models too; {more}\n"
             f"  {like}\n  {self.mean_cost_usd:.3g} dollars per answer on average; {self.costs}"
         )
 
@@ -84,11 +85,12 @@ def extend(
     prices: PriceList | None = None,
     correction: bool = True,
 ) -> tuple[Predictor, list[AddedModel]]:
-    """The predictor with the models of `table` that it does not know yet, or with `models`, which may be known and are replaced.
+    """The predictor with the models of `table` that it does not know, or with `models`; known ones are replaced.
 
     `table` holds their outcomes on some prompts, best those that the predictor was trained on, and perhaps other models'
-    outcomes on the same prompts. `correction` off leaves models without corrections of their own. `prices` are needed of the new models where the predictor has prices per token. Raises
-    `TableError` for a table without a new model, or without outcomes or costs of one.
+    outcomes on the same prompts. `correction` off leaves models without corrections of their own. `prices` are needed of
+    the new models where the predictor has prices per token. Raises `TableError` for a table without a new model, or without
+    outcomes or costs of one.
     """
     names = _wanted(predictor, table, models)
     check_prompts(table.prompts)
@@ -122,9 +124,7 @@ def extend(
     added = {**predictor.about.get(ADDED, {}), **{one.model: _described(one) for one in reports}}
     known = [*predictor.models, *(name for name in names if name not in predictor.models)]
     head = _with_rows(predictor, dict(zip(names, rows, strict=True)), known)
-    return replace(
-        predictor, models=known, head=head, pricing=pricing, about={**predictor.about, ADDED: added}
-    ), reports
+    return replace(predictor, models=known, head=head, pricing=pricing, about={**predictor.about, ADDED: added}), reports
 
 
 def without(predictor: Predictor, models: Sequence[str]) -> Predictor:
@@ -168,7 +168,7 @@ def _wanted(predictor: Predictor, table: RoutingTable, models: Sequence[str] | N
     if empty := [name for name in names if np.isnan(table.quality[:, table.models.index(name)]).all()]:
         raise TableError(f"{table.name}: {listed(empty)} has no outcome; ask it the probes, or leave it out with --models")
     if set(names) >= set(trained_together(predictor)):
-        raise TableError(f"models={listed(names)}: no model would be left that these can lean on; train again with their outcomes")
+        raise TableError(f"models={listed(names)}: no model would be left that these can lean on; train again")
     return names
 
 
@@ -178,9 +178,7 @@ def _alike(predictor: Predictor, pricing: Pricing | None, name: str) -> list[str
         return []
     cost = dict(zip(pricing.models, pricing.mean_cost_usd, strict=True))
     others = [model for model in trained_together(predictor) if model != name]
-    return [
-        model for model in others if max(cost[model], cost[name]) <= ALIKE * min(cost[model], cost[name])
-    ]
+    return [model for model in others if max(cost[model], cost[name]) <= ALIKE * min(cost[model], cost[name])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,7 +278,8 @@ def _with_rows(predictor: Predictor, rows: dict[str, NewRow], models: list[str])
     return rebuilt_head(state | new | ({"domain_effect": effects} if len(effects) else {}))
 
 
-def rebuilt_head(state: dict[str, np.ndarray]) -> Head:
+def rebuilt_head(state: Mapping[str, Any]) -> Head:
+    """A head with these numbers, of a shape that fits them."""
     features, levels = state["weight"].shape
     head = Head(features, len(state["model_embedding"]), levels, len(state.get("domain_effect", [])))
     nnx.update(head, {name: jnp.asarray(array) for name, array in state.items()})

@@ -48,8 +48,11 @@ class Head(nnx.Module):
         # By default accelerators multiply float32 with fewer bits, and estimates would depend on the machine.
         with jax.default_matmul_precision("highest"):
             difference = jnp.asarray(hidden) @ self.weight[...]
-            models = self.model_embedding[...] @ self.weight[...]
-            corrections = jnp.einsum("nd,mdk->nmk", hidden, self.correction[...]) + self.correction_bias[...]
+            # One product per model: of a product over all, sums round differently with another number of models, and a model
+            # that is added must not move the others.
+            models = jax.lax.map(lambda one: one @ self.weight[...], self.model_embedding[...])
+            own = jax.lax.map(lambda one: jnp.asarray(hidden) @ one, self.correction[...])
+            corrections = jnp.moveaxis(own, 0, 1) + self.correction_bias[...]
         logits = difference[:, None, :] - models + self.bias[...] + corrections
         if domain is not None and hasattr(self, "domain_effect"):
             logits = logits + jnp.where(domain[:, None, None] >= 0, self.domain_effect[...][domain], 0.0)

@@ -2,8 +2,8 @@
 
     log(offset + amount_j) = alpha + beta g_j,      g_j = mean over the models with a learned head of their estimate's logarithm
 
-with beta ~ Normal(0, 1) in closed form. The shape is kept where it lowers the held-out loss of the mean by two standard errors, as
-in `costs`; else every answer is expected to cost, or to be as long as, the model's mean.
+with beta ~ Normal(0, 1) in closed form. The shape is kept where it lowers the held-out loss of the mean by two standard
+errors, as in `costs`; else every answer is expected to cost, or to be as long as, the model's mean.
 """
 
 from __future__ import annotations
@@ -113,7 +113,13 @@ def _column(
     known = np.isfinite(amount)
     seen = amount[known]
     if not len(seen):
-        return {"weight": np.zeros(len(head.mean)), "intercept": np.log1p(mean), "offset": 1.0, "low": mean, "high": mean}, False
+        return {
+            "weight": np.zeros(len(head.mean)),
+            "intercept": np.log1p(mean),
+            "offset": 1.0,
+            "low": mean,
+            "high": mean,
+        }, False
     offset = 1.0 if bool((head.offset == 1.0).all()) else (seen.mean() / 1000 if seen.mean() > 0 else 1.0)
     plain = {"weight": np.zeros(len(head.mean)), "intercept": float(np.log(seen.mean() + offset)), "offset": offset}
     plain |= {"low": float(seen.min()), "high": float(seen.max())}

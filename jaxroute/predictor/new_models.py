@@ -6,13 +6,13 @@
 s_j is what all models' logits have in common, u_j how much better than estimated the pool did on the same question
 (`pool_questions`), v the levels' places, z_j the scalar of s_j and of every other model's own correction, h_j the standardised
 features. Since u_j says how hard a question is beyond its text, level and correction are less noisy with it. It is known of
-training questions; of other prompts it is 0 on average, and averaging over it makes logits smaller by a factor t (Zeger, Liang &
-Albert 1988, "Models for longitudinal data", Biometrics 44, section 3), measured on the pool's models. So t_j is 1 where u_j is
-known and t where it is not, a = t a_s, C = t C', and b is such that the mean estimate over all training questions is that
-of the fit with u.
+training questions; of other prompts it is 0 on average, and averaging over it makes logits smaller by a factor t (Zeger,
+Liang & Albert 1988, "Models for longitudinal data", Biometrics 44, section 3), measured on the pool's models. So t_j is 1
+where u_j is known and t where it is not, a = t a_s, C = t C', and b is such that the mean estimate over all training questions
+is that of the fit with u.
 
 Priors, in logits: slopes Normal, as those of the pool's models; b Student's t with 3 degrees of freedom around the pool's
-median, since a new model may be unlike all others; along each other model's correction Normal(0, 1.5^2); C Normal(0, 0.45^2 /
+median, since a new model may be unlike all others; along each other model's correction Normal(0, 1); C Normal(0, 0.3^2 /
 features), an absolute scale, whatever the number of probes. Where a model of the pool costs about as much there is no
 correction of either kind: among models of equal price the one that is over-estimated is chosen, and a correction costs more
 than it brings. The t prior is a Normal one whose width is found by turns (Lange, Little & Taylor 1989, "Robust statistical
@@ -34,9 +34,9 @@ LEVEL_SPREAD = 0.5
 """Of a new model's level around the pool's median, in logits."""
 FREEDOM = 3.0
 """Of the level's t distribution: one that is narrow, or has thin tails, forbids a model that is better than all others."""
-CORRECTION_SPREAD = 0.45
+CORRECTION_SPREAD = 0.3
 """How far a correction of its own may move a logit."""
-OTHERS_SPREAD = 1.5
+OTHERS_SPREAD = 1.0
 """How many times another model's correction, or the reverse of it, may be its own."""
 NO_POOL = np.array([1.0, 1.0, 0.25, 0.0, 0.0])
 """The slopes where the checkpoint kept nothing of its training questions."""
@@ -89,7 +89,7 @@ def fit_row(
     scalar = scalar_of(probes.shared)
     offset = factor[:, None] * (slope * probes.shared + residual_slope * residual[:, None] * places + middle / shrunk)
     free = [factor * scalar * slope_spread, factor * residual * residual_spread]
-    own = np.zeros((count, 0))
+    own, widths = np.zeros((count, 0)), np.zeros(0)
     if corrected:
         widths = np.r_[
             np.full(probes.others.shape[1], OTHERS_SPREAD),
@@ -97,6 +97,7 @@ def fit_row(
         ]
         own = factor[:, None] * np.hstack([probes.hidden @ probes.others, probes.hidden]) * widths / shrunk
     width = widest = LEVEL_SPREAD / shrunk
+    weight, moved, fitted = np.zeros((3 + own.shape[1], levels)), np.zeros(levels), offset
     for _ in range(TURNS):
         # Every column is scaled so that its weight is Normal(0, 1), which a rotation leaves as it is.
         columns = np.column_stack([factor * width, *free, own])
@@ -105,6 +106,7 @@ def fit_row(
         seen = np.ones((1, count, 1))
         found = fit_linear(left * size, probes.target[:, None], seen, ridge, size**2 / count, offset=offset[None, :, None])
         weight = right.T @ found.weight[0]
+        fitted = offset + columns @ weight
         moved = weight[0] * width
         # |difference of two logits|^2 is twice that of centred logits.
         far = 2 * (moved**2).sum() / widest**2
@@ -120,7 +122,7 @@ def fit_row(
     easier = residual_slope * places + weight[2] * residual_spread
     shared, given = (probes.shared, residual) if pool is None else (pool.shared, pool.residual)
     logits = slope * shared + scalar_of(shared)[:, None] * tilt + level
-    error = _level_error(probes, factor, offset + columns @ weight, width)
+    error = _level_error(probes, factor, fitted, width)
     with_residual = logits + given[:, None] * easier
     goal, low, high = (expected_quality(with_residual + move * places).mean() for move in (0.0, -1.96 * error, 1.96 * error))
     return NewRow(

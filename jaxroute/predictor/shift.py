@@ -58,8 +58,8 @@ class Shift:
 def shift(predictor: Predictor, table: RoutingTable, *, domain: str = "") -> tuple[Predictor, Shift]:
     """The predictor with every model's level moved by the outcomes of `table`.
 
-    With `domain` only prompts of that domain are estimated otherwise, else all of them. Raises `TableError` where a model of the
-    predictor has no outcome in `table`: it would be compared with models that have moved.
+    With `domain` only prompts of that domain are estimated otherwise, else all of them. Raises `TableError` where a model of
+    the predictor has no outcome in `table`: it would be compared with models that have moved.
     """
     missing = [model for model in predictor.models if model not in table.models or _never(table, model)]
     if missing:
@@ -116,4 +116,6 @@ def _never(table: RoutingTable, model: str) -> bool:
 def few_prompts(models: Sequence[str], counts: Sequence[int], least: int = 10) -> str:
     """A warning where a level rests on very few outcomes; empty where none does."""
     few = [f"{model} ({count})" for model, count in zip(models, counts, strict=True) if count < least]
-    return f"few outcomes: {listed(few)}; {counted(least, 'graded prompt')} of each model is the least to rely on" if few else ""
+    return (
+        f"few outcomes: {listed(few)}; {counted(least, 'graded prompt')} of each model is the least to rely on" if few else ""
+    )
