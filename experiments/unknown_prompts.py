@@ -2,7 +2,12 @@
 
     JAXROUTE_DATA=... uv run python -m experiments.unknown_prompts
 
-RUNTIME
+About 6 minutes of one core once the prompts are encoded. Seen at p < 0.01: flagged are 1.0 percent of MMLU's test questions,
+and all one-word prompts, code, instructions, other languages and MBPP prompts. The safe choice costs 0.02 points on MMLU and
+gains 1.9 where a router of ARC is asked MBPP. Of 1,000 streams of 1,000 rated answers without a change, at alpha 0.05, 0.3
+percent raise a false alarm (true outcomes of the test part: 0.3 percent). A model that gets 5 points worse after 10,000 of
+its rated answers is noticed after 3,033 more at a tolerance of 1 point (2,027 at 0, 5,647 at 2); a tenth of prompts of a new
+kind after 103 prompts (medians).
 """
 
 from __future__ import annotations
@@ -196,7 +201,7 @@ def _false_alarms(
         alarms["prompts"] += "prompts" in drawn.alarms
         alarms["true"] += bool(true.alarms)
     names = {"drawn": "false_alarms", "prompts": "false_alarms_prompts", "true": "alarms_mmlu_test"}
-    return {"alpha": ALPHA} | {names[name]: count / config.streams for name, count in alarms.items()}
+    return {"alpha": ALPHA, **{names[name]: count / config.streams for name, count in alarms.items()}}
 
 
 def _delays(estimates: Estimates, chosen: np.ndarray, config: Config) -> dict[str, float | str]:

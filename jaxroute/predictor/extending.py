@@ -124,7 +124,13 @@ def extend(
     added = {**predictor.about.get(ADDED, {}), **{one.model: _described(one) for one in reports}}
     known = [*predictor.models, *(name for name in names if name not in predictor.models)]
     head = _with_rows(predictor, dict(zip(names, rows, strict=True)), known)
-    return replace(predictor, models=known, head=head, pricing=pricing, about={**predictor.about, ADDED: added}), reports
+    familiarity = predictor.familiarity
+    if familiarity is not None:
+        qualities = {one.model: one.quality for one in reports}
+        means = dict(zip(predictor.models, familiarity.mean_quality, strict=False)) | qualities
+        familiarity = familiarity.with_mean_quality([means.get(name, np.nan) for name in known])
+    about = {**predictor.about, ADDED: added}
+    return replace(predictor, models=known, head=head, pricing=pricing, about=about, familiarity=familiarity), reports
 
 
 def without(predictor: Predictor, models: Sequence[str]) -> Predictor:
@@ -144,7 +150,11 @@ def without(predictor: Predictor, models: Sequence[str]) -> Predictor:
     if ADDED in about:
         about[ADDED] = {name: one for name, one in about[ADDED].items() if name in left}
     pricing = None if predictor.pricing is None else predictor.pricing.select(left)
-    return replace(predictor, models=left, head=rebuilt_head(state | changed), pricing=pricing, about=about)
+    familiarity = predictor.familiarity
+    if familiarity is not None:
+        familiarity = familiarity.with_mean_quality(familiarity.mean_quality[columns])
+    head = rebuilt_head(state | changed)
+    return replace(predictor, models=left, head=head, pricing=pricing, about=about, familiarity=familiarity)
 
 
 def trained_together(predictor: Predictor) -> list[str]:

@@ -11,7 +11,7 @@ An encoder that was itself trained on these prompts may find them nearer than ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -65,9 +65,17 @@ class Familiarity:
         means[: len(self.mean_quality)] = self.mean_quality[: len(means)]
         return replace(estimates, p_value=self.p_values(features), mean_quality=means)
 
-    def with_mean_quality(self, mean_quality: Float[np.ndarray, " models"]) -> Familiarity:
-        """The same prompts, for an estimator of other models."""
+    def with_mean_quality(self, mean_quality: Sequence[float] | Float[np.ndarray, " models"]) -> Familiarity:
+        """The same prompts, for an estimator of other models, or with other means."""
         return replace(self, mean_quality=np.asarray(mean_quality, np.float64))
+
+    def with_reference(self, features: Float[np.ndarray, "prompts features"]) -> Familiarity:
+        """Prompts like these are known too, once they are about as many as the nearest that count.
+
+        Those like the training prompts are flagged no more often than before.
+        """
+        further = _projected(features, self.centre, self.directions)
+        return replace(self, reference=np.concatenate([self.reference, further]))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """For a checkpoint: about 1.5 MB with 2,000 prompts."""

@@ -83,7 +83,13 @@ def shift(predictor: Predictor, table: RoutingTable, *, domain: str = "") -> tup
     before, seen, after = (list(map(float, one)) for one in zip(*means, strict=True))
     moved = _moved(predictor, np.outer(moves, places), domain)
     about = {**predictor.about, SHIFTED: {"prompts": len(table), "domain": domain}}
-    return replace(moved, about=about), Shift(predictor.models, counts, before, seen, after, domain)
+    familiarity = predictor.familiarity
+    if familiarity is not None:
+        # These prompts are known from now on; where all estimates have moved, so have the models' means.
+        change = 0.0 if domain else np.array(after) - np.array(before)
+        means = np.clip(familiarity.mean_quality + change, 0.0, 1.0)
+        familiarity = familiarity.with_mean_quality(means).with_reference(features)
+    return replace(moved, about=about, familiarity=familiarity), Shift(predictor.models, counts, before, seen, after, domain)
 
 
 def move_of(quality: Float[np.ndarray, " queries"], logits: Float[np.ndarray, "queries levels"]) -> float:
