@@ -171,10 +171,11 @@ class Exchange:
             finally:
                 self.current = None
                 self.waited_seconds += current.waited_seconds
-                self.service.places.held(candidate.model, perf_counter() - began)
+                if not reason:
+                    self.service.places.held(candidate.model, perf_counter() - began)
                 # At its worst case where nothing better is known, and so for what is cancelled.
                 payment.settle(None)
-                if traces is not None:
+                if traces is not None and span is not None:
                     traces.tried(span, self.finished, reason)
             return True
 
