@@ -126,7 +126,7 @@ def _promised(
     if expected > budget_usd:
         notes.append(
             f"as was promised, these prompts are expected to cost {expected:.6g} dollars, more than the budget of "
-            f"{budget_usd:g}: some will stay unanswered, and the promise is about those that are answered"
+            f"{budget_usd:g}: some will stay unanswered, and nothing is promised of those that are answered"
         )
     only = np.zeros(estimates.quality.shape, bool)
     only[np.arange(len(choice)), choice] = True
