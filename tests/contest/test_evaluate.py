@@ -275,6 +275,7 @@ def test_the_command_refuses_a_folder_of_other_files(tmp_path, monkeypatch, caps
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_judged_beside_the_router_that_it_is_of(simulated, tmp_path):
     test, train = simulated.split(0.4, seed=0)
     find_router("domain_mean").fit(train).save(tmp_path / "checkpoint")

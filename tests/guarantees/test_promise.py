@@ -56,6 +56,7 @@ def test_a_promise_saves_and_says_so() -> None:
     assert "90 percent" in str(promise) and "5 points" in str(promise) and "until drift takes" in str(promise)
 
 
+@pytest.mark.slow
 def test_promises_are_broken_no_more_often_than_they_may() -> None:
     """The zero router at its worst: two models of which one is exactly the allowed distance below the other."""
     generator = np.random.default_rng(0)
@@ -76,6 +77,7 @@ def test_promises_are_broken_no_more_often_than_they_may() -> None:
     assert broken > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graded", [False, True])
 def test_less_is_cheaper(graded: bool) -> None:
     def cost(**asked) -> float:

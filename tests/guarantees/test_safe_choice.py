@@ -53,6 +53,7 @@ def test_people_read_how_many():
     assert unknown_words(3, 12, 0.01).startswith("3 of 12 prompts (25 percent)")
 
 
+@pytest.mark.slow
 def test_routers_with_features_know_strange_prompts(tiny_encoder, fresh_cache, tmp_path):
     table = load_source("simulated", queries=300)
     trained = find_router(f"knn:encoder={tiny_encoder}").fit(table)

@@ -83,6 +83,7 @@ def test_what_is_no_router_is_refused_by_name(tmp_path: Path) -> None:
     assert all(router_names().values())
 
 
+@pytest.mark.slow
 def test_a_file_of_ones_own_is_trained_routed_scored_and_judged_by_the_commands(tmp_path: Path, capsys) -> None:
     (tmp_path / "mine.py").write_text(OWN)
     assert len(OWN.splitlines()) < 60
