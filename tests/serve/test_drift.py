@@ -16,6 +16,7 @@ from jaxroute.serve.finished import Finished
 from tests.serve.proxies import MESSAGES, proxy
 
 LOG = logging.getLogger("jaxroute.serve")
+from tests.serve.test_reloading import wait_until
 
 
 @pytest.fixture
@@ -94,6 +95,8 @@ def test_the_page_and_the_metrics_show_alarms(tmp_path: Path, state: Any) -> Non
         service = one.running.service
         service.drift.follow(state)
         number = reply.headers["x-jaxroute-id"]
+        # The answer is remembered an instant after its last byte.
+        wait_until(lambda: service.answers.get(number) is not None)
         finished = service.answers.get(number)
         assert finished is not None
         finished.quality, finished.model = 0.9, "a"
