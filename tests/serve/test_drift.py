@@ -14,9 +14,9 @@ import pytest
 from jaxroute.serve.drift import Drifting
 from jaxroute.serve.finished import Finished
 from tests.serve.proxies import MESSAGES, proxy
+from tests.serve.test_reloading import wait_until
 
 LOG = logging.getLogger("jaxroute.serve")
-from tests.serve.test_reloading import wait_until
 
 
 @pytest.fixture
