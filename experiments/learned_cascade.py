@@ -1,0 +1,227 @@
+"""Does a cascade whose judge reads the answers beat routing alone at the same realised cost?
+
+    JAXROUTE_DATA=... uv run python -m experiments.learned_cascade
+
+RUNTIME
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+
+from experiments.real_data import data_folder, routerbench_parts
+from experiments.reporting import named
+from jaxroute import JaxrouteError, RoutingTable, TrainConfig, load_source
+from jaxroute.encoders import load_encoder
+from jaxroute.encoders.features import prompt_features
+from jaxroute.errors import TableError
+from jaxroute.evaluation import Curve, Interval, areas, bootstrap_weights, log_loss, paired_interval, single_models
+from jaxroute.evaluation.plots import COLOURS, save_figure
+from jaxroute.predictor.answers import Judge, JudgeConfig, JudgeReport, answer_features, fit_judge
+from jaxroute.predictor.cascade_price import Beforehand, Cascaded, cascade_at, prices_between
+from jaxroute.predictor.fitting import fold_numbers, train_head
+from jaxroute.predictor.predictor import head_estimates
+from jaxroute.simulation.pool import SimulatedPool
+from jaxroute.storage.files import write_json
+
+POOLS = ("routerarena", "arc", "mbpp", "simulated")
+WAYS = {"cascade": False, "look_ahead": True}
+"""How the first model is chosen: as routing alone would, or with the second call in sight."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Estimates and judge learnt on training rows; routing and cascades replayed on others, at their true costs."""
+
+    output: Path = Path("runs/learned_cascade")
+    """Folder for result.json and the figure."""
+    pools: tuple[str, ...] = POOLS
+    """Which tables: routerarena, arc, mbpp, simulated."""
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(encoder="minilm"))
+    """Of the estimates from prompts alone; the judge reads with the same encoder."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    """Of the judge."""
+    queries: int = 600
+    """Of the simulated pool."""
+    points: int = 61
+    """Prices of a curve."""
+    resamples: int = 1000
+    """Of the bootstrap over queries."""
+    seed: int = 0
+    """Of the splits, the simulation and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.pools if name not in POOLS]:
+            raise TableError(f"pools={unknown[0]!r} must be some of {', '.join(POOLS)}")
+        if self.points < 3 or self.resamples < 1:
+            raise TableError(f"points={self.points} must be at least 3, resamples={self.resamples} at least 1")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Unseen queries, and what is estimated of them before and after the answers."""
+
+    test: RoutingTable
+    estimates: Float[np.ndarray, "queries models"]
+    judged: Float[np.ndarray, "queries models"]
+    judge: Judge
+    report: JudgeReport
+
+
+def main(config: Config) -> dict[str, float | str]:
+    """Run it; returns what is also written to result.json."""
+    print(f"results go to {config.output}/")
+    result: dict[str, float | str] = {}
+    drawn: dict[str, tuple[RoutingTable, dict[str, Curve]]] = {}
+    heads = (("", 12), ("test", 6), ("models", 8), ("log-loss before, after", 26), ("gain in points (95%)", 26))
+    print("".join(f"{words:>{width}}" for words, width in (*heads, ("looking ahead", 25), ("calls", 12))))
+    for name, train, test in _tables(config):
+        part = learnt(train, test, config)
+        curves, calls = replayed(part, train, config)
+        gains = {way: gain(curves[way], curves["routing"], config) for way in WAYS}
+        losses = [log_loss(test.quality, part.estimates), log_loss(test.quality, part.judged)]
+        result |= {f"{name}_queries": len(test), f"{name}_loss_before": losses[0], f"{name}_loss_after": losses[1]}
+        result |= {f"{name}_penalty": str(part.report.penalty), f"{name}_carry": part.judge.carry}
+        result |= {f"{name}_held_out_loss_before": part.report.losses[np.inf]}
+        result |= {f"{name}_held_out_loss_after": part.report.losses[part.report.penalty]}
+        for way, one in gains.items():
+            result |= named(f"{name}_{way}_gain", one) | {f"{name}_{way}_calls": calls[way]}
+        for way, curve in curves.items():
+            result[f"{name}_{way}_best"] = float(curve.means()[1].max())
+        drawn[name] = (test, curves)
+        shown = "".join(f"{one.in_points:>25}" for one in gains.values())
+        asked = " ".join(f"{one:.2f}" for one in calls.values())
+        print(f"{name:<12}{len(test):>6}{len(test.models):>8}{losses[0]:>17.4f}{losses[1]:>9.4f}{shown}{asked:>12}")
+    write_json(config.output / "result.json", result)
+    _figure(config.output / "learned_cascade.png", drawn)
+    print(f"\nwritten to {config.output}/: result.json, learned_cascade.png")
+    return result
+
+
+def learnt(train: RoutingTable, test: RoutingTable, config: Config) -> Part:
+    """Estimates and judgements of the test rows; the judge is fitted on held-out estimates of the training rows."""
+    encoder, features = load_encoder(config.train.encoder), config.train.features
+    known, unseen = (prompt_features(encoder, one.prompts, features).values for one in (train, test))
+    head, report = train_head(known, train, config.train)
+    estimates = head_estimates(head, unseen)
+    read = []
+    for one in (train, test):
+        assert one.response is not None
+        likelihood = one.log_likelihood
+        read.append(answer_features(encoder, one.prompts, one.response, features, log_likelihood=likelihood))
+    fold = fold_numbers(train, config.train.folds, seed=config.train.seed)
+    judge, judging = fit_judge(read[0], report.held_out_estimates, train.quality, fold, train.models, config.judge)
+    return Part(test, estimates, judge.estimate(read[1], estimates), judge, judging)
+
+
+def replayed(part: Part, train: RoutingTable, config: Config) -> tuple[dict[str, Curve], dict[str, float]]:
+    """Curves over the same prices at realised cost, and each cascade's mean number of calls where prices overlap.
+
+    Models are expected to cost their mean in training. Judgements are free: the encoder has read the prompt already.
+    """
+    cost = np.broadcast_to(train.mean_cost_usd(), part.estimates.shape)
+    known = Beforehand(part.estimates, cost, part.judge.surprise, part.judge.carry)
+    prices = prices_between(known, config.points)
+    silent = Beforehand(part.estimates, cost, np.zeros_like(part.judge.surprise))
+    found = {"routing": [cascade_at(silent, part.estimates, float(price)) for price in prices]}
+    for way, ahead in WAYS.items():
+        found[way] = [cascade_at(known, part.judged, float(price), look_ahead=ahead) for price in prices]
+    curves = {way: _curve(part.test, every) for way, every in found.items()}
+    low, high = shared_range(*curves.values())
+    calls = {}
+    for way in WAYS:
+        within = [low <= spent <= high for spent in curves[way].means()[0]]
+        counts = [one.asked.sum(axis=1).mean() for one, inside in zip(found[way], within, strict=True) if inside]
+        calls[way] = float(np.mean(counts)) if counts else float("nan")
+    return curves, calls
+
+
+def gain(curve: Curve, base: Curve, config: Config) -> Interval:
+    """Mean difference of quality over the realised mean costs that both reach, points joined by straight lines, paired."""
+    low, high = shared_range(curve, base)
+    weights = bootstrap_weights(curve.quality.shape[1], resamples=config.resamples, seed=config.seed)
+    return paired_interval(lambda drawn: areas(*curve.means(drawn), low, high) - areas(*base.means(drawn), low, high), weights)
+
+
+def shared_range(*curves: Curve) -> tuple[float, float]:
+    """From the highest of the least mean costs to the lowest of the largest, in dollars per query."""
+    costs = [curve.means()[0] for curve in curves]
+    low = float(max(cost.min() for cost in costs))
+    return low, max(low, float(min(cost.max() for cost in costs)))
+
+
+def _curve(test: RoutingTable, every: list[Cascaded]) -> Curve:
+    rows = np.arange(len(test))
+    quality = np.stack([test.quality[rows, one.given] for one in every])
+    return Curve(quality, np.stack([(test.cost_usd * one.asked).sum(axis=1) for one in every]))
+
+
+def _tables(config: Config) -> Iterator[tuple[str, RoutingTable, RoutingTable]]:
+    """Name, training part, test part; all models answered all queries."""
+    for name in config.pools:
+        if name == "routerarena":
+            arena = load_source("routerarena", data_folder() / "routerarena", clip=True).complete()[0]
+            train, test = arena.split(0.5, seed=config.seed)
+        elif name == "simulated":
+            train, test = _simulated(config).split(0.5, seed=config.seed)
+        else:
+            train, test = routerbench_parts({"arc": "arc_challenge"}.get(name, name))
+        yield name, _plain(train), _plain(test)
+
+
+def _simulated(config: Config) -> RoutingTable:
+    """The pool with its answers, which end in a number: nothing in them shows whether it is right."""
+    table = load_source("simulated", queries=config.queries, seed=config.seed)
+    pool = SimulatedPool(table)
+    answers = [[" ".join(pool.write(model, prompt).words) for model in table.models] for prompt in table.prompts]
+    return replace(table, response=np.array(answers, dtype=object))
+
+
+def _plain(table: RoutingTable) -> RoutingTable:
+    """RouterBench stores an answer as the text of a list of one text."""
+    assert table.response is not None
+    return replace(table, response=np.vectorize(plain_answer, otypes=[object])(table.response))
+
+
+def plain_answer(answer: str) -> str:
+    """The text in the list; the answer as it is where it is none."""
+    try:
+        parts = ast.literal_eval(answer) if answer.startswith("[") else answer
+    except (ValueError, SyntaxError):
+        return answer
+    return "\n".join(parts) if isinstance(parts, list) and all(isinstance(part, str) for part in parts) else answer
+
+
+def _figure(path: Path, drawn: dict[str, tuple[RoutingTable, dict[str, Curve]]]) -> None:
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(drawn), figsize=(4.6 * len(drawn), 4.2), layout="constrained", squeeze=False)
+    for axes, (name, (test, curves)) in zip(panels[0], drawn.items(), strict=True):
+        alone = single_models(test).means()
+        axes.plot(1000 * alone[0], alone[1], "x", color="#888888", label="one model")
+        for colour, (way, curve) in zip(COLOURS, curves.items(), strict=False):
+            cost, quality = curve.means()
+            order = np.argsort(cost, kind="stable")
+            axes.plot(1000 * cost[order], quality[order], marker=".", color=colour, label=way.replace("_", " "))
+        axes.set_xscale("log")
+        axes.set_title(f"{name}, {len(test):,} queries")
+        axes.set_xlabel("realised dollars per 1,000 queries")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    panels[0, 0].set_ylabel("true mean quality")
+    save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config))
+    except JaxrouteError as error:
+        sys.exit(f"error: {error}")
