@@ -49,7 +49,7 @@ class Config:
     """Of the estimates from prompts alone; the judge reads with the same encoder."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     """Of the judge."""
-    queries: int = 600
+    queries: int = 300
     """Of the simulated pool."""
     points: int = 61
     """Prices of a curve."""
