@@ -2,7 +2,7 @@
 
     JAXROUTE_DATA=... uv run python -m experiments.learned_cascade
 
-RUNTIME
+Each pool takes some minutes of one core to encode, then seconds.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from experiments.real_data import data_folder, routerbench_parts
 from experiments.reporting import named
 from jaxroute import JaxrouteError, RoutingTable, TrainConfig, load_source
 from jaxroute.encoders import load_encoder
-from jaxroute.encoders.features import prompt_features
+from jaxroute.encoders.features import FeatureConfig, prompt_features
 from jaxroute.errors import TableError
-from jaxroute.evaluation import Curve, Interval, areas, bootstrap_weights, log_loss, paired_interval, single_models
+from jaxroute.evaluation import Curve, Interval, areas, bootstrap_weights, hull, log_loss, paired_interval, single_models
 from jaxroute.evaluation.plots import COLOURS, save_figure
 from jaxroute.predictor.answers import Judge, JudgeConfig, JudgeReport, answer_features, fit_judge
 from jaxroute.predictor.cascade_price import Beforehand, Cascaded, cascade_at, prices_between
@@ -33,6 +33,7 @@ from jaxroute.simulation.pool import SimulatedPool
 from jaxroute.storage.files import write_json
 
 POOLS = ("routerarena", "arc", "mbpp", "simulated")
+READ_TOKENS = 128
 WAYS = {"cascade": False, "look_ahead": True}
 """How the first model is chosen: as routing alone would, or with the second call in sight."""
 
@@ -45,8 +46,12 @@ class Config:
     """Folder for result.json and the figure."""
     pools: tuple[str, ...] = POOLS
     """Which tables: routerarena, arc, mbpp, simulated."""
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(encoder="minilm"))
-    """Of the estimates from prompts alone; the judge reads with the same encoder."""
+    models: int = 5
+    """Of a pool with more, those at the corners of the training rows' hull are kept, at most so many."""
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(encoder="minilm", features=FeatureConfig(max_tokens=READ_TOKENS))
+    )
+    """Of the estimates from prompts alone; the judge reads with the same encoder, and as many tokens: an answer's end."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     """Of the judge."""
     queries: int = 300
@@ -61,6 +66,8 @@ class Config:
     def __post_init__(self) -> None:
         if unknown := [name for name in self.pools if name not in POOLS]:
             raise TableError(f"pools={unknown[0]!r} must be some of {', '.join(POOLS)}")
+        if self.models < 2:
+            raise TableError(f"models={self.models} must be at least 2")
         if self.points < 3 or self.resamples < 1:
             raise TableError(f"points={self.points} must be at least 3, resamples={self.resamples} at least 1")
 
@@ -99,9 +106,10 @@ def main(config: Config) -> dict[str, float | str]:
         drawn[name] = (test, curves)
         shown = "".join(f"{one.in_points:>25}" for one in gains.values())
         asked = " ".join(f"{one:.2f}" for one in calls.values())
-        print(f"{name:<12}{len(test):>6}{len(test.models):>8}{losses[0]:>17.4f}{losses[1]:>9.4f}{shown}{asked:>12}")
-    write_json(config.output / "result.json", result)
-    _figure(config.output / "learned_cascade.png", drawn)
+        print(f"{name:<12}{len(test):>6}{len(test.models):>8}{losses[0]:>17.4f}{losses[1]:>9.4f}{shown}{asked:>12}", flush=True)
+        # Encoding takes long: what is known is kept.
+        write_json(config.output / "result.json", result)
+        _figure(config.output / "learned_cascade.png", drawn)
     print(f"\nwritten to {config.output}/: result.json, learned_cascade.png")
     return result
 
@@ -174,7 +182,21 @@ def _tables(config: Config) -> Iterator[tuple[str, RoutingTable, RoutingTable]]:
             train, test = _simulated(config).split(0.5, seed=config.seed)
         else:
             train, test = routerbench_parts({"arc": "arc_challenge"}.get(name, name))
-        yield name, _plain(train), _plain(test)
+        kept = _kept(train, config)
+        yield name, _plain(train.select(models=kept)), _plain(test.select(models=kept))
+
+
+def _kept(train: RoutingTable, config: Config) -> list[str]:
+    """All models of a small pool, else those that some mix of models needs on the training rows, the cheapest first."""
+    if len(train.models) <= config.models:
+        return train.models
+    cost, quality = train.mean_cost_usd(), train.quality.mean(axis=0)
+    corners, _ = hull(cost, quality)
+    chosen = [train.models[int(np.flatnonzero(cost == corner)[quality[cost == corner].argmax()])] for corner in corners]
+    if len(chosen) > config.models:
+        places = np.linspace(0, len(chosen) - 1, config.models).round().astype(int)
+        return [chosen[place] for place in places]
+    return chosen
 
 
 def _simulated(config: Config) -> RoutingTable:
