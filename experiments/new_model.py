@@ -31,6 +31,7 @@ from jaxroute.encoders import Encoder, load_encoder
 from jaxroute.encoders.features import FeatureConfig, Features, prompt_features
 from jaxroute.errors import FewOutcomes, TableError
 from jaxroute.evaluation import aiq, cost_quality_curve, log_loss
+from jaxroute.evaluation.plots import COLOURS, save_figure
 from jaxroute.predictor.domain_effects import domain_numbers
 from jaxroute.predictor.extending import extend
 from jaxroute.predictor.fitting import train_head
@@ -43,6 +44,8 @@ POINTS = 101
 """Of a curve."""
 WAYS = ("recipe", "level only")
 SMALL = "7b"
+Shares = dict[str, dict[str, list[tuple[int, float, float]]]]
+"""By model and way: probes, percent of the full gain, its standard error."""
 
 
 @dataclass(frozen=True)
@@ -137,12 +140,14 @@ def main(config: Config) -> dict[str, float | str]:
     print(f"{'left out':<46} {'probes':>6} {'way':<12} {'gain':>6} {'share':>6} {'error':>6} {'hull':>6} {'share':>6} log-loss")
     result: dict[str, float | str] = {"full_gain": full[0], "full_hull_gain": full[1], "draws": config.draws}
     small: dict[tuple[int, str], list[float]] = {}
+    shares: Shares = {}
     for model in config.models or trial.train.models:
         name = {GPT4: "gpt4", MIXTRAL: "mixtral"}.get(model, SMALL)
         rest = trial.fitted(trial.train.select(models=[one for one in trial.train.models if one != model]))
         for count in config.counts if name != SMALL else config.small_counts:
             for way, (gain, error, hull, loss) in added(trial, rest, model, count).items():
                 share, key = 100 * gain / full[0], f"{name}_{count}" + ("" if way == WAYS[0] else f"_{way.replace(' ', '_')}")
+                shares.setdefault(model, {}).setdefault(way, []).append((count, share, abs(100 * error / full[0])))
                 print(
                     f"{model:<46} {count:>6} {way:<12} {gain:>+6.2f} {share:>6.1f} {100 * error / full[0]:>6.1f} {hull:>+6.2f} "
                     f"{100 * hull / full[1]:>6.1f} {loss:.4f}",
@@ -157,7 +162,8 @@ def main(config: Config) -> dict[str, float | str]:
     for name, value in result.items():
         print(f"{name:<40} {value:.2f}")
     write_json(config.output / "result.json", result)
-    print(f"\nwritten to {config.output}/: result.json")
+    shares_figure(config.output / "shares.png", shares)
+    print(f"\nwritten to {config.output}/: result.json, shares.png")
     return result
 
 
@@ -196,6 +202,31 @@ def added(trial: Trial, rest: Predictor, model: str, count: int) -> dict[str, tu
         )
         for way, each in found.items()
     }
+
+
+def shares_figure(path: Path, shares: Shares) -> None:
+    """One panel per model: the share of the full gain over the number of probes, by way, with its standard error."""
+    from matplotlib import pyplot
+
+    columns = min(len(shares), 3)
+    size = (-(-len(shares) // columns), columns)
+    figure, panels = pyplot.subplots(
+        *size, figsize=(3.4 * columns, 2.6 * size[0]), layout="constrained", sharey=True, squeeze=False
+    )
+    for axes in panels.flat[len(shares) :]:
+        axes.set_visible(False)
+    for axes, (model, ways) in zip(panels.flat, shares.items(), strict=False):
+        for colour, (way, points) in zip(COLOURS, ways.items(), strict=False):
+            count, share, error = np.array(points).T
+            axes.errorbar(count, share, yerr=error, color=colour, marker="o", markersize=3, capsize=2, linewidth=1.2, label=way)
+        axes.axhline(100, color="#888888", linewidth=1)
+        axes.set_title(model.split("/")[-1], fontsize=9)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels.flat[0].legend(fontsize=7, frameon=False)
+    figure.supylabel("percent of the gain with all outcomes", fontsize=9)
+    figure.supxlabel("probes", fontsize=9)
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

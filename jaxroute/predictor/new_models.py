@@ -6,10 +6,14 @@
 s_j is what all models' logits have in common, u_j how much better than estimated the pool did on the same question
 (`pool_questions`), v the levels' places, z_j the scalar of s_j and of every other model's own correction, h_j the standardised
 features. Since u_j says how hard a question is beyond its text, level and correction are less noisy with it. It is known of
-training questions; of other prompts it is 0 on average, and averaging over it makes logits smaller by a factor t (Zeger,
-Liang & Albert 1988, "Models for longitudinal data", Biometrics 44, section 3), measured on the pool's models. So t_j is 1
-where u_j is known and t where it is not, a = t a_s, C = t C', and b is such that the mean estimate over all training questions
-is that of the fit with u.
+training questions; of other prompts it is 0 on average, and averaging over it makes logits smaller by a factor
+
+    t = (1 + c^2 a_u^2 var u)^(-1/2)
+
+(Zeger, Liang & Albert 1988, "Models for longitudinal data", Biometrics 44, section 3). On the pool's models t is measured,
+which gives c^2 var u; a new model that follows the pool less, as a much better one does, has a smaller a_u and keeps more of
+its logits. So t_j is 1 where u_j is known and the pool's t where it is not, a = t a_s, C = t C', and b is such that the mean
+estimate over all training questions is that of the fit with u.
 
 Priors, in logits: slopes Normal, as those of the pool's models; b Student's t with 3 degrees of freedom around the pool's
 median, since a new model may be unlike all others; along each other model's correction Normal(0, 1); C Normal(0, 0.3^2 /
@@ -123,17 +127,24 @@ def fit_row(
     shared, given = (probes.shared, residual) if pool is None else (pool.shared, pool.residual)
     logits = slope * shared + scalar_of(shared)[:, None] * tilt + level
     error = _level_error(probes, factor, fitted, width)
+    follows = float(easier @ places / (places @ places))
+    kept = _attenuation(shrunk, follows / residual_slope) if residual_slope > 0 else shrunk
     with_residual = logits + given[:, None] * easier
     goal, low, high = (expected_quality(with_residual + move * places).mean() for move in (0.0, -1.96 * error, 1.96 * error))
     return NewRow(
-        slope=float(shrunk * slope),
-        tilt=shrunk * tilt,
-        level=shrunk * level + _move_to(goal, shrunk * logits) * places,
-        correction=shrunk * correction,
+        slope=float(kept * slope),
+        tilt=kept * tilt,
+        level=kept * level + _move_to(goal, kept * logits) * places,
+        correction=kept * correction,
         quality=float(goal),
         low=float(low),
         high=float(high),
     )
+
+
+def _attenuation(measured: float, ratio: float) -> float:
+    """t of a model whose a_u is `ratio` times that of models of which t was measured."""
+    return float(1 / np.sqrt(1 + (1 / measured**2 - 1) * ratio**2))
 
 
 def scalar_of(shared: Float[np.ndarray, "queries levels"]) -> Float[np.ndarray, " queries"]:

@@ -48,15 +48,24 @@ def outcomes(queries: int = 300, *, seed: int = 0, first: int = 0, harder: float
     return RoutingTable(prompts, names, quality, np.array([COSTS[name] for name in names]))
 
 
-@pytest.fixture(scope="module")
-def predictor(tiny_encoder: Path) -> Predictor:
-    table = outcomes().select(models=BASE)
-    encoder = load_encoder(str(tiny_encoder))
-    head, report = train_head(features_of(table.prompts), table, TrainConfig(penalties=(0.1,), corrections=(0.3,)))
+def graded(table: RoutingTable) -> RoutingTable:
+    """The mean of four outcomes per cell in place of one."""
+    draws = [outcomes(len(table), seed=seed, first=int(table.prompts[0].split()[1])).quality for seed in (11, 12, 13)]
+    return replace(table, quality=np.mean([table.quality, *draws], axis=0))
+
+
+def trained(table: RoutingTable, tiny_encoder: Path, levels: int = 2) -> Predictor:
+    encoder, config = load_encoder(str(tiny_encoder)), TrainConfig(penalties=(0.1,), corrections=(0.3,), levels=levels)
+    head, report = train_head(features_of(table.prompts), table, config)
     pool = PoolQuestions.of(table, report.held_out_shared, report.held_out_estimates)
     features = FeatureConfig(layers=(1,)).of(encoder)
     pricing, seen = table_pricing(table, None), np.unique(table.prompt_numbers)
-    return Predictor(encoder, features, head, BASE, 2, pricing, seen=seen, pool=pool, read=read)
+    return Predictor(encoder, features, head, table.models, levels, pricing, seen=seen, pool=pool, read=read)
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_encoder: Path) -> Predictor:
+    return trained(outcomes().select(models=BASE), tiny_encoder)
 
 
 ASKED = Queries([f"query {row}" for row in range(1000, 1037)], [""] * 37)
@@ -72,6 +81,36 @@ def test_no_other_model_moves_by_a_bit(predictor: Predictor) -> None:
     fewer = without(after, ["new", "poor"])
     np.testing.assert_array_equal(fewer.estimate(ASKED).quality, before.quality)
     assert fewer.about[ADDED] == {}
+
+
+def test_a_model_that_goes_moves_no_other_by_a_bit(predictor: Predictor) -> None:
+    before = predictor.estimate(ASKED)
+    for gone in (["a"], ["b", "d"]):
+        left = [model for model in BASE if model not in gone]
+        after = without(predictor, gone).estimate(ASKED)
+        assert after.models == left
+        np.testing.assert_array_equal(after.quality, before.select(left).quality)
+        np.testing.assert_array_equal(after.cost_usd, before.select(left).cost_usd)
+
+
+def test_graded_answers(tiny_encoder: Path) -> None:
+    """Five levels: a new model's mean is met, its estimates follow its grades, and no other model moves."""
+    table = graded(outcomes())
+    predictor = trained(table.select(models=BASE), tiny_encoder, levels=5)
+    before = predictor.estimate(ASKED)
+    after, added = extend(predictor, table.select(np.arange(150), models=["new", "poor"]))
+    estimates = after.estimate(ASKED)
+    np.testing.assert_array_equal(estimates.quality[:, :4], before.quality)
+    assert ((estimates.quality > 0) & (estimates.quality < 1)).all()
+    fresh = graded(outcomes(400, seed=3, first=4000))
+    found = after.estimate(Queries(fresh.prompts, fresh.domains)).quality
+    for one in added:
+        column = table.models.index(one.model)
+        assert abs(one.quality - table.quality[:, column].mean()) < 0.06 and one.low < one.quality < one.high
+        grades = found[:, after.models.index(one.model)]
+        assert np.corrcoef(grades, fresh.quality[:, column])[0, 1] > 0.4
+    left = without(after, ["c", "new"])
+    np.testing.assert_array_equal(left.estimate(ASKED).quality, estimates.select(left.models).quality)
 
 
 def test_a_hundred_probes_say_how_good_a_model_is(predictor: Predictor) -> None:
