@@ -30,6 +30,7 @@ def test_the_wealth_is_expected_to_stay_one():
     assert total == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_prompts_like_calibration_make_nobody_rich_on_average():
     """The urn is exact, however few the calibration prompts: stakes on small shares, whose mean is soon seen, keep it."""
     generator = np.random.default_rng(0)

@@ -113,6 +113,7 @@ def test_graded_answers(tiny_encoder: Path) -> None:
     np.testing.assert_array_equal(left.estimate(ASKED).quality, estimates.select(left.models).quality)
 
 
+@pytest.mark.slow
 def test_a_hundred_probes_say_how_good_a_model_is(predictor: Predictor) -> None:
     table = outcomes()
     after, added = extend(predictor, table.select(np.arange(100), models=["new", "poor"]))
@@ -124,6 +125,7 @@ def test_a_hundred_probes_say_how_good_a_model_is(predictor: Predictor) -> None:
     assert [bool(one.like) for one in added] == [False, True]
 
 
+@pytest.mark.slow
 def test_the_answers_of_others_to_the_same_questions_make_it_surer(predictor: Predictor) -> None:
     """Twelve draws of 50 probes: with the pool's residuals the error of the expected quality is smaller."""
     table, errors = outcomes(), {True: [], False: []}
