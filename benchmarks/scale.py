@@ -1,6 +1,6 @@
 """How does one budget grow over many files and many processes?
 
-    uv run python -m benchmarks.scale [--small]
+    uv run --extra scale python -m benchmarks.scale [--small]
 
 Every part is a function in a file of its own and returns its figures; all are written to result.json.
 """
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import tyro
 
-from benchmarks import scale_shards
+from benchmarks import scale_engines, scale_shards
+from benchmarks.start import processor
 from jaxroute.storage.files import write_json
 
 Result = dict[str, float | str | bool]
@@ -31,14 +32,19 @@ class Config:
     """Parts to run, by the names of their functions; all if none is given."""
 
 
-PARTS = [scale_shards.identical_shards, scale_shards.merged_summaries, scale_shards.assigned_from_disk]
+PARTS = [
+    scale_shards.identical_shards,
+    scale_shards.merged_summaries,
+    scale_shards.assigned_from_disk,
+    scale_engines.engines,
+]
 """Each takes (small, scratch folder) and returns figures by their names."""
 
 
 def main(config: Config) -> Result:
     """Run them all; returns what is also written to result.json."""
     print(f"results go to {config.output}/")
-    result: Result = {"small": str(config.small)}
+    result: Result = {"small": str(config.small), "processor": processor()}
     for part in PARTS:
         if config.only and part.__name__ not in config.only:
             continue

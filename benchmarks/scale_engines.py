@@ -1,6 +1,6 @@
-"""Does `score --engine ray` write what the plain engine writes, how much faster are two workers, and what do kills lose?
+"""Does Ray write what the plain engine writes, how much faster are two workers, and what do kills lose?
 
-    uv run --extra scale python -m benchmarks.scale_engines [--small]
+    uv run --extra scale python -m benchmarks.scale --only engines [--small]
 
 Prompts of the simulated pool through MiniLM, each run a process of its own, in turns, at a rate taken over the shards after
 the first, so that neither starts nor compilation count. The plain engine is held to the same cores as the workers. Then the
@@ -9,137 +9,147 @@ same command is killed by SIGKILL, now a worker and now the process that was sta
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
-import tyro
+from tqdm.auto import tqdm
 
-from benchmarks.start import processor
+from benchmarks.processes import Process, descendants, still_there
 from jaxroute import Checkpoint, Predictor, load_source, save_checkpoint
-from jaxroute.batch.workers import cores_here
+from jaxroute.batch import shards
+from jaxroute.batch.assigning import AssignShards, assign_shards
+from jaxroute.batch.score_config import ScoreConfig
+from jaxroute.batch.windows import Window
+from jaxroute.batch.workers import EngineConfig, connected, cores_here
+from jaxroute.data.estimates import Estimates, Estimator
 from jaxroute.encoders import load_encoder
 from jaxroute.encoders.features import FeatureConfig
 from jaxroute.predictor.heads import Head
 from jaxroute.predictor.pricing import Pricing
-from jaxroute.storage.files import write_json
+from jaxroute.storage.files import LOCK
 
-Result = dict[str, float | str]
+Figures = dict[str, float | str | bool]
 LINE = "from jaxroute.cli import run; run()"
-MODELS = ["small", "large"]
+MODELS = [f"model_{number}" for number in range(11)]
 FILES = 4
 WORKER = "ray::Worker"
 """How Ray names the process of a worker."""
+MOMENTS = ["worker"] * 10 + ["driver"] * 7 + ["start"] * 3
+"""Whom a kill hits: a worker, the process that was started while workers live, or that one while it starts."""
 LONGEST_SECONDS = 600.0
 
 
-@dataclass(frozen=True)
-class Config:
-    """One worker, two, and none; then kills."""
-
-    output: Path = Path("runs/benchmarks/scale_engines")
-    """Folder for result.json."""
-    small: bool = False
-    """Few prompts, one turn and two kills; its figures say nothing."""
-    shards: int = 24
-    """Of each run."""
-    rows_per_shard: int = 256
-    """Prompts of each."""
-    rounds: int = 3
-    """Turns, of which ratios are medians."""
-    kills: int = 20
-    """Moments at which a process is killed."""
-    encoder: str = "minilm"
-    """What the workers keep: `minilm`, `smollm2`, a .gguf file, or a Hugging Face folder."""
-    seed: int = 0
-    """Of the prompts and of the moments."""
+def engines(small: bool, scratch: Path) -> Figures:
+    """Bytes, rates and kills of `score` with and without Ray, and bytes of `assign`."""
+    if importlib.util.find_spec("ray") is None:
+        return {"identical_engines": "not measured: Ray is not installed (extra: scale)"}
+    shards_of_run, rows, rounds = (4, 24, 1) if small else (12, 128, 3)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=scratch) as name:
+        folder, cores = Path(name).absolute(), sorted(os.sched_getaffinity(0))[: 2 if cores_here() > 1 else 1]
+        with _cluster(cores) as address:
+            # Ray is started before JAX computes anything.
+            given = [*_prepared(folder, shards_of_run * rows), "--rows-per-shard", str(rows)]
+            found = _rates(folder, given, address, cores, rounds)
+            same = _same_assignments(next(folder.glob("plain_one_core-*")), folder, address)
+        found["identical_engines"] = found["identical_scores"] and same
+        found |= _driver_rate(folder, 20_000 if small else 200_000)
+        return found | _killed(folder, given, ["worker", "driver"] if small else MOMENTS)
 
 
-def main(config: Config) -> Result:
-    """Run all of it; returns what is also written to result.json."""
-    print(f"results go to {config.output}/")
-    result: Result = {"small": str(config.small), "processor": processor()} | engines(config)
-    for name, value in result.items():
-        print(f"{name:<32} {value if isinstance(value, str) else f'{value:.4g}'}")
-    write_json(config.output / "result.json", result)
+@contextmanager
+def _cluster(cores: list[int]) -> Iterator[str]:
+    """Ray on these cores; yields its address."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        with connected(EngineConfig("ray")) as ray:
+            assert ray is not None
+            os.sched_setaffinity(0, before)
+            yield ray.get_runtime_context().gcs_address
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _prepared(folder: Path, prompts: int) -> list[str]:
+    """A checkpoint, and prompts in several files; returns the options that name them."""
+    encoder, features = load_encoder("minilm"), FeatureConfig()
+    head = Head(encoder.config.hidden_size * len(features.of(encoder).stated), len(MODELS), 2)
+    predictor = Predictor(encoder=encoder, features=features.of(encoder), head=head, models=MODELS, levels=2)
+    prices = np.geomspace(0.0001, 0.01, len(MODELS)).tolist()
+    save_checkpoint(folder / "checkpoint", Checkpoint(predictor, Pricing(models=MODELS, mean_cost_usd=prices), {}))
+    _write_prompts(folder / "prompts", list(load_source("simulated", queries=prompts, seed=0).prompts))
+    return ["--checkpoint", str(folder / "checkpoint"), "--prompts", str(folder / "prompts")]
+
+
+def _write_prompts(folder: Path, texts: list[str]) -> None:
+    folder.mkdir()
+    for number, part in enumerate(np.array_split(np.arange(len(texts)), FILES)):
+        lines = [json.dumps({"id": int(row), "prompt": texts[row]}) + "\n" for row in part]
+        (folder / f"part-{number}.jsonl").write_text("".join(lines))
+
+
+def _rates(folder: Path, given: list[str], address: str, cores: list[int], rounds: int) -> Figures:
+    """Prompts per second of every way, in turns, and whether all wrote the same."""
+    ray = ["--engine", "ray", "--address", address, "--workers"]
+    ways = {
+        "plain_one_core": (cores[:1], []),
+        "ray_one_worker": (cores, [*ray, "1"]),
+        "ray_two_workers": (cores, [*ray, str(len(cores))]),
+        "plain_two_cores": (cores, []),
+    }
+    if rounds == 1:
+        del ways["plain_two_cores"]
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    contents = set[frozenset[tuple[str, bytes]]]()
+    size = 0.0
+    for turn in range(rounds):
+        for name, (allowed, options) in ways.items():
+            output = folder / f"{name}-{turn}"
+            _run(["score", *given, "--output", str(output), *options], allowed)
+            rates[name].append(_rate(output))
+            found = _contents(output)
+            contents.add(frozenset(found.items()))
+            size = sum(len(content) for name, content in found.items() if name.startswith("shard-")) / _rows(found).total()
+    result: Figures = {f"{name}_prompts_per_second": float(np.median(found)) for name, found in rates.items()}
+    result |= {
+        "identical_scores": len(contents) == 1,
+        "scored_bytes_per_row": size,
+        "ray_two_workers_ratio": _ratio(rates["ray_two_workers"], rates["ray_one_worker"]),
+        "ray_overhead_one_core": _ratio(rates["plain_one_core"], rates["ray_one_worker"]) - 1,
+    }
+    if plain := rates.get("plain_two_cores"):
+        result["ray_overhead_two_cores"] = _ratio(plain, rates["ray_two_workers"]) - 1
     return result
 
 
-def engines(config: Config) -> Result:
-    """Bytes, rates and kills."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        shards, rows = (8, 32) if config.small else (config.shards, config.rows_per_shard)
-        command = [*_prepared(folder, config, shards * rows), "--rows-per-shard", str(rows)]
-        return _rates(folder, command, config) | _killed(folder, command, config)
-
-
-def _prepared(folder: Path, config: Config, prompts: int) -> list[str]:
-    """A checkpoint, and prompts in several files; returns the command that scores them."""
-    encoder, features = load_encoder(config.encoder), FeatureConfig()
-    head = Head(encoder.config.hidden_size * len(features.of(encoder).stated), len(MODELS), 2)
-    predictor = Predictor(encoder=encoder, features=features.of(encoder), head=head, models=MODELS, levels=2)
-    save_checkpoint(folder / "checkpoint", Checkpoint(predictor, Pricing(models=MODELS, mean_cost_usd=[0.1, 1.0]), {}))
-    texts = load_source("simulated", queries=prompts, seed=config.seed).prompts
-    (folder / "prompts").mkdir()
-    for number, part in enumerate(np.array_split(np.arange(prompts), FILES)):
-        lines = [json.dumps({"id": int(row), "prompt": texts[row]}) + "\n" for row in part]
-        (folder / "prompts" / f"part-{number}.jsonl").write_text("".join(lines))
-    given = ["--checkpoint", str(folder / "checkpoint"), "--prompts", str(folder / "prompts")]
-    return [sys.executable, "-c", LINE, "score", *given]
-
-
-def _rates(folder: Path, command: list[str], config: Config) -> Result:
-    cores = sorted(os.sched_getaffinity(0))[: 2 if cores_here() > 1 else 1]
-    ways = {
-        "plain_one_core": (cores[:1], []),
-        "ray_one_worker": (cores, ["--engine", "ray", "--workers", "1"]),
-        "plain_two_cores": (cores, []),
-        "ray_two_workers": (cores, ["--engine", "ray", "--workers", str(len(cores))]),
-    }
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    contents = set[frozenset[tuple[str, bytes]]]()
-    for turn in range(1 if config.small else config.rounds):
-        for name, (allowed, options) in ways.items():
-            output, started = folder / f"{name}-{turn}", time.perf_counter()
-            _run([*command, "--output", str(output), *options], allowed)
-            seconds[name].append(time.perf_counter() - started)
-            rates[name].append(_rate(output))
-            contents.add(frozenset(_contents(output).items()))
-    result: Result = {f"{name}_prompts_per_second": float(np.median(found)) for name, found in rates.items()}
-    result |= {f"{name}_seconds": float(np.median(found)) for name, found in seconds.items()}
-
-    def ratio(first: str, second: str) -> float:
-        return float(np.median(np.divide(rates[first], rates[second])))
-
-    return result | {
-        "identical_engines": str(len(contents) == 1).lower(),
-        "ray_two_workers_ratio": ratio("ray_two_workers", "ray_one_worker"),
-        "ray_overhead_one_core": 1 / ratio("ray_one_worker", "plain_one_core") - 1,
-        "ray_overhead_two_cores": 1 / ratio("ray_two_workers", "plain_two_cores") - 1,
-    }
+def _ratio(above: list[float], below: list[float]) -> float:
+    return float(np.median(np.divide(above, below)))
 
 
 def _run(command: list[str], cores: list[int]) -> None:
-    """Held to `cores`; raises where it fails."""
-    program = ["import os, sys", f"os.sched_setaffinity(0, {cores})", LINE]
-    held = [command[0], "-c", "; ".join(program), *command[3:]]
-    subprocess.run(held, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=LONGEST_SECONDS)
+    """A command of jaxroute, held to `cores`; raises where it fails."""
+    program = f"import os; os.sched_setaffinity(0, {cores}); {LINE}"
+    done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, timeout=LONGEST_SECONDS)
+    if done.returncode:
+        raise RuntimeError(f"ended with {done.returncode}: {' '.join(command)}\n{done.stderr.decode()[-2000:]}")
 
 
 def _rate(output: Path) -> float:
-    """Prompts per second: the slope of what is done over time, by least squares, from the second shard of each worker on."""
+    """Prompts per second: the slope of what is done over time, by least squares, from the third shard on."""
     import pyarrow.parquet
 
     paths = sorted(output.glob("shard-*"), key=lambda path: path.stat().st_mtime_ns)
@@ -148,46 +158,89 @@ def _rate(output: Path) -> float:
     return float(np.polyfit(times[2:] - times[0], rows[2:], 1)[0])
 
 
-def _killed(folder: Path, command: list[str], config: Config) -> Result:
+def _same_assignments(scored: Path, folder: Path, address: str) -> bool:
+    """Whether the shards of assignments have the same bytes, with and without Ray."""
+    queries = _rows(_contents(scored)).total()
+    budget, ray = 0.002 * queries, ["--engine", "ray", "--address", address, "--solver", "shards"]
+    assign_shards(AssignShards(scored, None, folder / "assigned", budget_usd=budget))
+    command = ["assign", "--estimates", str(scored), "--budget-usd", repr(budget), "--output", str(folder / "assigned-ray")]
+    _run([*command, *ray], sorted(os.sched_getaffinity(0)))
+    return _contents(folder / "assigned") == _contents(folder / "assigned-ray")
+
+
+def _driver_rate(folder: Path, prompts: int) -> Figures:
+    """What the process that reads prompts and writes shards does by itself: with workers that answer at once."""
+    texts = list(load_source("simulated", queries=1_000, seed=1).prompts)
+    _write_prompts(folder / "many", [f"{number} {texts[number % len(texts)]}" for number in range(prompts)])
+    config = ScoreConfig(folder / "checkpoint", folder / "many", folder / "driven", rows_per_shard=prompts // 10)
+    generator, estimator = np.random.default_rng(0), shards.load_estimator(config)
+
+    def answer(config: ScoreConfig, estimator: Estimator, windows: Iterator[Window], bar: tqdm) -> shards.Found:
+        for window in windows:
+            shape = len(window.queries), len(MODELS)
+            quality, cost = generator.random(shape, np.float32), generator.random(shape)
+            yield window, Estimates(MODELS, quality, cost, "drawn", np.zeros(shape[0], bool))
+
+    run: Callable[..., Any] = answer
+    started = time.perf_counter()
+    files = shards.check_prompt_files(config.prompts)
+    config.output.mkdir()
+    shards._score(config, estimator, files, run)  # pyright: ignore[reportPrivateUsage]
+    seconds = time.perf_counter() - started
+    text = sum(path.stat().st_size for path in config.prompts.iterdir())
+    return {"driver_prompts_per_second": prompts / seconds, "prompt_bytes_per_row": text / prompts}
+
+
+def _killed(folder: Path, given: list[str], moments: list[str]) -> Figures:
     """What is in the shards of runs that were killed, against an unbroken one."""
-    expected, dice = _contents(next(folder.glob("plain_one_core-*"))), random.Random(config.seed)
-    rows, lost, twice, same, kills = _rows(expected), 0, 0, True, Counter[str]()
-    wanted = 2 if config.small else config.kills
-    while sum(kills.values()) < wanted:
-        output = folder / f"killed-{sum(kills.values())}"
-        _kill_until_done([*command, "--output", str(output), "--engine", "ray"], kills, wanted, dice)
+    expected, dice = _contents(next(folder.glob("plain_one_core-*"))), random.Random(0)
+    rows, lost, twice, same, kills, runs = _rows(expected), 0, 0, True, Counter[str](), 0
+    # The first is a worker's, so that even a few moments hit one in the midst of its work.
+    waiting, seen = [moments[0], *dice.sample(moments[1:], len(moments) - 1)], set[Process]()
+    while waiting:
+        output = folder / f"killed-{runs}"
+        runs += 1
+        _kill_until_done(["score", *given, "--output", str(output), "--engine", "ray"], waiting, kills, seen, dice)
         found = _contents(output)
         counts = _rows(found)
-        lost += sum((rows - counts).values())
-        twice += sum((counts - rows).values())
+        lost += (rows - counts).total()
+        twice += (counts - rows).total()
         same &= found == expected
     return {
         "killed_workers": float(kills["worker"]),
-        "killed_drivers": float(kills["driver"]),
+        "killed_drivers": float(kills["driver"] + kills["start"]),
         "killed_rows_lost": float(lost),
         "killed_rows_twice": float(twice),
-        "killed_same_bytes": str(same).lower(),
+        "killed_same_bytes": same,
+        "killed_processes_left": float(len(still_there(seen, seconds=60))),
     }
 
 
-def _kill_until_done(command: list[str], kills: Counter[str], wanted: int, dice: random.Random) -> None:
-    """Kill a worker or the driver every few seconds until there were enough or the run is done; start again after a driver."""
+def _kill_until_done(
+    command: list[str], waiting: list[str], kills: Counter[str], seen: set[Process], dice: random.Random
+) -> None:
+    """Kill whom the moments name until none is left or the run is done; start again after a driver."""
     deadline = time.monotonic() + LONGEST_SECONDS
     while True:
-        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        at = time.monotonic() + dice.uniform(2, 12)
+        driver = subprocess.Popen(
+            [sys.executable, "-c", LINE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        )
+        at = 0.0
         while driver.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-            if sum(kills.values()) >= wanted or time.monotonic() < at:
+            time.sleep(0.1)
+            below = list(descendants(driver.pid))
+            seen |= {one for one in below if one.command.startswith(WORKER) or "gcs_server" in one.command}
+            workers = [one for one in below if one.command.startswith(WORKER)]
+            if not waiting or (waiting[0] != "start" and not workers):
                 continue
-            victims = [pid for pid, name in _descendants(driver.pid) if name.startswith(WORKER)]
-            if victims and dice.random() < 0.6:
-                os.kill(dice.choice(victims), signal.SIGKILL)
-                kills["worker"] += 1
-            else:
-                driver.send_signal(signal.SIGKILL)
-                kills["driver"] += 1
-            at = time.monotonic() + dice.uniform(1, 8)
+            at = at or time.monotonic() + dice.uniform(0, 5)
+            if time.monotonic() < at:
+                continue
+            victim = dice.choice(workers).pid if waiting[0] == "worker" else driver.pid
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+                kills[waiting.pop(0)] += 1
+            at = 0.0
         if driver.poll() is None:
             driver.kill()
             raise TimeoutError(f"not done within {LONGEST_SECONDS:.0f} s: {' '.join(command)}")
@@ -198,28 +251,9 @@ def _kill_until_done(command: list[str], kills: Counter[str], wanted: int, dice:
             raise RuntimeError(f"ended with {driver.returncode}: {said[-2000:]}")
 
 
-def _descendants(pid: int) -> Iterator[tuple[int, str]]:
-    """(process, its command line) of all below it, as Linux lists them."""
-    below: dict[int, list[int]] = {}
-    names: dict[int, str] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                names[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            below.setdefault(parent, []).append(int(folder.name))
-    waiting = below.get(pid, [])
-    while waiting:
-        one = waiting.pop()
-        yield one, names[one]
-        waiting += below.get(one, [])
-
-
 def _contents(output: Path) -> dict[str, bytes]:
     """The shards and what is said of them; a lock is nobody's result."""
-    return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file() and path.name != ".lock"}
+    return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file() and path.name != LOCK}
 
 
 def _rows(contents: Mapping[str, bytes]) -> Counter[int]:
@@ -230,7 +264,3 @@ def _rows(contents: Mapping[str, bytes]) -> Counter[int]:
     return Counter(
         row for shard in shards for row in pyarrow.parquet.read_table(pyarrow.BufferReader(shard))["row"].to_pylist()
     )
-
-
-if __name__ == "__main__":
-    main(tyro.cli(Config))

@@ -93,6 +93,7 @@ def assigned_from_disk(small: bool, scratch: Path) -> Figures:
         assigned = _run("assign", scratch, repr(budget))
         again = _run("read", scratch)
         summary = json.loads((scratch / "assigned" / "summary.json").read_text())
+        written = sum(path.stat().st_size for path in (scratch / "assigned").glob("*.parquet"))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     reading = (read["seconds"] + again["seconds"]) / 2
@@ -106,6 +107,8 @@ def assigned_from_disk(small: bool, scratch: Path) -> Figures:
         "assign_1e8x11_queries": summary["queries"],
         "read_1e8x11_seconds": reading,
         "read_1e8x11_gigabytes": read["gigabytes"],
+        "read_1e8x11_bytes_per_row": read["gigabytes"] * 2**30 / summary["queries"],
+        "assign_1e8x11_bytes_per_row": written / summary["queries"],
     }
 
 

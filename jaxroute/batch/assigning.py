@@ -202,7 +202,6 @@ def _solved(config: AssignShards, shards: list[ShardFile], map: Map) -> dict[str
         "multiplier": found.multiplier,
         "status": found.status,
         "passes": len(found.rounds),
-        "seconds": found.seconds,
     }
 
 

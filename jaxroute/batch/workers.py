@@ -12,12 +12,17 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from filelock import FileLock, Timeout
+
 from jaxroute.errors import EngineError, JaxrouteError, counted
+from jaxroute.storage.files import LOCK
 from solvers.errors import ProblemError
 
 if TYPE_CHECKING:
@@ -32,6 +37,8 @@ TRIES = 20
 """So often is a window started again whose worker has ended under it: one that takes all memory would go on forever."""
 POLL_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
+FOLDER = "jaxroute-ray-"
+YOUNG_SECONDS = 60.0
 SETTINGS = {
     # Nothing is reported to Ray's makers.
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -174,29 +181,46 @@ def connected(engine: EngineConfig) -> Iterator[Any | None]:
     import ray
     import ray.util
 
-    folder = None
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if engine.address is None:
-        # Paths of sockets are limited to about a hundred characters.
-        folder = tempfile.mkdtemp(prefix="jaxroute-ray-", dir=os.environ.get("RAY_TMPDIR", "/tmp"))
         cores = cores_here()
         wanted = (engine.workers or 1) * engine.cores_per_worker
         if wanted > cores:
             raise EngineError(
                 f"workers={engine.workers or 1} of {counted(engine.cores_per_worker, 'core')} each: this machine has {cores}"
             )
-        options |= {"num_cpus": cores, "include_dashboard": False, "_temp_dir": folder}
-    try:
-        try:
-            ray.init(address=engine.address, **options)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            where = "Ray could not be started" if engine.address is None else f"address={engine.address!r}"
-            raise EngineError(f"{where}: {_first_line(error)}") from error
-        yield ray
-    finally:
-        ray.shutdown(wait_for_processes=True)
+        options |= {"num_cpus": cores, "include_dashboard": False}
+    with _session_folder() if engine.address is None else nullcontext() as folder:
         if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+            options["_temp_dir"] = str(folder)
+        try:
+            try:
+                ray.init(address=engine.address, **options)
+            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                where = "Ray could not be started" if engine.address is None else f"address={engine.address!r}"
+                raise EngineError(f"{where}: {_first_line(error)}") from error
+            yield ray
+        finally:
+            ray.shutdown(wait_for_processes=True)
+
+
+@contextmanager
+def _session_folder() -> Iterator[Path]:
+    """A folder for sockets and logs, removed at the end, as are those of processes that were killed: their locks are free."""
+    # Paths of sockets are limited to about a hundred characters.
+    base = Path(os.environ.get("RAY_TMPDIR", "/tmp"))
+    for other in base.glob(f"{FOLDER}*"):
+        # One without a lock, or a new one, may be about to be used.
+        with suppress(OSError, Timeout):
+            if time.time() - (other / LOCK).stat().st_mtime > YOUNG_SECONDS:
+                with FileLock(other / LOCK, timeout=0):
+                    shutil.rmtree(other, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=base))
+    try:
+        with FileLock(folder / LOCK):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Worker:

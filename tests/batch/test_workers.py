@@ -8,25 +8,34 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
-from benchmarks.scale_engines import _descendants
+from benchmarks.processes import Process, descendants, still_there
 from jaxroute import Checkpoint, save_checkpoint
+from jaxroute.batch import shards
 from jaxroute.batch.score_config import ScoreConfig
 from jaxroute.batch.shards import score_file
 from jaxroute.batch.workers import EngineConfig, check_engine, mapping
-from jaxroute.errors import EngineError, OutputError
+from jaxroute.cli import main
+from jaxroute.errors import EngineError, OutputError, SourceError
 from jaxroute.predictor.pricing import Pricing
+from jaxroute.storage.files import LOCK
 from solvers.errors import ProblemError
 from tests.batch.scored import MODELS, random_predictor
+from tests.batch.test_assigning import BUDGET
+from tests.batch.test_assigning import write as write_estimates
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra: scale)")
 RAY = EngineConfig("ray", workers=2 if len(os.sched_getaffinity(0)) > 1 else 1)
+PATIENCE = 300.0
+"""Seconds after which something is said not to happen: Ray starts in 5, and on a busy machine in 60."""
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +57,16 @@ def config(checkpoint: Path, tmp_path: Path, fresh_cache: Path) -> ScoreConfig:
     return ScoreConfig(checkpoint, tmp_path / "prompts", tmp_path / "scored", rows_per_shard=10)
 
 
+@pytest.fixture
+def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where Ray keeps its sockets and logs: short, since their paths are limited, and no other run's."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="rays-") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield Path(folder)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != LOCK}
 
 
 def test_options_of_workers_need_ray(config: ScoreConfig) -> None:
@@ -94,17 +111,21 @@ def test_shards_within_the_folder_of_prompts_are_rejected(config: ScoreConfig) -
 
 @needs_ray
 @pytest.mark.slow
-def test_ray_writes_what_this_process_writes_and_leaves_nothing_behind(config: ScoreConfig, tmp_path: Path) -> None:
+def test_ray_writes_what_this_process_writes_and_leaves_nothing_behind(
+    config: ScoreConfig, tmp_path: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     score_file(config)
-    ray = tmp_path / "ray"
+    ray, seen, write = tmp_path / "ray", set[Process](), shards.write_shard
+    monkeypatch.setattr(shards, "write_shard", lambda *given: (write(*given), seen.update(descendants(os.getpid()))))
     assert score_file(replace(config, output=ray), RAY).already == 0
     assert contents(ray) == contents(config.output)
     for name in ("shard-00003.parquet", "shard-00009.parquet", "summary.json"):
         (ray / name).unlink()
     assert score_file(replace(config, output=ray), EngineConfig("ray", workers=1)).already == 80
     assert contents(ray) == contents(config.output)
-    time.sleep(2)
-    assert not list(_ray_processes(os.getpid())) and not list(Path("/tmp").glob("jaxroute-ray-*"))
+    ours = [one for one in seen if str(ray_folder) in one.command or one.command.startswith("ray::")]
+    assert any(one.command.startswith("ray::Worker") for one in ours)
+    assert not still_there(ours, seconds=PATIENCE) and not list(ray_folder.iterdir())
 
 
 @needs_ray
@@ -120,60 +141,73 @@ def test_errors_of_workers_are_those_of_this_process(config: ScoreConfig, tmp_pa
 
 @needs_ray
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["ray::Worker", "driver"])
-def test_whoever_is_killed_no_row_is_lost_or_written_twice(config: ScoreConfig, tmp_path: Path, victim: str) -> None:
-    score_file(config)
-    killed = tmp_path / "killed"
-    program = f"""
-import time
-import jaxroute.batch.shards as files
-write = files.write_shard
-files.write_shard = lambda path, table: (write(path, table), time.sleep(0.5))
-from jaxroute.cli import main
-given = "--checkpoint {config.checkpoint} --prompts {config.prompts} --output {killed}"
-main(["score", *given.split(), "--rows-per-shard", "10", "--engine", "ray"])
-"""
-    run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 200
-    while not list(killed.glob("shard-*")) and run.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    below = dict(_descendants(run.pid))
-    victims = [pid for pid, name in below.items() if name.startswith(victim)] or [run.pid]
-    assert victim == "driver" or run.pid not in victims
-    os.kill(victims[0], signal.SIGKILL)
-    said = run.communicate(timeout=200)[1].decode()
-    if victim == "driver":
-        assert run.returncode == -signal.SIGKILL and not (killed / "summary.json").exists()
-        _wait_until_gone(set(below))
-        score_file(replace(config, output=killed))
-    else:
-        assert run.returncode == 0, said
-    assert contents(killed) == contents(config.output)
+def test_assignments_by_ray_are_those_of_this_process(
+    tmp_path: Path, ray_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = write_estimates(tmp_path / "in")
+    command = ["assign", "--estimates", "in", "--solver", "shards", "--budget-usd", str(BUDGET)]
+    main([*command, "--output", "plain"])
+    plain = capsys.readouterr().out
+    main([*command, "--output", "ray", "--engine", "ray"])
+    assert capsys.readouterr().out.replace("ray/", "plain/") == plain
+    assert contents(tmp_path / "ray") == contents(tmp_path / "plain")
+    (tmp_path / "ray" / "shard-00002.parquet").unlink()
+    main([*command, "--output", "ray", "--engine", "ray"])
+    assert "3 of them by an earlier run" in capsys.readouterr().out
+    assert contents(tmp_path / "ray") == contents(tmp_path / "plain")
+    # What a worker finds wrong in a file is said as here.
+    table = pyarrow.parquet.read_table(folder / "shard-00001.parquet").to_pandas()
+    table.loc[7, "middle|cost_usd"] = -1.0
+    table.to_parquet(folder / "shard-00001.parquet", index=False)
+    said = []
+    for options in ([], ["--engine", "ray"]):
+        with pytest.raises(SourceError, match=r"shard-00001.parquet, row 7 .*'middle': dollars -1.0 must be") as error:
+            main([*command, "--output", "wrong", *options])
+        said.append(str(error.value))
+    assert Path(said[0].partition(",")[0]).name == Path(said[1].partition(",")[0]).name
+    assert said[0].partition(",")[2] == said[1].partition(",")[2]
 
 
 @needs_ray
 @pytest.mark.slow
-def test_ctrl_c_leaves_no_process_behind(config: ScoreConfig, tmp_path: Path) -> None:
-    program = f"""
-import time
-import jaxroute.batch.shards as files
-files.write_shard = lambda path, table: time.sleep(60)
-import sys
-sys.argv[1:] = "score --checkpoint {config.checkpoint} --prompts {config.prompts} --output {tmp_path}/out --engine ray".split()
-print("ready", flush=True)
-from jaxroute.cli import run
-run()
-"""
-    run = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    below: dict[int, str] = {}
-    deadline = time.monotonic() + 100
-    while not any(name.startswith("ray::Worker") for name in below.values()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-        below = dict(_descendants(run.pid))
-    run.send_signal(signal.SIGINT)
-    said = run.communicate(timeout=60)[1].decode()
+@pytest.mark.parametrize("victim", ["worker", "driver"])
+def test_whoever_is_killed_no_row_is_lost_or_written_twice(
+    config: ScoreConfig, tmp_path: Path, ray_folder: Path, victim: str
+) -> None:
+    score_file(config)
+    killed = replace(config, output=tmp_path / "killed")
+    run = _started(killed, tmp_path, pause="while not done.exists(): time.sleep(0.05)")
+    below = list(descendants(run.pid))
+    workers = [one for one in below if one.command.startswith("ray::Worker")]
+    os.kill(workers[0].pid if victim == "worker" else run.pid, signal.SIGKILL)
+    (tmp_path / "done").touch()
+    said = run.communicate(timeout=PATIENCE)[1].decode()
+    if victim == "driver":
+        assert run.returncode == -signal.SIGKILL and not (killed.output / "summary.json").exists()
+    else:
+        assert run.returncode == 0 and not workers[0].alive, said
+    assert not still_there(below, seconds=PATIENCE)
+    if victim == "driver":
+        # What a killed process could not remove is removed by the next one; its lock tells that it has ended.
+        (left,) = ray_folder.iterdir()
+        os.utime(left / LOCK, (0, 0))
+        assert 0 < score_file(killed, EngineConfig("ray", workers=1)).already < 100
+    assert contents(killed.output) == contents(config.output) and not list(ray_folder.iterdir())
+
+
+@needs_ray
+@pytest.mark.slow
+def test_ctrl_c_leaves_no_process_behind(config: ScoreConfig, tmp_path: Path, ray_folder: Path) -> None:
+    run = _started(config, tmp_path, pause="time.sleep(600)")
+    below = list(descendants(run.pid))
+    # A terminal sends it to all of them.
+    os.killpg(run.pid, signal.SIGINT)
+    said = run.communicate(timeout=PATIENCE)[1].decode()
     assert run.returncode == 130 and "the same command resumes from there" in said
-    _wait_until_gone(set(below))
+    assert "Traceback" not in said
+    assert not still_there(below, seconds=PATIENCE) and not list(ray_folder.iterdir())
+    assert list(config.output.glob("shard-*")) and not (config.output / "summary.json").exists()
 
 
 def _halved(number: int) -> int:
@@ -182,15 +216,29 @@ def _halved(number: int) -> int:
     return number // 2
 
 
-def _ray_processes(pid: int) -> Iterator[str]:
-    for below, name in _descendants(pid):
-        if ("ray" in name or "gcs_server" in name) and Path(f"/proc/{below}/exe").exists():
-            yield name
-
-
-def _wait_until_gone(pids: set[int]) -> None:
-    # Ray's own agents take some seconds to see that nothing is left.
-    deadline = time.monotonic() + 60
-    while left := [pid for pid in pids if Path(f"/proc/{pid}/exe").exists()]:
-        assert time.monotonic() < deadline, f"{left} are still there"
-        time.sleep(0.1)
+def _started(config: ScoreConfig, folder: Path, *, pause: str) -> subprocess.Popen[bytes]:
+    """`score --engine ray` as a process of its own that has written its first shard and pauses there."""
+    program = f"""
+import sys, time
+from pathlib import Path
+import jaxroute.batch.shards as files
+written, done, write = Path({str(folder / "written")!r}), Path({str(folder / "done")!r}), files.write_shard
+def slowly(path, table):
+    write(path, table)
+    written.touch()
+    {pause}
+files.write_shard = slowly
+from jaxroute.cli import run
+sys.argv[1:] = ["score", "--engine", "ray", "--rows-per-shard", "10", *sys.argv[1:]]
+run()
+"""
+    given = ["--checkpoint", str(config.checkpoint), "--prompts", str(config.prompts), "--output", str(config.output)]
+    command = [sys.executable, "-c", program, *given, "--workers", str(RAY.workers)]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + PATIENCE
+    while not (folder / "written").exists():
+        if run.poll() is not None or time.monotonic() > deadline:
+            run.kill()
+            pytest.fail(f"no shard was written: {run.communicate()[1].decode()[-2000:]}")
+        time.sleep(0.05)
+    return run
