@@ -141,8 +141,13 @@ def main(config: Annotated[Serve, tyro.conf.arg(name="")]) -> None:
         check_file("write_outcomes", config.write_outcomes, source=config.record_file)
         print(f"{write_outcomes(config.record_file, config.write_outcomes)} outcomes written to {config.write_outcomes}")
         return
+    from jaxroute.serve.traces import check_address
+
     check_file("ledger", config.ledger)
     check_file("drift_file", config.drift_file)
+    if config.record != "none":
+        check_file("record_file", config.record_file)
+    check_address(config.traces)
     with ExitStack() as stack:
         if config.demo:
             config = stack.enter_context(_demo(config))

@@ -41,7 +41,8 @@ class Drifting:
         self._chooser: Any = None
         self.watch: DriftWatch | None = None
         self._key = ""
-        if state.config.drift_alpha and state.config.drift_file is not None:
+        # Without a checkpoint there is nothing to test, now and after every reading of the files.
+        if state.config.drift_alpha and state.config.drift_file is not None and state.config.checkpoint is not None:
             self._connection = _connected(state.config.drift_file)
         self.follow(state)
 

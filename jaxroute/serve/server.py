@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -36,7 +37,7 @@ class Listening:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise EndpointError(f"port={self.port} must be from 0 to 65535")
-        if not self.stop_seconds >= 0:
+        if not 0 <= self.stop_seconds < math.inf:
             raise EndpointError(f"stop_seconds={self.stop_seconds} must be a number of seconds")
 
     def check(self, *, keys: bool) -> None:

@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from jaxroute.errors import EndpointError
+from jaxroute.errors import EndpointError, shortened
 from jaxroute.serve.asking import Asked, Kind
 from jaxroute.serve.finished import Finished
 
@@ -38,6 +38,20 @@ def wanted(traces: str | None) -> bool:
     return any(os.environ.get(name) for name in ENDPOINTS) and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
 
 
+def check_address(url: str | None) -> None:
+    """Raise `EndpointError` where spans cannot be sent to `url`; a password in it is not repeated."""
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        right = False
+    if not right or any(one.isspace() or not one.isprintable() for one in url):
+        shown = "..." + url.rpartition("@")[1] + url.rpartition("@")[2] if "@" in url else url
+        raise EndpointError(f"traces={shortened(shown)} must be an address such as http://127.0.0.1:4318/v1/traces")
+
+
 class Traces:
     """Makes spans and sends them to `url`, an OTLP address over HTTP, or to where the environment says.
 
@@ -54,8 +68,7 @@ class Traces:
             from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
         except ImportError as error:
             raise EndpointError(f"{error.name} is not installed: pip install 'jaxroute[otel]'") from None
-        if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
-            raise EndpointError("traces must be an address such as http://127.0.0.1:4318/v1/traces")
+        check_address(url)
         self._extract, self._inject, self._in_context = extract, inject, set_span_in_context
         self._kinds, self._error = SpanKind, lambda why: Status(StatusCode.ERROR, why)
         name = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "jaxroute"}

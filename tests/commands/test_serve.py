@@ -20,7 +20,7 @@ import pytest
 from jaxroute.commands.serve import Serve, main
 from jaxroute.commands.simulate import models_yaml
 from jaxroute.endpoints.ledger import Ledger
-from jaxroute.errors import EndpointError
+from jaxroute.errors import EndpointError, OutputError
 from jaxroute.simulation import SimulationConfig, serving_in_thread
 
 LINE = "from jaxroute.cli import run; run()"
@@ -75,6 +75,16 @@ def test_wrong_options_are_named_before_anything_starts() -> None:
         main(Serve(models=Path("missing.yaml"), host="0.0.0.0"))
     with pytest.raises(EndpointError, match=r"missing\.yaml cannot be read"):
         main(Serve(models=Path("missing.yaml"), budget_usd=1.0))
+    for wrong in ("nonsense", "ftp://127.0.0.1", "", "http://[::1", "http://127.0.0.1:99999/v1/traces", "http://a b/"):
+        with pytest.raises(EndpointError, match=r"traces=.* must be an address such as"):
+            main(Serve(models=Path("missing.yaml"), traces=wrong))
+    with pytest.raises(EndpointError) as raised:
+        main(Serve(models=Path("missing.yaml"), traces="ftp://me:secret@host/"))
+    assert "secret" not in str(raised.value) and "@host" in str(raised.value)
+    with pytest.raises(EndpointError, match="stop_seconds=inf must be a number of seconds"):
+        main(Serve(models=Path("missing.yaml"), stop_seconds=float("inf")))
+    with pytest.raises(OutputError, match="record_file="):
+        main(Serve(models=Path("missing.yaml"), record="full", record_file=Path("/")))
 
 
 def test_a_new_key_is_printed_once(capsys) -> None:
