@@ -2,7 +2,7 @@
 
     JAXROUTE_DATA=... uv run python -m experiments.learned_cascade
 
-About 5 minutes of one core, most of it to encode prompts and answers. Seen: no. On RouterArena, ARC and MBPP no judge of these
+Some minutes of one core, nearly all of it to encode. Seen: no. On RouterArena, ARC and MBPP no judge of these
 features is clearly better, held out, than the estimates from the prompts (test log-loss 0.6042, 0.3704 and 0.6386 before and
 after the answer), so no second call pays and the cascade is routing alone: +0.0 points (+0.0 to +0.0) on each.
 """
