@@ -157,8 +157,8 @@ def main(config: Config) -> dict[str, float | str]:
                     small.setdefault((count, key), []).append(share)
                 else:
                     result |= {f"share_{key}": share, f"share_error_{key}": 100 * error / full[0]}
-    for (_, key), shares in small.items():
-        result |= {f"share_{key}": float(np.mean(shares)), f"least_share_{key}": float(np.min(shares))}
+    for (_, key), each in small.items():
+        result |= {f"share_{key}": float(np.mean(each)), f"least_share_{key}": float(np.min(each))}
     for name, value in result.items():
         print(f"{name:<40} {value:.2f}")
     write_json(config.output / "result.json", result)
