@@ -15,6 +15,7 @@ import jaxroute
 from jaxroute import CheckpointError, JaxrouteError, RoutingTable, TableError, load_source
 from jaxroute.cli import main
 from jaxroute.data.estimates import Estimates
+from jaxroute.data.table import Queries
 from jaxroute.errors import JaxrouteWarning
 
 OLD = Path(__file__).parents[1] / "old"
@@ -58,7 +59,9 @@ def answered(outcomes: RoutingTable, rows: int, path: Path, model: int = 3, qual
 
 
 def estimated(checkpoint: Path, encoder: Path | None = None) -> Estimates:
-    return jaxroute.load(checkpoint, encoder=None if encoder is None else str(encoder)).estimate(ASKED)
+    return jaxroute.load(checkpoint, encoder=None if encoder is None else str(encoder)).estimate(
+        Queries(ASKED, [""] * len(ASKED))
+    )
 
 
 def stored(folder: Path) -> dict[str, bytes]:
@@ -110,7 +113,7 @@ def test_the_same_folder_by_name_and_by_default_or_another_one(
 
 def test_two_files_of_probes_in_either_order(trained: Path, outcomes: RoutingTable, tmp_path: Path) -> None:
     files = [answered(outcomes, 20, tmp_path / f"{model}.csv", model) for model in (3, 4)]
-    found = []
+    found, folder = [], tmp_path
     for place, order in enumerate((files, files[::-1])):
         folder = Path(shutil.copytree(trained, tmp_path / f"checkpoint{place}"))
         for file in order:
