@@ -118,8 +118,9 @@ def test_two_workers_under_load_kill_and_end(tmp_path: Path) -> None:
             for thread in threads:
                 thread.start()
             time.sleep(3)
-            multipliers = {_scraped(address, "jaxroute_multiplier") for _ in range(6)}
-            assert len(multipliers) <= 2, multipliers
+            multipliers = [_scraped(address, "jaxroute_multiplier") for _ in range(6)]
+            # Both answer the scrapes, and the price moves while they do.
+            assert 0 < max(multipliers) < 1.02 * min(multipliers)
             assert _scraped(address, "jaxroute_workers") == 2
             assert _scraped(address, "jaxroute_requests_total") > 20
             before = _workers(process)
