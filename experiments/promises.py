@@ -263,14 +263,17 @@ def _figure(config: Config, result: dict[str, float]) -> None:
             rows = sorted(set(config.rows))
             keys = [f"{way}cost_eps{100 * within:g}_delta{100 * max(config.error):g}_{one}" for one in rows]
             shown = [(one, result[key]) for one, key in zip(rows, keys) if key in result]
-            label = f"{100 * within:g} points{', betting' if way else ''}"
+            label = f"{100 * within:g} {'point' if within == 0.01 else 'points'}{', betting' if way else ''}"
             axes.plot(*zip(*shown), style, marker="o", color=colour, linewidth=1.3, label=label)
     axes.set_xscale("log")
+    axes.set_xticks(config.rows, [f"{one:,}" for one in config.rows])
+    axes.minorticks_off()
     axes.set_xlabel("calibration rows")
     axes.set_ylabel("dollars per million tokens")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False, title=f"{100 * (1 - max(config.error)):g} percent confidence", title_fontsize=7)
+    title = f"promised with {100 * (1 - max(config.error)):g} percent confidence: within"
+    figure.legend(fontsize=7, frameon=False, title=title, title_fontsize=7, loc="outside lower center", ncols=3)
     save_figure(figure, config.output / "promises.png")
 
 
