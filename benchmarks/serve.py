@@ -11,8 +11,8 @@ spend more than the budget (`serve_adversary`).
 
 A minute and a half on 2 cores with nothing else to do, 8 on busy ones. Seen on the former: 0.77 ms at the median and 1.6 at the
 99th percentile (LiteLLM's 14.7 and 16.9), 1,538 requests per second (76), 0.22 ms for a chunk, and nothing above the budget.
-With `--soak 30`, beside other jobs: 100,500 requests, none with an error of ours, none without an answer or an error; 568 MB when
-warm and 568 at the end.
+With `--soak 30`, beside other jobs: 100,500 requests, none with an error of ours, none without an answer or an error; 568 MB
+when warm and 568 at the end.
 """
 
 from __future__ import annotations

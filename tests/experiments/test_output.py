@@ -12,7 +12,7 @@ import tyro
 import benchmarks
 import experiments
 
-PARTS = ("benchmarks.canned_upstream", "benchmarks.lora_step")
+PARTS = ("benchmarks.canned_upstream", "benchmarks.lora_step", "benchmarks.soak_load")
 """Processes that another benchmark starts."""
 RUNNABLE = [
     f"{room.__name__}.{one.name}"
