@@ -37,12 +37,12 @@ def log_wealth(values: Float[np.ndarray, "*claims rows"], mean: float, error: fl
     if not values.shape[-1]:
         return np.zeros(values.shape[:-1])
     bets = _bets(values, mean, error)
-    return np.log1p(bets * (values - mean)).cumsum(axis=-1).max(axis=-1, initial=0.0)
+    return np.asarray(np.log1p(bets * (values - mean)).cumsum(axis=-1).max(axis=-1, initial=0.0))
 
 
 def shown(values: Float[np.ndarray, "*claims rows"], mean: float, error: float) -> np.ndarray:
     """Whether each claim holds but for a probability of `error`."""
-    return log_wealth(values, mean, error) >= math.log(1 / error)
+    return np.asarray(log_wealth(values, mean, error) >= math.log(1 / error))
 
 
 def lower_bound(values: Float[np.ndarray, " rows"], error: float) -> float:

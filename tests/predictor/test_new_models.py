@@ -21,7 +21,7 @@ def test_a_model_that_follows_the_pool_less_keeps_more_of_its_logits(follows: fl
     # Of such a size that averaging over it makes a logit smaller by ALONE / SLOPE.
     residual = 1.7 / RESIDUAL * generator.normal(size=count)
     chance = 1 / (1 + np.exp(-SLOPE * text - follows * RESIDUAL * residual))
-    target = level_targets(generator.binomial(1, chance)[:, None], 2)[:, 0].astype(np.float64)
+    target = level_targets(generator.binomial(1, chance)[:, None].astype(float), 2)[:, 0].astype(np.float64)
     shared = text[:, None] * centred_places(2)
     pool = PoolQuestions(
         np.arange(count, dtype=np.uint64), shared, residual, np.array([ALONE, SLOPE, 0.14, RESIDUAL, RESIDUAL / 3])
