@@ -8,7 +8,7 @@ of it meanwhile, so that figures of a busy machine can be read: `*_cpu_ms` is th
 The stream and the adversary are those of pace_simulation.py: virtual time, a real ledger, no HTTP.
 
 Minutes on free cores. Seen on two of an AMD EPYC with avx512_bf16, medians and 99th percentiles: MiniLM 19 and 58 ms (13 for
-prompts one after the other, 24 of processor time), SmolLM2 93 and 187 ms (92; 139), a new turn 93 ms (152). A prompt of
+prompts one after the other, 24 of processor time), SmolLM2 93 and 187 ms (92; 139), a new turn 59 ms (106). A prompt of
 SmolLM2 within 50 ms is beyond these two cores. At least 0.994 of hindsight's gain at three budgets.
 """
 

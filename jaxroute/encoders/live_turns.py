@@ -20,7 +20,6 @@ from jaxtyping import Float, Int
 
 from jaxroute.encoders.features import check_finite
 from jaxroute.encoders.live import MEBIBYTE, LiveEncoder
-from jaxroute.encoders.networks.attention import BITS
 from jaxroute.errors import EncoderError
 
 MARK = 16
@@ -55,8 +54,7 @@ class Conversations:
         self._number = 0
         network = live.network
         self._shape = network.key_value_heads, network.head_size  # pyright: ignore[reportAttributeAccessIssue]
-        # The bits of bfloat16: see cached_attention.
-        self._dtype = jnp.dtype(BITS if live.config.dtype == "bfloat16" else live.config.dtype)
+        self._dtype = jnp.dtype(live.config.dtype)
         self._run = jax.jit(live.cached_layer, donate_argnums=(4, 5))
         self._new = jax.jit(self._empty, static_argnums=0)
         self._copied = jax.jit(self._in_more, static_argnums=1)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +13,6 @@ from jaxroute.encoders import load_encoder
 from jaxroute.encoders.features import FeatureConfig
 from jaxroute.encoders.live import LiveConfig, LiveEncoder
 from jaxroute.encoders.live_turns import Conversations
-from jaxroute.encoders.networks.attention import cached_attention
 from tests.encoders.test_live import compilations
 
 CONFIG = LiveConfig(
@@ -120,19 +117,6 @@ def test_what_has_no_room_is_not_remembered(compiled: Conversations):
     conversations = empty(compiled, 0.0)
     assert conversations.begin(tokens(10)) is None
     assert empty(compiled).begin(tokens(257)) is None
-
-
-def test_slots_hold_the_bits_of_narrow_numbers():
-    generator = np.random.default_rng(0)
-    query, key, value = (jnp.asarray(generator.normal(0, 1, (1, 3, heads, 8)), jnp.float32) for heads in (4, 2, 2))
-    keys, values = (jnp.asarray(generator.normal(0, 1, shape), jnp.bfloat16) for shape in ((2, 8, 32), (2, 32, 8)))
-    attend = jax.jit(cached_attention)
-    expected = attend(query, key, value, keys=keys, values=values, start=jnp.array(20))
-    keys, values = (jax.lax.bitcast_convert_type(slots, jnp.uint16) for slots in (keys, values))
-    mixed, *slots = attend(query, key, value, keys=keys, values=values, start=jnp.array(20))
-    np.testing.assert_array_equal(mixed, expected[0])
-    for found, other in zip(slots, expected[1:], strict=True):
-        np.testing.assert_array_equal(np.asarray(found), np.asarray(other).view(np.uint16))
 
 
 def test_narrow_turns_are_read_as_the_whole_text(tiny_encoder: Path):

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt16
+from jaxtyping import Array, Bool, Float, Int
 
 AnyArray = Array | np.ndarray
-BITS = jnp.uint16
-Slots = Float[Array, "groups _ _"] | UInt16[Array, "groups _ _"]
-"""Keys or values of earlier tokens: numbers, or the bits of bfloat16."""
+Slots = Float[Array, "groups _ _"]
+"""Keys or values of earlier tokens."""
 CHUNK = 256
 """Queries that attend together."""
 
@@ -62,40 +58,25 @@ def cached_attention(
     """`causal_attention` of tokens from position `start` on, whose predecessors' keys `(groups, size, slots)` and values
     `(groups, slots, size)` are kept in slots.
 
-    Returns the slots too, with those of these tokens, which must fit. Slots beyond them may hold anything. Slots of type uint16
-    hold the bits of bfloat16: XLA writes a part of an array in place, but not of bfloat16 on a CPU, where it copies it all
-    through float32.
+    Returns the slots too, with those of these tokens, which must fit. Slots beyond them may hold anything.
     """
     length, heads, size = query.shape[1:]
     groups, _, slots = keys.shape
-    keys = _written(keys, key[0].transpose(1, 2, 0), (0, 0, start))
-    values = _written(values, value[0].transpose(1, 0, 2), (0, start, 0))
-    known, said = _numbers(keys), _numbers(values)
+    keys = jax.lax.dynamic_update_slice(keys, key[0].transpose(1, 2, 0).astype(keys.dtype), (0, 0, start))
+    values = jax.lax.dynamic_update_slice(values, value[0].transpose(1, 0, 2).astype(values.dtype), (0, start, 0))
     shared = heads // groups
     query = query[0].reshape(length, groups, shared, size).transpose(1, 2, 0, 3).reshape(groups, shared * length, size)
-    scores = jnp.matmul((query * size**-0.5).astype(known.dtype), known, preferred_element_type=jnp.float32)
+    scores = jnp.matmul((query * size**-0.5).astype(keys.dtype), keys, preferred_element_type=jnp.float32)
     ago = start + jnp.arange(length)[:, None] - jnp.arange(slots)
     seen = ago >= 0 if window is None else (ago >= 0) & (ago < window)
     scores = jnp.where(seen, scores.reshape(groups, shared, length, slots), -jnp.inf).reshape(groups, shared * length, slots)
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
-    mixed = jnp.matmul(weights.astype(said.dtype), said, preferred_element_type=jnp.float32)
+    mixed = jnp.matmul(weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
     mixed = (mixed / jnp.sum(weights, axis=-1, keepdims=True)).astype(value.dtype)
     mixed = mixed.reshape(groups, shared, length, size).transpose(2, 0, 1, 3).reshape(1, length, heads, size)
     return mixed, keys, values
 
 
-def _written(slots: Slots, new: Array, place: tuple[Any, ...]) -> Slots:
-    """The slots with `new` at that place."""
-    if slots.dtype == BITS:
-        return jax.lax.dynamic_update_slice(slots, jax.lax.bitcast_convert_type(new.astype(jnp.bfloat16), BITS), place)
-    return jax.lax.dynamic_update_slice(slots, new.astype(slots.dtype), place)
-
-
-def _numbers(slots: Slots) -> Float[Array, "groups _ _"]:
-    return jax.lax.bitcast_convert_type(slots, jnp.bfloat16) if slots.dtype == BITS else slots
-
-
-@partial(jax.checkpoint, static_argnums=3)
 def _causal(query: Array, key: Array, value: Array, at: int, window: Int[Array, ""] | None) -> Array:
     ago = at + jnp.arange(query.shape[1])[:, None] - jnp.arange(key.shape[1])
     seen = ago >= 0 if window is None else (ago >= 0) & (ago < window)
