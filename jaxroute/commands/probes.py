@@ -132,7 +132,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first of equal texts. Raises `PromptError` where two questions have one id, since their answers could not be distinguished."""
+    """The first of equal texts. Raises `PromptError` where two questions share an id, which would mix their answers."""
     first: dict[str, dict[str, Any]] = {}
     for row in rows:
         first.setdefault(text_key(row["prompt_text"]), row)
