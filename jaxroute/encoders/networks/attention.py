@@ -99,7 +99,8 @@ def _attend(query: Array, key: Array, value: Array, seen: Bool[Array, "batch len
     value = value.transpose(0, 2, 1, 3).reshape(batch * groups, known, size)
     scores = jnp.matmul(query, key, preferred_element_type=jnp.float32).reshape(batch, groups, shared, length, known)
     scores = jnp.where(seen[:, None, None], scores, -jnp.inf).reshape(batch * groups, shared * length, known)
-    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    # Weights do not depend on what is taken off, so no gradient has to go through it.
+    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
     mixed = jnp.matmul(weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
     mixed = (mixed / jnp.sum(weights, axis=-1, keepdims=True)).astype(value.dtype)
     mixed = mixed.reshape(batch, groups, shared, length, size).transpose(0, 3, 1, 2, 4)

@@ -22,6 +22,7 @@ from jaxroute.encoders.networks.attention import whole_attention
 from jaxroute.encoders.networks.correction import correction
 from jaxroute.encoders.networks.pooling import POOLINGS, pool
 from jaxroute.encoders.networks.products import product
+from jaxroute.encoders.networks.remat import for_backward
 from jaxroute.encoders.packing import Packing
 
 AnyArray = Array | np.ndarray
@@ -120,7 +121,7 @@ class Bert(nnx.Module):
 
         positions = jnp.arange(tokens.shape[1]) if packing is None else jnp.asarray(packing.position)
         embedded = self.embed(tokens, positions)
-        _, pooled = jax.lax.scan(jax.checkpoint(layer) if remat else layer, embedded, per_layer)
+        _, pooled = jax.lax.scan(for_backward(layer, remat=remat), embedded, per_layer)
         return jnp.stack([pooled[layer - 1, POOLINGS.index(pooling)] for layer, pooling in taps], axis=1)
 
     def embed(

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from jaxroute.encoders.networks.remat import drawn
+
 PROJECTIONS = ("query", "key", "value")
 
 
@@ -30,4 +32,4 @@ def _drop(hidden: Array, dropout: tuple[float, Key[Array, ""]], name: str) -> Ar
     # Sixteen random bits decide, half the work of a float: the rate is rounded to a multiple of 2^-16.
     threshold = round(rate * 2**16)
     bits = jax.random.bits(jax.random.fold_in(key, PROJECTIONS.index(name)), hidden.shape, jnp.uint16)
-    return jnp.where(bits >= threshold, hidden / (1 - threshold / 2**16), 0)
+    return jnp.where(drawn(bits >= threshold), hidden / (1 - threshold / 2**16), 0)

@@ -23,6 +23,7 @@ from jaxroute.encoders.networks.attention import causal_attention
 from jaxroute.encoders.networks.correction import correction
 from jaxroute.encoders.networks.pooling import CAUSAL_POOLINGS, POOLINGS, pool
 from jaxroute.encoders.networks.products import product
+from jaxroute.encoders.networks.remat import for_backward
 from jaxroute.encoders.networks.rotary import Rope, rotary_tables, rotate
 from jaxroute.encoders.packing import Packing
 
@@ -137,7 +138,7 @@ class Decoder(nnx.Module):
             hidden = called(hidden, rotation, attend, adapters=given["adapters"], dropout=drop)
             return hidden, pooling_of(hidden, lengths)
 
-        hidden, pooled = jax.lax.scan(jax.checkpoint(layer) if remat else layer, self.embedding[...][tokens], per_layer)
+        hidden, pooled = jax.lax.scan(for_backward(layer, remat=remat), self.embedding[...][tokens], per_layer)
         if depth == config.layers and config.final_norm:
             final = rms_norm(hidden, self.norm[...], config.norm_epsilon)
             pooled = pooled.at[-1].set(pooling_of(final, lengths))
