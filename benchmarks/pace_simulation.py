@@ -59,6 +59,11 @@ class Outcome:
     """The most by which the limit was ever exceeded, worst cases in flight included."""
     refused: int
     """Requests that no model fitted."""
+    refused_by_name: int
+    """Those of them that asked for the most expensive model by its name."""
+    least_refused: int
+    """What any way of answering must refuse, even one that knows all payments before, waits for nothing to settle, and takes the
+    cheapest answer wherever it may: all that it has to pay, from the smallest on, until the budget is spent."""
     abandoned: int
     """Requests whose worker was killed."""
 
@@ -92,12 +97,13 @@ def answer(
     adversarial: bool = False,
     window: float | None = HOUR,
     expected_requests: int | None = None,
+    reserve: bool = True,
 ) -> Outcome:
     """Route the stream within one window, as the proxy does: ranked at the multiplier in force, the worst case held, then paid.
 
     `at_once` requests are in flight on average. An adversarial load comes in bursts: streams are cut and usage is wrong, which
     costs the worst case; others cost nothing; some clients ask for the most expensive model by its name; and workers are
-    killed, whose reservations somebody finds later.
+    killed, whose reservations somebody finds later. Without `reserve` nothing is kept for requests to come.
     """
     generator = np.random.default_rng([seed, 1])
     requests, models = stream.value.shape
@@ -108,11 +114,18 @@ def answer(
         arrivals = np.sort(np.floor(arrivals / 30) * 30 + generator.exponential(0.2, requests)).clip(0, 0.9995 * HOUR)
     seconds = generator.exponential(at_once * HOUR / requests, requests)
     now = [0.0]
+    named = generator.random(requests) < (0.1 if adversarial else 0.0)
+    # Cut or with wrong usage: the worst case. Refused by the endpoint: nothing.
+    kind = generator.random(requests) if adversarial else np.full(requests, 0.5)
+    killed = kind > 0.99
+    multiple = np.where((kind < 0.3) | killed, stream.cap, np.where(kind < 0.4, 0.0, np.minimum(stream.paid, stream.cap)))
+    least = np.sort(multiple * np.where(named, stream.cost_usd[:, -1], stream.cost_usd.min(axis=1)))
+    least_refused = requests - int(np.searchsorted(np.cumsum(least), budget_usd, side="right"))
     names = [f"model-{number}" for number in range(models)]
     price = TokenPrice(1.0, 1.0)
     endpoints = [Endpoint(name=name, base_url="http://127.0.0.1", model=name, price=price) for name in names]
     number = {name: column for column, name in enumerate(names)}
-    value, refused, abandoned, worst_excess, total = 0.0, 0, 0, Fraction(0), Fraction(0)
+    value, refused, refused_by_name, abandoned, worst_excess, total = 0.0, 0, 0, 0, Fraction(0), Fraction(0)
     with temporary_ledger(budget_usd, window, lambda: now[0]) as ledger:
         pace = LedgerPace(ledger, clock=lambda: now[0], expected_requests=expected_requests)
         flight: list[tuple[float, int, Reservation, float, float, float]] = []
@@ -137,44 +150,40 @@ def answer(
                 for reservation, worst in lost:
                     ledger.settle(reservation, worst)
                 lost.clear()
-            multiplier = pace.multiplier
             worst = stream.cap * stream.cost_usd[row]
-            left = ledger.left_usd
-            candidates = [Candidate(endpoints[m], float(worst[m])) for m in range(models) if worst[m] <= left]
-            if not candidates:
-                refused += 1
-                continue
-            columns = [number[one.model] for one in candidates]
-            order = ranked(candidates, stream.value[row, columns], stream.cost_usd[row, columns], multiplier, None)
-            pace.saw(order)
-            named = adversarial and generator.random() < 0.1
-            chosen = max(order, key=lambda one: one.cost_usd or 0.0) if named else order[0]
-            expected, most = float(chosen.cost_usd or 0.0), float(chosen.candidate.worst_case_usd or 0.0)
-            expected = most if named else expected
-            reservation = ledger.reserve(most)
+            left, lowest = ledger.left_usd, float(worst.min())
+            allowed = pace.most_usd(ledger, left, lowest) if reserve else left
+            if named[row]:
+                expected = most = float(worst[-1])
+                column = models - 1
+            else:
+                candidates = [Candidate(endpoint, float(most)) for endpoint, most in zip(endpoints, worst, strict=True)]
+                order = ranked(candidates, stream.value[row], stream.cost_usd[row], pace.multiplier, None)
+                pace.saw(order)
+                fitting = [one for one in order if (one.candidate.worst_case_usd or 0.0) <= allowed]
+                chosen = fitting[0] if fitting else order[0]
+                expected, most = float(chosen.cost_usd or 0.0), float(chosen.candidate.worst_case_usd or 0.0)
+                column = number[chosen.candidate.model]
+            reservation = ledger.reserve(most) if most <= allowed else None
             if reservation is None:
-                refused += 1
+                refused, refused_by_name = refused + 1, refused_by_name + int(named[row])
                 continue
             pace.begin(expected, most)
             held += Fraction(most)
             worst_excess = max(worst_excess, total + held - Fraction(budget_usd))
-            value += float(stream.value[row, number[chosen.candidate.model]])
-            paid = float(stream.paid[row]) * float(chosen.cost_usd or 0.0)
-            if adversarial:
-                kind = generator.random()
-                # Cut or with wrong usage: the worst case. Refused by the endpoint: nothing.
-                paid = most if kind < 0.3 else 0.0 if kind < 0.4 else paid
-                if kind > 0.99:
-                    lost.append((reservation, most))
-                    pace.end(expected, most, paid_usd=most)
-                    held -= Fraction(most)
-                    total += Fraction(most)
-                    abandoned += 1
-                    continue
+            value += float(stream.value[row, column])
+            paid = float(multiple[row] * stream.cost_usd[row, column])
+            if killed[row]:
+                lost.append((reservation, most))
+                pace.end(expected, most, paid_usd=most)
+                held -= Fraction(most)
+                total += Fraction(most)
+                abandoned += 1
+                continue
             heapq.heappush(flight, (arrivals[row] + seconds[row], row, reservation, expected, most, min(paid, most)))
         while flight:
             land()
         totals = ledger.totals(every_window=True)
         worst_excess = max(worst_excess, Fraction(totals.settled_usd + totals.reserved_usd) - Fraction(budget_usd))
     excess = float(worst_excess)
-    return Outcome(value, float(total), excess if excess > NANO else 0.0, refused, abandoned)
+    return Outcome(value, float(total), excess if excess > NANO else 0.0, refused, refused_by_name, least_refused, abandoned)

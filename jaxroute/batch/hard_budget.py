@@ -45,12 +45,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxroute.batch.release import LARGE, ROUNDING, Floor, Plan, room_left
+from jaxroute.endpoints.floor import SAFETY
 from solvers import InfeasibleProblem, Problem, solve
 
 SHRINKAGE = 20.0
 """How many calls, at the expected cost, the prior of a ratio counts."""
-SAFETY = 2.0
-"""How many times the expected cost of its cheapest answer is kept for a prompt."""
 LATE = 0.3
 MOST_ROUNDS = 8
 """How often a plan is made without the calls that would come too late to fit."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxroute.endpoints.floor import spare_usd
+
 if TYPE_CHECKING:
     from jaxroute.batch.hard_budget import HardBudget
 
@@ -21,8 +23,6 @@ DRIFT = 0.002
 """The plan is made again when the settled costs have left it by this part of the money that is left."""
 REFRESH = 16
 """And, wherever they have left it at all, after one in so many of the prompts that are still to come."""
-AT_ONCE = 16
-"""And for so many of them the worst case."""
 ROUNDING = 1e-12
 """As the budget of a `Problem` has it: ten times 0.1 fits into 1."""
 
@@ -67,10 +67,9 @@ class Floor:
 
 def most_for(left_usd: float, kept: float, lowest: float, total: float, margin: float, waiting: int) -> float:
     """The largest worst case of one call that leaves enough for the `waiting - 1` others; its cheapest answer always may."""
-    margin *= min(AT_ONCE, max(0, waiting - 1))
-    if total + margin > left_usd:
+    if spare_usd(left_usd, total, margin, waiting - 1) < 0:
         return left_usd
-    return max(left_usd - margin - (total - kept), min(left_usd, lowest))
+    return max(spare_usd(left_usd, total - kept, margin, waiting - 1), min(left_usd, lowest))
 
 
 class Plan:

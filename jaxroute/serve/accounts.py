@@ -10,6 +10,7 @@ from pathlib import Path
 from jaxroute.endpoints.ledger import MONTH, Ledger, Window
 from jaxroute.endpoints.money import Reservation
 from jaxroute.errors import EndpointError, shortened
+from jaxroute.serve.choosing import Pace
 
 WINDOWS: dict[str, Window | None] = {"hour": 3_600.0, "day": 86_400.0, "month": MONTH, "total": None}
 """What a limit holds for, in UTC."""
@@ -60,9 +61,11 @@ class Accounts:
         """Whether that client's requests are counted at all."""
         return bool(self._of(client))
 
-    def left_usd(self, client: str | None) -> float:
-        """What that client can still hold; infinite where nothing limits it."""
-        return min((ledger.left_usd for ledger in self._of(client)), default=float("inf"))
+    def most_usd(self, client: str | None, pace: Pace, lowest_usd: float) -> float:
+        """The largest worst case that a request of that client may have, whose cheapest answer has `lowest_usd`; infinite where
+        nothing limits it."""
+        found = (pace.most_usd(ledger, ledger.left_usd, lowest_usd) for ledger in self._of(client))
+        return min(found, default=float("inf"))
 
     def hold(self, client: str | None, worst_case_usd: float | None, note: str) -> Held | None:
         """Hold a try's worst case; None where it does not fit. One that is not bounded fits only where nothing is counted."""
@@ -78,12 +81,12 @@ class Accounts:
             held._parts.append((ledger, reservation))
         return held
 
-    def next_window(self, client: str | None, worst_case_usd: float) -> datetime | None:
+    def next_window(self, client: str | None, pace: Pace, worst_case_usd: float, lowest_usd: float) -> datetime | None:
         """From when on so many dollars may fit again; None where they never will."""
         moments = []
         for ledger in self._of(client):
             totals = ledger.totals()
-            if totals.left_usd >= worst_case_usd:
+            if pace.most_usd(ledger, totals.left_usd, lowest_usd) >= worst_case_usd:
                 continue
             if totals.limit_usd < worst_case_usd or ledger.next_window is None:
                 return None

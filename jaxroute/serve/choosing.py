@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxroute.data.estimates import Estimator, as_queries
 from jaxroute.data.prices import Price
+from jaxroute.endpoints.ledger import Ledger
 from jaxroute.endpoints.models import Endpoint
 from jaxroute.errors import TableError
 from jaxroute.guarantees.safe_choice import UNKNOWN_BELOW, with_safe_choice
@@ -77,6 +78,11 @@ class Pace(Protocol):
         """Quality per dollar, at this moment."""
         ...
 
+    def most_usd(self, ledger: Ledger, left_usd: float, lowest_usd: float) -> float:
+        """The largest worst case that a request may have, of so many dollars that are left in that ledger; the rest is kept for
+        requests to come. `lowest_usd` is the worst case of its cheapest answer, which may take all that is left."""
+        ...
+
     def saw(self, order: Sequence[Ranked]) -> None:
         """What was estimated of a request that is routed."""
         ...
@@ -100,6 +106,9 @@ class FixedPace:
 
     multiplier: float = 0.0
     """Quality per dollar: 0 buys the best, whatever it costs."""
+
+    def most_usd(self, ledger: Ledger, left_usd: float, lowest_usd: float) -> float:
+        return left_usd
 
     def saw(self, order: Sequence[Ranked]) -> None:
         return

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from jaxroute.errors import listed, shortened
 from jaxroute.serve.asking import AUTO, Asked
-from jaxroute.serve.choosing import Candidate, Ranked, by_price
+from jaxroute.serve.choosing import Candidate, FixedPace, Ranked, by_price
 from jaxroute.serve.clients import ServedClient
 from jaxroute.serve.conversations import Warm
 from jaxroute.serve.finished import Finished
@@ -47,21 +47,26 @@ class Ordering:
         else:
             order = await self.state.chooser.rank(asked, candidates, multiplier, wishes.minimum_quality)
             pace.saw(order)
+            order = self._affordable(order)
         self.finished.routing_seconds = perf_counter() - begun
         self.service.places.wanted(self.state.upstreams[order[0].candidate.model])
         # Nobody waits for a model that is at its limits while another is free.
         order.sort(key=lambda one: self._is_busy(one.candidate.model))
         return order[: self.state.config.tries]
 
-    def no_money(self, worst_case_usd: float) -> Refused:
-        """Why a request is refused whose worst case does not fit any more."""
-        when = self.state.accounts.next_window(self.client_name, worst_case_usd)
+    def no_money(self, worst_case_usd: float, lowest_usd: float | None = None) -> Refused:
+        """Why a request is refused whose worst case does not fit any more; `lowest_usd` is that of its cheapest answer."""
+        lowest = worst_case_usd if lowest_usd is None else lowest_usd
+        pace = self.state.pace_of(self.client_name)
+        when = self.state.accounts.next_window(self.client_name, pace, worst_case_usd, lowest)
         until = "no later window has more" if when is None else f"the next window begins at {when:%Y-%m-%dT%H:%M:%SZ}"
         headers = {} if when is None else {f"{OWN}next-window": f"{when:%Y-%m-%dT%H:%M:%SZ}"}
+        fits = worst_case_usd <= self.state.accounts.most_usd(self.client_name, FixedPace(), lowest)
+        kept = " beside what is kept for cheaper answers" if fits else ""
         return Refused(
             402,
             "budget_exhausted",
-            f"The request may cost {worst_case_usd:.6g} dollars, and the budget has less left; {until}.",
+            f"The request may cost {worst_case_usd:.6g} dollars, and the budget has less left{kept}; {until}.",
             headers=headers,
         )
 
@@ -85,7 +90,7 @@ class Ordering:
             raise invalid("No response of yours with that id is known.", "previous_response_id")
         candidate = self._candidate(asked, model)
         self._check_bounded(candidate)
-        self._check_money(wishes, [candidate])
+        self._check_named(asked, wishes, candidate)
         self.service.places.wanted(self.state.upstreams[model])
         return Ranked(candidate)
 
@@ -101,7 +106,7 @@ class Ordering:
             )
         candidate = self._candidate(asked, place.model)
         self._check_bounded(candidate)
-        self._check_money(wishes, [candidate])
+        self._check_named(asked, wishes, candidate)
         return Ranked(candidate)
 
     def _candidates(self, asked: Asked, wishes: Wishes) -> list[Candidate]:
@@ -130,7 +135,11 @@ class Ordering:
             if not bounded:
                 self._check_bounded(candidates[0])
             candidates = bounded
-        return self._check_money(wishes, candidates)
+        candidates = self._within_wish(wishes, candidates)
+        fitting = self._fitting(candidates)
+        # The price of a promise is no pace, and its chooser counts the requests for which a promised model does not fit. Others
+        # are ranked as a whole, since the pace learns from what was too expensive too.
+        return candidates if self.state.promise is None else fitting
 
     def _candidate(self, asked: Asked, model: str, warm: Warm | None = None) -> Candidate:
         endpoint = self.state.upstreams[model].endpoint
@@ -153,23 +162,45 @@ class Ordering:
                 code="unbounded_cost",
             )
 
-    def _check_money(self, wishes: Wishes, candidates: list[Candidate]) -> list[Candidate]:
-        """Those whose worst case fits into what is left and into what the client allows. Raises `Refused` where none does."""
+    def _within_wish(self, wishes: Wishes, candidates: list[Candidate]) -> list[Candidate]:
+        """Those whose worst case the client allows. Raises `Refused` where there is none."""
         most = wishes.max_cost_usd
-        if most is not None:
-            cheap = [one for one in candidates if one.worst_case_usd is not None and one.worst_case_usd <= most]
-            if not cheap:
-                least = min((one.worst_case_usd for one in candidates if one.worst_case_usd is not None), default=None)
-                need = "nothing bounds the cost of this request"
-                if least is not None:
-                    need = f"this request may cost {least:.6g} dollars, and less with a lower limit of output tokens"
-                raise Refused(402, "max_cost_exceeded", f"No model is certain to cost at most {most:g} dollars; {need}.")
-            candidates = cheap
-        if len(candidates) == 1 or not self.state.accounts.counts(self.client_name):
-            # Of one alone the ledger says so itself when it is asked to hold it.
+        if most is None:
             return candidates
-        left = self.state.accounts.left_usd(self.client_name)
-        fitting = [one for one in candidates if (one.worst_case_usd or 0.0) <= left]
+        cheap = [one for one in candidates if one.worst_case_usd is not None and one.worst_case_usd <= most]
+        if not cheap:
+            least = min((one.worst_case_usd for one in candidates if one.worst_case_usd is not None), default=None)
+            need = "nothing bounds the cost of this request"
+            if least is not None:
+                need = f"this request may cost {least:.6g} dollars, and less with a lower limit of output tokens"
+            raise Refused(402, "max_cost_exceeded", f"No model is certain to cost at most {most:g} dollars; {need}.")
+        return cheap
+
+    def _fitting(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Those whose worst case fits into what is left beside what is kept for requests to come; the cheapest may take all
+        that is left. Raises `Refused` where none fits."""
+        if not self.state.accounts.counts(self.client_name):
+            return candidates
+        lowest = min(one.worst_case_usd or 0.0 for one in candidates)
+        most = self.state.accounts.most_usd(self.client_name, self.state.pace_of(self.client_name), lowest)
+        fitting = [one for one in candidates if (one.worst_case_usd or 0.0) <= most]
         if not fitting:
-            raise self.no_money(min(one.worst_case_usd or 0.0 for one in candidates))
+            raise self.no_money(lowest)
         return fitting
+
+    def _affordable(self, order: list[Ranked]) -> list[Ranked]:
+        """The same order, of those that fit now that they are ranked."""
+        fitting = {one.model for one in self._fitting([one.candidate for one in order])}
+        return [one for one in order if one.candidate.model in fitting]
+
+    def _check_named(self, asked: Asked, wishes: Wishes, candidate: Candidate) -> None:
+        """Raise `Refused` where the one model that may answer is too expensive: what is kept for cheap answers to requests to
+        come is not for it, unless it costs no more than the cheapest of the models that are routed."""
+        self._within_wish(wishes, [candidate])
+        accounts, worst = self.state.accounts, candidate.worst_case_usd
+        if worst is None or not accounts.counts(self.client_name):
+            return
+        routed = [asked.worst_case_usd(self.state.upstreams[model].endpoint) for model in self.state.routed]
+        lowest = min((one for one in routed if one is not None), default=worst)
+        if worst > accounts.most_usd(self.client_name, self.state.pace_of(self.client_name), lowest):
+            raise self.no_money(worst, min(lowest, worst))

@@ -12,6 +12,15 @@ request to come (solvers/online.py has the formula). What goes into it:
   are counted in what is estimated.
 - requests by a model's name, and those ranked by price alone, pay too, and no price moves them: what they are expected to take
   is taken off the budget.
+
+That is a plan; a request is held at its worst case. So that the budget lasts for cheap answers to the requests to come, one call
+may have a worst case of at most what leaves the floor (endpoints/floor.py, as `jaxroute run` has it), or of its cheapest
+answer's:
+
+    most = max(left - n min(SAFETY kappa e, w) - min(AT_ONCE, n) max(w - min(SAFETY kappa e, w), 0),  min(left, own w))
+
+with n requests to come that will be routed, and e and w the mean expected cost and worst case of the cheapest answer to the
+latest requests.
 """
 
 from __future__ import annotations
@@ -24,6 +33,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float
 
+from jaxroute.endpoints.floor import SAFETY, spare_usd
 from jaxroute.endpoints.ledger import Ledger
 from jaxroute.serve.choosing import Pace, Ranked
 from jaxroute.serve.shared_price import Others, Price, SharedPrice
@@ -72,19 +82,30 @@ class LedgerPace:
         self._multiplier = floor
         self._expected_usd, self._held_usd, self._expected_share = 0.0, 0.0, 0.5
         self._estimated, self._others = _Costs(), _Costs()
+        # In place of what is paid, the worst case.
+        self._cheapest = _Costs()
+        self._kept_usd, self._margin_usd, self._routed_share = 0.0, 0.0, 1.0
         self._rate: _Rate | None = None
         self._ends: float | None = None
         self._counted = 0
         self.to_come = 0.0
         """Forecast of the requests of the rest of the window, at the last look."""
+        self._surely = 0.0
+        """The same, where a first burst forecasts no flood."""
 
     @property
     def multiplier(self) -> float:
         """Quality per dollar."""
-        few = len(self._sample) < 2 * self.every
-        if few or self._since >= self.every or self._clock() - self._looked >= MOST_SECONDS:
-            self._look()
+        self._look_if_due()
         return self._multiplier
+
+    def most_usd(self, ledger: Ledger, left_usd: float, lowest_usd: float) -> float:
+        """The largest worst case of a request whose cheapest answer has `lowest_usd`; of another ledger, all that is left."""
+        if ledger is not self.ledger:
+            return left_usd
+        self._look_if_due()
+        others = self._surely * self._routed_share
+        return max(spare_usd(left_usd, others * self._kept_usd, self._margin_usd, others), min(left_usd, lowest_usd))
 
     def begin(self, expected_usd: float, worst_case_usd: float | None = None) -> None:
         worst = expected_usd if worst_case_usd is None else worst_case_usd
@@ -109,12 +130,19 @@ class LedgerPace:
             estimates = {one.candidate.model: ((one.quality or 0.0) - one.candidate.toll, one.cost_usd or 0.0) for one in known}
             self._sample.add(estimates)
             self._new_rows += 1
+            worst = [one.candidate.worst_case_usd for one in known if one.candidate.worst_case_usd is not None]
+            self._cheapest.add(min(cost for _, cost in estimates.values()), min(worst, default=0.0))
             if self._shared is not None:
                 self._unsaid.append(estimates)
 
     def figures(self) -> dict[str, float]:
         """For the metrics: name -> number."""
-        return {"requests_to_come": self.to_come}
+        return {"requests_to_come": self.to_come, "kept_usd": self._surely * self._routed_share * self._kept_usd}
+
+    def _look_if_due(self) -> None:
+        few = len(self._sample) < 2 * self.every
+        if few or self._since >= self.every or self._clock() - self._looked >= MOST_SECONDS:
+            self._look()
 
     def _look(self) -> None:
         """Set the multiplier by the ledger, the clock and the sample."""
@@ -122,7 +150,17 @@ class LedgerPace:
         totals, ends = self.ledger.totals(), self.ledger.next_window
         begun = totals.settlements + self._open(totals)
         others = self._exchange()
-        self.to_come = self._forecast(totals.reservations, begun)
+        self.to_come, self._surely = self._forecast(totals.reservations, begun)
+        estimated, by_name, cheapest = self._estimated, self._others, self._cheapest
+        if others is not None:
+            estimated = _Costs.together([estimated, *(_Costs.read(one, "estimated") for one in others.sums)])
+            by_name = _Costs.together([by_name, *(_Costs.read(one, "others") for one in others.sums)])
+            cheapest = _Costs.together([cheapest, *(_Costs.read(one, "cheapest") for one in others.sums)])
+        kappa = min(max(estimated.ratio, 0.05), 20.0)
+        share = by_name.count / max(by_name.count + estimated.count, 1.0)
+        fixed, moved = share * by_name.mean, 1 - share
+        self._kept_usd = min(SAFETY * kappa * cheapest.expected_mean, cheapest.mean)
+        self._margin_usd, self._routed_share = cheapest.mean - self._kept_usd, moved
         price = None if others is None else others.price
         if price is not None and price.ends == ends:
             since = totals.reservations - price.reservations
@@ -137,17 +175,11 @@ class LedgerPace:
         elif self._new_rows >= max(1, len(self._sample) // 10):
             self._pacer.sample(self._sample.problem())
             self._new_rows = 0
-        estimated, by_name = self._estimated, self._others
         if others is None:
             # Of what other processes hold it is not known what they expect.
             foreign = self._expected_share * max(totals.reserved_usd - self._held_usd, 0.0)
         else:
             foreign = sum(one["expected_usd"] for one in others.sums)
-            estimated = _Costs.together([estimated, *(_Costs.read(one, "estimated") for one in others.sums)])
-            by_name = _Costs.together([by_name, *(_Costs.read(one, "others") for one in others.sums)])
-        kappa = min(max(estimated.ratio, 0.05), 20.0)
-        share = by_name.count / max(by_name.count + estimated.count, 1.0)
-        fixed, moved = share * by_name.mean, 1 - share
         planned = begun + self.to_come
         self._pacer.account(
             max(totals.limit_usd - planned * fixed, 0.0) / kappa,
@@ -166,7 +198,7 @@ class LedgerPace:
         """With the other workers, where there are any."""
         if self._shared is None:
             return None
-        sums = self._estimated.named("estimated") | self._others.named("others")
+        sums = self._estimated.named("estimated") | self._others.named("others") | self._cheapest.named("cheapest")
         sums["expected_usd"] = max(self._expected_usd, 0.0)
         others = self._shared.exchange(sums, self._unsaid)
         self._unsaid = []
@@ -179,12 +211,14 @@ class LedgerPace:
     def _open(totals) -> int:
         return totals.reservations - totals.settlements - totals.releases
 
-    def _forecast(self, reservations: int, begun: int) -> float:
+    def _forecast(self, reservations: int, begun: int) -> tuple[float, float]:
+        """Requests to come: what the price is for, and for how many something is kept."""
         ends, now = self.ledger.next_window, self._clock()
         if ends is None:
             # Where more have come than were expected, some more may.
             left = (self.expected_requests or 0) - begun
-            return float(left) if left > 0 else max(begun / 20, 1.0)
+            found = float(left) if left > 0 else max(begun / 20, 1.0)
+            return found, found
         if self._rate is None:
             self._rate = _Rate(now, self._length(ends), self.expected_requests)
             self._counted = reservations
@@ -195,7 +229,7 @@ class LedgerPace:
         new = reservations if ends != self._ends and self._ends is not None else reservations - self._counted
         self._ends, self._counted = ends, reservations
         self._rate.saw(now, max(new, 0))
-        return max(self._rate.per_second * (ends - now), 1.0)
+        return max(self._rate.per_second * (ends - now), 1.0), self._rate.spread_per_second * (ends - now)
 
     def _length(self, ends: float) -> float:
         """Seconds of the window that ends then; a month is taken as one of 30 days."""
@@ -216,6 +250,10 @@ class PaceOfBoth:
     def multiplier(self) -> float:
         """Quality per dollar."""
         return max(self.everyone.multiplier, self.own.multiplier)
+
+    def most_usd(self, ledger: Ledger, left_usd: float, lowest_usd: float) -> float:
+        """Each keeps what its own ledger's requests to come need."""
+        return min(one.most_usd(ledger, left_usd, lowest_usd) for one in (self.everyone, self.own))
 
     def saw(self, order: Sequence[Ranked]) -> None:
         """What was estimated of a request that is routed."""
@@ -289,6 +327,10 @@ class _Costs:
     def mean(self) -> float:
         return self.paid_usd / self.count if self.count else 0.0
 
+    @property
+    def expected_mean(self) -> float:
+        return self.expected_usd / self.count if self.count else 0.0
+
     def named(self, name: str) -> dict[str, float]:
         """As numbers for other workers."""
         return {f"{name}_{one.name}": getattr(self, one.name) for one in fields(self)}
@@ -296,7 +338,7 @@ class _Costs:
     @staticmethod
     def read(numbers: Mapping[str, float], name: str) -> _Costs:
         """The opposite of `named`."""
-        return _Costs(*(numbers[f"{name}_{one.name}"] for one in fields(_Costs)))
+        return _Costs(*(numbers.get(f"{name}_{one.name}", 0.0) for one in fields(_Costs)))
 
     @staticmethod
     def together(several: Sequence[_Costs]) -> _Costs:
@@ -329,4 +371,9 @@ class _Rate:
 
     @property
     def per_second(self) -> float:
-        return self._count / (self._seconds if self._count >= ENOUGH else max(self._seconds, self._first))
+        return self._count / self._seconds if self._count >= ENOUGH else self.spread_per_second
+
+    @property
+    def spread_per_second(self) -> float:
+        """As if all had come over no less than the first part of a window."""
+        return self._count / max(self._seconds, self._first)
