@@ -59,11 +59,13 @@ class Outcome:
     """The most by which the limit was ever exceeded, worst cases in flight included."""
     refused: int
     """Requests that no model fitted."""
+    by_name: int
+    """Requests for the most expensive model by its name."""
     refused_by_name: int
-    """Those of them that asked for the most expensive model by its name."""
+    """How many of these were refused."""
     least_refused: int
-    """What any way of answering must refuse, even one that knows all payments before, waits for nothing to settle, and takes the
-    cheapest answer wherever it may: all that it has to pay, from the smallest on, until the budget is spent."""
+    """What any way of answering must refuse, even one that knows all payments before and waits for nothing to settle: all that
+    remains when the smallest payments, each of the cheapest model that may answer, have spent the budget."""
     abandoned: int
     """Requests whose worker was killed."""
 
@@ -98,18 +100,20 @@ def answer(
     window: float | None = HOUR,
     expected_requests: int | None = None,
     reserve: bool = True,
+    rising: float = 1.0,
 ) -> Outcome:
     """Route the stream within one window, as the proxy does: ranked at the multiplier in force, the worst case held, then paid.
 
     `at_once` requests are in flight on average. An adversarial load comes in bursts: streams are cut and usage is wrong, which
     costs the worst case; others cost nothing; some clients ask for the most expensive model by its name; and workers are
-    killed, whose reservations somebody finds later. Without `reserve` nothing is kept for requests to come.
+    killed, whose reservations somebody finds later. Without `reserve` nothing is kept for requests to come. Of a
+    `rising` load, of 2 say, the rate grows linearly from 0, so that the forecast is too low all the time.
     """
     generator = np.random.default_rng([seed, 1])
     requests, models = stream.value.shape
     # A little less than the window, so that all of it belongs to one.
     gaps = generator.exponential(1.0, requests)
-    arrivals = np.cumsum(gaps) * (0.999 * HOUR / gaps.sum())
+    arrivals = (np.cumsum(gaps) / gaps.sum()) ** (1 / rising) * 0.999 * HOUR
     if adversarial:
         arrivals = np.sort(np.floor(arrivals / 30) * 30 + generator.exponential(0.2, requests)).clip(0, 0.9995 * HOUR)
     seconds = generator.exponential(at_once * HOUR / requests, requests)
@@ -186,4 +190,13 @@ def answer(
         totals = ledger.totals(every_window=True)
         worst_excess = max(worst_excess, Fraction(totals.settled_usd + totals.reserved_usd) - Fraction(budget_usd))
     excess = float(worst_excess)
-    return Outcome(value, float(total), excess if excess > NANO else 0.0, refused, refused_by_name, least_refused, abandoned)
+    return Outcome(
+        value,
+        float(total),
+        excess if excess > NANO else 0.0,
+        refused,
+        int(named.sum()),
+        refused_by_name,
+        least_refused,
+        abandoned,
+    )

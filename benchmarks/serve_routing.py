@@ -34,7 +34,7 @@ keep_compiled()
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
-from benchmarks.pace_simulation import Stream, answer, random_stream  # noqa: E402
+from benchmarks.pace_simulation import Outcome, Stream, answer, random_stream  # noqa: E402
 from benchmarks.start import processor  # noqa: E402
 from jaxroute import Predictor  # noqa: E402
 from jaxroute.encoders import load_encoder  # noqa: E402
@@ -52,6 +52,8 @@ from jaxroute.storage.files import write_json  # noqa: E402
 Result = dict[str, float | str]
 MODELS = ["small", "medium", "large"]
 TOKENS = 128
+SHORT = 0.1
+"""A budget, as a share of what the most expensive model would cost for everybody."""
 WORDS = "the of and to in is that it was for on are with as his they be at one have this from by word but what some"
 
 
@@ -212,31 +214,48 @@ async def _turns(config: Config, chooser: LiveChooser) -> Result:
 
 
 def _budget(config: Config) -> Result:
-    """The least share of hindsight's gain over three budgets, where every answer costs what is expected."""
+    """The least share of hindsight's gain over three budgets, where every answer costs what is expected; and what is refused at
+    a budget that is short, of a load that grows all the time."""
     stream = random_stream(config.stream, seed=config.seed)
     exact = Stream(stream.value, stream.cost_usd, np.ones(config.stream), stream.cap)
-    shares, excess = [], 0.0
+    most = float(stream.cost_usd[:, -1].sum())
+    each, excess = {}, 0.0
     for part in (0.25, 0.5, 0.75):
-        budget = part * float(stream.cost_usd[:, -1].sum())
-        outcome = answer(exact, budget, seed=config.seed)
-        shares.append(exact.gain(outcome.value, budget))
+        for reserve, name in ((True, ""), (False, "_without_reserve")):
+            outcome = answer(exact, part * most, seed=config.seed, reserve=reserve)
+            each[f"share_of_offline_optimum_at_{100 * part:.0f}{name}"] = exact.gain(outcome.value, part * most)
+            excess = max(excess, outcome.overspend_usd)
+    least = min(share for name, share in each.items() if not name.endswith("_without_reserve"))
+    for reserve, name in ((True, ""), (False, "_without_reserve")):
+        outcome = answer(stream, SHORT * most, seed=config.seed, reserve=reserve, rising=2.0)
+        each[f"rising_load_refused_share{name}"] = outcome.refused / config.stream
         excess = max(excess, outcome.overspend_usd)
-    each = {f"share_of_offline_optimum_at_{part}": share for part, share in zip((25, 50, 75), shares, strict=True)}
-    return {"share_of_offline_optimum": min(shares), **each, "stream_overspend_usd": excess}
+    return {"share_of_offline_optimum": least, **each, "stream_overspend_usd": excess}
 
 
 def _adversary(config: Config) -> Result:
     """Requests in bursts, 200 in flight, cut, wrong, by name and killed, at a budget that is short."""
     stream = random_stream(config.adversary, seed=config.seed + 1)
-    budget = 0.1 * float(stream.cost_usd[:, -1].sum())
-    outcome = answer(stream, budget, seed=config.seed, adversarial=True, at_once=200)
+    budget = SHORT * float(stream.cost_usd[:, -1].sum())
+
+    def outcome(*, reserve: bool) -> Outcome:
+        return answer(stream, budget, seed=config.seed, adversarial=True, at_once=200, reserve=reserve)
+
+    found, without = outcome(reserve=True), outcome(reserve=False)
     return {
-        "overspend_usd": outcome.overspend_usd,
+        "overspend_usd": max(found.overspend_usd, without.overspend_usd),
         "adversary_requests": float(config.adversary),
         "adversary_budget_usd": budget,
-        "adversary_spent_usd": outcome.spent_usd,
-        "adversary_killed": float(outcome.abandoned),
-        "adversary_refused": float(outcome.refused),
+        "adversary_spent_usd": found.spent_usd,
+        "adversary_killed": float(found.abandoned),
+        "adversary_refused": float(found.refused),
+        "adversary_refused_share": found.refused / config.adversary,
+        "adversary_refused_share_of_routed": (found.refused - found.refused_by_name) / (config.adversary - found.by_name),
+        "adversary_refused_share_by_name": found.refused_by_name / max(found.by_name, 1),
+        "adversary_least_refused_share": found.least_refused / config.adversary,
+        "adversary_refused_share_without_reserve": without.refused / config.adversary,
+        "adversary_mean_quality": found.value / config.adversary,
+        "adversary_mean_quality_without_reserve": without.value / config.adversary,
     }
 
 

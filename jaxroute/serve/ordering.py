@@ -47,7 +47,7 @@ class Ordering:
         else:
             order = await self.state.chooser.rank(asked, candidates, multiplier, wishes.minimum_quality)
             pace.saw(order)
-            order = self._affordable(order)
+            order = self._affordable(asked, order)
         self.finished.routing_seconds = perf_counter() - begun
         self.service.places.wanted(self.state.upstreams[order[0].candidate.model])
         # Nobody waits for a model that is at its limits while another is free.
@@ -90,7 +90,7 @@ class Ordering:
             raise invalid("No response of yours with that id is known.", "previous_response_id")
         candidate = self._candidate(asked, model)
         self._check_bounded(candidate)
-        self._check_named(asked, wishes, candidate)
+        self._fitting(asked, self._within_wish(wishes, [candidate]))
         self.service.places.wanted(self.state.upstreams[model])
         return Ranked(candidate)
 
@@ -106,7 +106,7 @@ class Ordering:
             )
         candidate = self._candidate(asked, place.model)
         self._check_bounded(candidate)
-        self._check_named(asked, wishes, candidate)
+        self._fitting(asked, self._within_wish(wishes, [candidate]))
         return Ranked(candidate)
 
     def _candidates(self, asked: Asked, wishes: Wishes) -> list[Candidate]:
@@ -136,7 +136,7 @@ class Ordering:
                 self._check_bounded(candidates[0])
             candidates = bounded
         candidates = self._within_wish(wishes, candidates)
-        fitting = self._fitting(candidates)
+        fitting = self._fitting(asked, candidates)
         # The price of a promise is no pace, and its chooser counts the requests for which a promised model does not fit. Others
         # are ranked as a whole, since the pace learns from what was too expensive too.
         return candidates if self.state.promise is None else fitting
@@ -176,31 +176,34 @@ class Ordering:
             raise Refused(402, "max_cost_exceeded", f"No model is certain to cost at most {most:g} dollars; {need}.")
         return cheap
 
-    def _fitting(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Those whose worst case fits into what is left beside what is kept for requests to come; the cheapest may take all
-        that is left. Raises `Refused` where none fits."""
-        if not self.state.accounts.counts(self.client_name):
+    def _fitting(self, asked: Asked, candidates: list[Candidate]) -> list[Candidate]:
+        """Those whose worst case fits into what is left beside what is kept for requests to come. Raises `Refused` where none
+        does.
+
+        The cheapest answer that could be routed to may take all that is left, and so may what costs no more. Who asks for one
+        model, by its name or by a header, can be asked for no cheaper one, and is refused what is kept for others.
+        """
+        accounts, pace = self.state.accounts, self.state.pace_of(self.client_name)
+        if not accounts.counts(self.client_name):
             return candidates
-        lowest = min(one.worst_case_usd or 0.0 for one in candidates)
-        most = self.state.accounts.most_usd(self.client_name, self.state.pace_of(self.client_name), lowest)
-        fitting = [one for one in candidates if (one.worst_case_usd or 0.0) <= most]
-        if not fitting:
-            raise self.no_money(lowest)
-        return fitting
+        worst = [one.worst_case_usd or 0.0 for one in candidates]
+        if max(worst) <= accounts.most_usd(self.client_name, pace, 0.0):
+            return candidates
+        lowest = self._lowest(asked, min(worst))
+        most = accounts.most_usd(self.client_name, pace, lowest)
+        if min(worst) > most:
+            raise self.no_money(min(worst), lowest)
+        return [one for one, usd in zip(candidates, worst, strict=True) if usd <= most]
 
-    def _affordable(self, order: list[Ranked]) -> list[Ranked]:
+    def _lowest(self, asked: Asked, otherwise: float) -> float:
+        """The worst case of the cheapest answer that the client could get, whatever it wishes; `otherwise` where nothing is
+        routed."""
+        allowed = self._allowed(Wishes())
+        endpoints = [self.state.upstreams[model].endpoint for model in self.state.routed if model in allowed]
+        worst = [asked.worst_case_usd(endpoint) for endpoint in endpoints if asked.fits(endpoint)]
+        return min((one for one in worst if one is not None), default=otherwise)
+
+    def _affordable(self, asked: Asked, order: list[Ranked]) -> list[Ranked]:
         """The same order, of those that fit now that they are ranked."""
-        fitting = {one.model for one in self._fitting([one.candidate for one in order])}
+        fitting = {one.model for one in self._fitting(asked, [one.candidate for one in order])}
         return [one for one in order if one.candidate.model in fitting]
-
-    def _check_named(self, asked: Asked, wishes: Wishes, candidate: Candidate) -> None:
-        """Raise `Refused` where the one model that may answer is too expensive: what is kept for cheap answers to requests to
-        come is not for it, unless it costs no more than the cheapest of the models that are routed."""
-        self._within_wish(wishes, [candidate])
-        accounts, worst = self.state.accounts, candidate.worst_case_usd
-        if worst is None or not accounts.counts(self.client_name):
-            return
-        routed = [asked.worst_case_usd(self.state.upstreams[model].endpoint) for model in self.state.routed]
-        lowest = min((one for one in routed if one is not None), default=worst)
-        if worst > accounts.most_usd(self.client_name, self.state.pace_of(self.client_name), lowest):
-            raise self.no_money(worst, min(lowest, worst))

@@ -13,9 +13,8 @@ request to come (solvers/online.py has the formula). What goes into it:
 - requests by a model's name, and those ranked by price alone, pay too, and no price moves them: what they are expected to take
   is taken off the budget.
 
-That is a plan; a request is held at its worst case. So that the budget lasts for cheap answers to the requests to come, one call
-may have a worst case of at most what leaves the floor (endpoints/floor.py, as `jaxroute run` has it), or of its cheapest
-answer's:
+That is a plan, and a request is held at its worst case. So that the budget lasts for cheap answers to the requests to come, a
+worst case may be at most what leaves the floor (endpoints/floor.py, as in `jaxroute run`), or that of its own cheapest answer:
 
     most = max(left - n min(SAFETY kappa e, w) - min(AT_ONCE, n) max(w - min(SAFETY kappa e, w), 0),  min(left, own w))
 
