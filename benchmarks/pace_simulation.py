@@ -23,6 +23,8 @@ from jaxroute.serve.pacing import LedgerPace
 from solvers import Problem, lagrangian
 
 HOUR = 3_600.0
+FIRST = 500
+"""Requests at the beginning, whose spending is compared with an even rate."""
 NANO = 1e-9
 """Dollars that are no overspending: an account counts in picodollars."""
 
@@ -55,6 +57,8 @@ class Outcome:
     value: float
     """Summed over the requests that were answered."""
     spent_usd: float
+    first_usd: float
+    """Of that, for the first FIRST requests."""
     overspend_usd: float
     """The most by which the limit was ever exceeded, worst cases in flight included."""
     refused: int
@@ -101,13 +105,15 @@ def answer(
     expected_requests: int | None = None,
     reserve: bool = True,
     rising: float = 1.0,
+    before: Stream | None = None,
 ) -> Outcome:
     """Route the stream within one window, as the proxy does: ranked at the multiplier in force, the worst case held, then paid.
 
     `at_once` requests are in flight on average. An adversarial load comes in bursts: streams are cut and usage is wrong, which
     costs the worst case; others cost nothing; some clients ask for the most expensive model by its name; and workers are
     killed, whose reservations somebody finds later. Without `reserve` nothing is kept for requests to come. Of a
-    `rising` load, of 2 say, the rate grows linearly from 0, so that the forecast is too low all the time.
+    `rising` load, of 2 say, the rate grows linearly from 0, so that the forecast is too low all the time. `before` are
+    training prompts, whose estimates the pace begins with.
     """
     generator = np.random.default_rng([seed, 1])
     requests, models = stream.value.shape
@@ -128,10 +134,14 @@ def answer(
     names = [f"model-{number}" for number in range(models)]
     price = TokenPrice(1.0, 1.0)
     endpoints = [Endpoint(name=name, base_url="http://127.0.0.1", model=name, price=price) for name in names]
+    sampled = []
+    if before is not None:
+        pairs = zip(before.value.tolist(), before.cost_usd.tolist(), strict=True)
+        sampled = [dict(zip(names, zip(value, cost, strict=True), strict=True)) for value, cost in pairs]
     number = {name: column for column, name in enumerate(names)}
-    value, refused, refused_by_name, abandoned, worst_excess, total = 0.0, 0, 0, 0, Fraction(0), Fraction(0)
+    first, value, refused, refused_by_name, abandoned, worst_excess, total = 0.0, 0.0, 0, 0, 0, Fraction(0), Fraction(0)
     with temporary_ledger(budget_usd, window, lambda: now[0]) as ledger:
-        pace = LedgerPace(ledger, clock=lambda: now[0], expected_requests=expected_requests)
+        pace = LedgerPace(ledger, clock=lambda: now[0], expected_requests=expected_requests, before=sampled)
         flight: list[tuple[float, int, Reservation, float, float, float]] = []
         held = Fraction(0)
 
@@ -177,6 +187,7 @@ def answer(
             worst_excess = max(worst_excess, total + held - Fraction(budget_usd))
             value += float(stream.value[row, column])
             paid = float(multiple[row] * stream.cost_usd[row, column])
+            first += paid if row < FIRST else 0.0
             if killed[row]:
                 lost.append((reservation, most))
                 pace.end(expected, most, paid_usd=most)
@@ -191,12 +202,13 @@ def answer(
         worst_excess = max(worst_excess, Fraction(totals.settled_usd + totals.reserved_usd) - Fraction(budget_usd))
     excess = float(worst_excess)
     return Outcome(
-        value,
-        float(total),
-        excess if excess > NANO else 0.0,
-        refused,
-        int(named.sum()),
-        refused_by_name,
-        least_refused,
-        abandoned,
+        value=value,
+        spent_usd=float(total),
+        first_usd=first,
+        overspend_usd=excess if excess > NANO else 0.0,
+        refused=refused,
+        by_name=int(named.sum()),
+        refused_by_name=refused_by_name,
+        least_refused=least_refused,
+        abandoned=abandoned,
     )

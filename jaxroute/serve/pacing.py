@@ -35,12 +35,15 @@ from jaxtyping import Float
 from jaxroute.endpoints.floor import SAFETY, spare_usd
 from jaxroute.endpoints.ledger import Ledger
 from jaxroute.serve.choosing import Pace, Ranked
+from jaxroute.serve.shared_price import Estimates as Estimated
 from jaxroute.serve.shared_price import Others, Price, SharedPrice
 from solvers import Pacer, Problem
 
 MOST_MULTIPLIER = 1e15
 """In place of an infinite one: quality plays no part any more, and 0 dollars times it are 0."""
 SAMPLE_ROWS = 1_000
+REPLACED = 20
+"""Training prompts in whose place one request comes."""
 MEMORY = 0.1
 """After this part of a window, an observed rate of requests counts 1/e."""
 FIRST = 0.005
@@ -58,7 +61,7 @@ class LedgerPace:
 
     `floor` is the least multiplier, quality per dollar. `expected_requests` is how many are to come within a window: needed
     where it never ends, elsewhere what is expected before the first of them have come. With `shared`, several workers have one
-    price, by all that they know together.
+    price, by all that they know together. `before` stands in for requests that have not come yet: training prompts.
     """
 
     def __init__(
@@ -70,11 +73,12 @@ class LedgerPace:
         every: int = 10,
         rows: int = SAMPLE_ROWS,
         shared: SharedPrice | None = None,
+        before: Sequence[Estimated] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.ledger, self.floor, self.every, self.expected_requests = ledger, floor, every, expected_requests
         self._clock = clock
-        self._sample, self._shared = Sample(rows), shared
+        self._sample, self._shared = Sample(rows, before), shared
         self._unsaid: list[dict[str, tuple[float, float]]] = []
         self._pacer: Pacer | None = None
         self._new_rows, self._since, self._looked = 0, every, -math.inf
@@ -171,7 +175,7 @@ class LedgerPace:
         if self._pacer is None:
             self._pacer = Pacer(self._sample.problem(), totals.limit_usd, 1)
             self._new_rows = 0
-        elif self._new_rows >= max(1, len(self._sample) // 10):
+        elif self._new_rows >= max(1, self._sample.live // 10):
             self._pacer.sample(self._sample.problem())
             self._new_rows = 0
         if others is None:
@@ -273,21 +277,40 @@ class PaceOfBoth:
 
 
 class Sample:
-    """Estimates of the latest requests; where a model was no candidate, there are none of it."""
+    """Estimates of the latest requests; where a model was no candidate, there are none of it.
 
-    def __init__(self, rows: int = SAMPLE_ROWS) -> None:
+    Rows of `before` stand in for requests as long as few have come: each request takes the place of REPLACED of them.
+    """
+
+    def __init__(self, rows: int = SAMPLE_ROWS, before: Sequence[Estimated] = ()) -> None:
         self._models: dict[str, int] = {}
         self._values: Float[np.ndarray, "two rows models"] = np.full((2, rows, 0), np.nan)
+        self._before: Float[np.ndarray, "two rows models"] = np.full((2, 0, 0), np.nan)
         self._seen = 0
+        if before:
+            sample = Sample(len(before))
+            for estimates in before:
+                sample.add(estimates)
+            self._models, self._before = sample._models, sample._values
+            self._values = np.full((2, rows, len(self._models)), np.nan)
 
     def __len__(self) -> int:
+        return self.live + self._kept
+
+    @property
+    def live(self) -> int:
+        """Rows of requests."""
         return min(self._seen, self._values.shape[1])
 
-    def add(self, estimates: dict[str, tuple[float, float]]) -> None:
+    @property
+    def _kept(self) -> int:
+        return max(self._before.shape[1] - REPLACED * self.live, 0)
+
+    def add(self, estimates: Estimated) -> None:
         """Quality and dollars by model."""
         for model in estimates.keys() - self._models.keys():
             self._models[model] = len(self._models)
-            self._values = np.concatenate([self._values, np.full((2, self._values.shape[1], 1), np.nan)], axis=2)
+            self._values, self._before = (_with_column(one) for one in (self._values, self._before))
         row = self._values[:, self._seen % self._values.shape[1]]
         row[:] = np.nan
         for model, (quality, cost_usd) in estimates.items():
@@ -296,8 +319,12 @@ class Sample:
 
     def problem(self) -> Problem:
         """A row per request."""
-        value, cost = self._values[:, : len(self)]
+        value, cost = np.concatenate([self._values[:, : self.live], self._before[:, : self._kept]], axis=1)
         return Problem(value, cost, available=~np.isnan(value))
+
+
+def _with_column(values: Float[np.ndarray, "two rows models"]) -> np.ndarray:
+    return np.concatenate([values, np.full((*values.shape[:2], 1), np.nan)], axis=2)
 
 
 @dataclass
