@@ -16,7 +16,7 @@ from jaxroute.errors import RouterError
 from jaxroute.predictor.checkpoint import is_estimator
 from jaxroute.predictor.config import TrainConfig
 from jaxroute.predictor.fitting import check_trainable
-from jaxroute.predictor.training import train, train_costs
+from jaxroute.predictor.training import train, train_costs, with_training_sample
 from jaxroute.routers.base import TrainedRouter, find_router
 from jaxroute.storage.files import check_folder
 
@@ -67,7 +67,8 @@ def main(config: Annotated[Train, tyro.conf.arg(name="")]) -> None:
     pricing, learned = train_costs(table, prices, predictor, config.config)
     print(*learned, sep="\n", end="\n" * bool(learned))
     about = {**predictor.about, LEARNT_FROM: _learnt_from(config)}
-    replace(predictor, pricing=pricing, about=about).save(config.output)
+    predictor = with_training_sample(replace(predictor, pricing=pricing, about=about), table, report)
+    predictor.save(config.output)
     print(f"checkpoint written to {config.output}/")
 
 

@@ -1,7 +1,8 @@
 """Checkpoints of a predictor: everything that routing needs, save the encoder, which is named and known by its content hash.
 
 DIR/estimator.json   models, levels, prices, encoder and its hash, features, where it comes from
-DIR/arrays.npz       the head's parameters; lengths or costs of answers where learnt; a fully trained encoder's weights
+DIR/arrays.npz       the head's parameters; lengths or costs of answers where learnt; a fully trained encoder's weights;
+                     numbers of the training prompts, and what was expected on a sample of them
 DIR/adapter/         where adapters were trained: PEFT's format
 
 `jaxroute.load(DIR)` reads this and what any other router saved.
@@ -36,6 +37,7 @@ from jaxroute.predictor.pricing import (
     pricing_arrays,
     restored_pricing,
 )
+from jaxroute.predictor.training_sample import restored_sample
 from jaxroute.storage.bundles import ARRAYS, misfits, read_bundle, write_bundle
 from jaxroute.storage.files import check_folder
 
@@ -117,6 +119,8 @@ def save_predictor(predictor: Predictor, folder: Path) -> None:
         arrays |= predictor.pool.arrays(POOL)
     if predictor.familiarity is not None:
         arrays |= predictor.familiarity.arrays()
+    if predictor.sample is not None:
+        arrays |= predictor.sample.arrays()
     trained = predictor.encoder.trained
     if isinstance(trained, TrainedWeights):
         arrays |= _named("encoder", dict(trained.arrays))
@@ -162,6 +166,7 @@ def load_predictor(folder: Path, *, encoder: str | None = None) -> Predictor:
         seen=arrays.get(SEEN),
         pool=PoolQuestions.restored(arrays, POOL),
         familiarity=restored_familiarity(arrays),
+        sample=restored_sample(arrays),
     )
 
 

@@ -24,6 +24,7 @@ from jaxroute.predictor.familiarity import Familiarity
 from jaxroute.predictor.heads import AnyArray, Head, argmax_level, expected_level
 from jaxroute.predictor.pool_questions import PoolQuestions
 from jaxroute.predictor.pricing import CostModel, Pricing
+from jaxroute.predictor.training_sample import TrainingSample
 
 KINDS = {"expected": expected_level, "argmax": argmax_level}
 
@@ -55,6 +56,8 @@ class Predictor:
     """What the models of training say of their questions, for models that are added later; None where it was not kept."""
     familiarity: Familiarity | None = None
     """What is kept of the training prompts to know a prompt that is unlike them; None where nothing is."""
+    sample: TrainingSample | None = None
+    """What is expected on some training prompts, held out; None where nothing was, and where levels have moved since."""
 
     @property
     def name(self) -> str:
@@ -104,7 +107,7 @@ class Predictor:
 
     def transferred(self, models: list[str]) -> Predictor:
         """The same predictor for other models in the places of its own, whose costs are not known."""
-        return replace(self, models=renamed(models, self.models), pricing=None)
+        return replace(self, models=renamed(models, self.models), pricing=None, sample=None)
 
     def reading(self, read: Reader) -> Predictor:
         """The same predictor, which reads prompts in another way: say without the cache on disk."""

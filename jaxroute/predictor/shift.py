@@ -89,7 +89,8 @@ def shift(predictor: Predictor, table: RoutingTable, *, domain: str = "") -> tup
         change = 0.0 if domain else np.array(after) - np.array(before)
         means = np.clip(familiarity.mean_quality + change, 0.0, 1.0)
         familiarity = familiarity.with_mean_quality(means).with_reference(features)
-    return replace(moved, about=about, familiarity=familiarity), Shift(predictor.models, counts, before, seen, after, domain)
+    moved = replace(moved, about=about, familiarity=familiarity, sample=None)
+    return moved, Shift(predictor.models, counts, before, seen, after, domain)
 
 
 def move_of(quality: Float[np.ndarray, " queries"], logits: Float[np.ndarray, "queries levels"]) -> float:

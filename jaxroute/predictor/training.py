@@ -25,6 +25,7 @@ from jaxroute.predictor.heads import Head
 from jaxroute.predictor.pool_questions import PoolQuestions
 from jaxroute.predictor.predictor import Predictor, head_estimates
 from jaxroute.predictor.pricing import CostModel, Pricing, counted_ratio, table_pricing
+from jaxroute.predictor.training_sample import MOST_PROMPTS, TrainingSample
 from jaxroute.predictor.tuning import FittedHead, TuningReport, connect, tune
 
 
@@ -95,7 +96,22 @@ def train_estimator(
     config = config or TrainConfig()
     predictor, report = train(table, config, state=state)
     pricing, learned = train_costs(table, prices, predictor, config)
-    return replace(predictor, pricing=pricing), [report, *learned]
+    return with_training_sample(replace(predictor, pricing=pricing), table, report), [report, *learned]
+
+
+def with_training_sample(predictor: Predictor, table: RoutingTable, report: TrainingReport | TuningReport) -> Predictor:
+    """The predictor, which knows what answers cost, with what it expects on some of the prompts that `train` held out."""
+    assert predictor.pricing is not None
+    held_out = report.held_out if isinstance(report, TuningReport) else np.arange(len(table))
+    _, first = np.unique(table.prompt_numbers[held_out], return_index=True)
+    if not len(first):
+        return predictor
+    rows = np.random.default_rng(0).permutation(first)[:MOST_PROMPTS]
+    prompts = [table.prompts[row] for row in held_out[rows]]
+    features = predictor.read(predictor.encoder, prompts, predictor.features).values
+    tokens = predictor.encoder.count_tokens(prompts)
+    sample = TrainingSample.of(predictor.pricing, report.held_out_estimates[rows], tokens, features)
+    return replace(predictor, sample=sample)
 
 
 def learn_costs(table: RoutingTable, prices: PriceList | None = None, *, encoder: str | None = None) -> CostModel:

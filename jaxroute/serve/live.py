@@ -85,6 +85,18 @@ class LiveChooser:
         quality, cost_usd = estimated
         return ranked(candidates, quality[columns], cost_usd[columns], multiplier, minimum_quality, p_value)
 
+    def training_sample(self) -> list[dict[str, tuple[float, float]]]:
+        """Quality and expected dollars by model on some training prompts, at the endpoints' prices; none where unknown."""
+        sample, pricing = self.predictor.sample, self.predictor.pricing
+        if sample is None or pricing is None:
+            return []
+        columns = [column for column, model in enumerate(sample.models) if model in self._models]
+        cost = sample.cost_usd_at(pricing.prices)
+        return [
+            {sample.models[column]: (float(quality[column]), float(usd[column])) for column in columns if usd[column] >= 0}
+            for quality, usd in zip(sample.quality, cost, strict=True)
+        ]
+
     def warm(self) -> float:
         """Compile everything, so that no request waits for it, nor for a garbage collection of what lives by then; returns the
         seconds that it took."""

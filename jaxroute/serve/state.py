@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -22,12 +22,12 @@ from jaxroute.serve.accounts import Accounts, Budget
 from jaxroute.serve.asking import AUTO
 from jaxroute.serve.choosing import Chooser, FixedPace, Pace
 from jaxroute.serve.clients import ServedClient, load_clients
-from jaxroute.serve.live import live_chooser
+from jaxroute.serve.live import LiveChooser, live_chooser
 from jaxroute.serve.pacing import SAMPLE_ROWS, LedgerPace, PaceOfBoth
 from jaxroute.serve.promised import Promised
 from jaxroute.serve.records import Kept
 from jaxroute.serve.shared import Worker
-from jaxroute.serve.shared_price import SharedPrice
+from jaxroute.serve.shared_price import Estimates, SharedPrice
 
 BURST = 0.1
 """Of the requests that a model may be asked in a minute, how many may begin at once: nobody waits for an even spacing."""
@@ -206,8 +206,9 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
         same = old is not None and (old.endpoint, old.key) == (made.endpoint, made.key)
         upstreams[name] = old if same and old is not None else made
     accounts = _accounts(config, clients, before)
-    pace = _pace(config, accounts.everyone, config.expected_requests) if before is None else before.pace
-    own = _own_paces(config, accounts, pace, before)
+    sample = chooser.training_sample() if isinstance(chooser, LiveChooser) else []
+    pace = _pace(config, accounts.everyone, config.expected_requests, sample) if before is None else before.pace
+    own = _own_paces(config, accounts, pace, before, sample)
     if isinstance(chooser, Promised):
         # A promise holds at its own price alone.
         pace, own = FixedPace(chooser.multiplier), {}
@@ -254,24 +255,26 @@ def _same_estimates(before: State, endpoints: Mapping[str, Endpoint], looked: Ma
     return before.config.checkpoint is None or (same and before.stamps.get(place) == looked.get(place))
 
 
-def _pace(config: ServeConfig, ledger: Ledger | None, expected: int | None) -> Pace:
+def _pace(config: ServeConfig, ledger: Ledger | None, expected: int | None, sample: Sequence[Estimates]) -> Pace:
     """By the ledger, where it is known how many requests its window is for; at a fixed price elsewhere."""
     if ledger is None or (ledger.window is None and expected is None):
         return FixedPace(config.multiplier)
     worker, shared = config.worker, None
     if worker is not None:
         shared = SharedPrice(ledger, worker.number, worker.count, SAMPLE_ROWS)
-    return LedgerPace(ledger, floor=config.multiplier, expected_requests=expected, shared=shared)
+    return LedgerPace(ledger, floor=config.multiplier, expected_requests=expected, shared=shared, before=sample)
 
 
-def _own_paces(config: ServeConfig, accounts: Accounts, everyone: Pace, before: State | None) -> dict[str, Pace]:
+def _own_paces(
+    config: ServeConfig, accounts: Accounts, everyone: Pace, before: State | None, sample: Sequence[Estimates]
+) -> dict[str, Pace]:
     """Of the clients whose own budget has windows; they stay as they are where the ledger has stayed open."""
     found: dict[str, Pace] = {}
     for name, ledger in accounts.clients.items():
         if before is not None and before.accounts.clients.get(name) is ledger and name in before.own_paces:
             found[name] = before.own_paces[name]
         elif ledger.window is not None:
-            found[name] = PaceOfBoth(everyone, _pace(config, ledger, None))
+            found[name] = PaceOfBoth(everyone, _pace(config, ledger, None, sample))
     return found
 
 
