@@ -16,7 +16,8 @@ from jaxroute.endpoints.prices import TokenPrice
 from jaxroute.serve.accounts import Budget
 from jaxroute.serve.choosing import Candidate, FixedPace, Ranked
 from jaxroute.serve.clients import new_key
-from jaxroute.serve.pacing import MOST_MULTIPLIER, LedgerPace, Sample
+from jaxroute.serve.pacing import MOST_MULTIPLIER, REPLACED, LedgerPace, Sample
+from jaxroute.serve.shared_price import SharedPrice
 from jaxroute.serve.state import ServeConfig, read_state
 from tests.serve.proxies import MESSAGES, proxy, three_models
 
@@ -67,6 +68,87 @@ def test_bursts_cuts_wrong_usage_and_kills_never_overspend():
         budget = share * float(stream.cost_usd[:, -1].sum())
         outcome = answer(stream, budget, adversarial=True, at_once=40)
         assert outcome.overspend_usd == 0 and outcome.spent_usd <= budget and outcome.abandoned
+    without = answer(stream, budget, adversarial=True, at_once=40, reserve=False)
+    assert outcome.least_refused <= outcome.refused <= without.refused and without.overspend_usd == 0
+
+
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_money_is_left_for_cheap_answers_to_a_load_that_nobody_has_forecast(adversarial: bool):
+    stream = random_stream(500, seed=2)
+    budget = 0.1 * float(stream.cost_usd[:, -1].sum())
+
+    def refused(*, reserve: bool) -> tuple[float, int]:
+        outcome = answer(stream, budget, adversarial=adversarial, rising=2.0, at_once=20, reserve=reserve)
+        assert not outcome.overspend_usd
+        return (outcome.refused - outcome.refused_by_name) / (500 - outcome.by_name), outcome.refused
+
+    share, count = refused(reserve=True)
+    assert share < 0.03 and count < refused(reserve=False)[1] / 2
+
+
+def test_what_is_kept_grows_with_the_requests_to_come_and_the_cheapest_answer_needs_no_leave():
+    allowed = []
+    for expected in (10, 100, 1_000, 10_000):
+        clock = Clock()
+        with temporary_ledger(100.0, None, clock) as ledger, temporary_ledger(5.0, None, clock) as other:
+            pace = LedgerPace(ledger, expected_requests=expected, clock=clock)
+            assert pace.most_usd(ledger, 100.0, 1.0) == 100.0, "nothing is known of requests yet"
+            seen(pace)
+            clock.now += 2
+            allowed.append(pace.most_usd(ledger, 100.0, 0.5))
+            assert pace.most_usd(ledger, 0.3, 0.5) == 0.3 and pace.most_usd(other, 5.0, 0.5) == 5.0
+            assert pace.most_usd(ledger, 100.0, 1e9) == 100.0
+    # Expected to cost 0.01, at most 1: kept are 0.02 for each, and 1 for sixteen.
+    assert allowed == pytest.approx([100 - 10 * 1.0, 100 - 100 * 0.02 - 16 * 0.98, 100 - 1_000 * 0.02 - 16 * 0.98, 0.5])
+
+
+def test_a_burst_at_the_beginning_of_a_window_keeps_no_money_for_a_flood():
+    clock = Clock()
+    with temporary_ledger(1_000.0, HOUR, clock) as ledger:
+        pace = LedgerPace(ledger, clock=clock)
+        for _ in range(60):
+            seen(pace, 1)
+            assert pace.multiplier >= 0
+            reservation = ledger.reserve(0.01)
+            assert reservation is not None
+            pace.begin(0.01, 1.0)
+            ledger.settle(reservation, 0.01)
+            clock.now += 1e-3
+        assert pace.to_come * 0.02 > 1_000 and pace.most_usd(ledger, 1_000.0, 0.0) > 700
+
+
+def test_workers_keep_as_much_as_one_that_has_seen_all(tmp_path: Path):
+    clock = Clock()
+    with Ledger(tmp_path / "ledger.db", 100.0, clock=clock) as one, Ledger(tmp_path / "ledger.db", clock=clock) as other:
+        paces = [
+            LedgerPace(ledger, expected_requests=500, shared=SharedPrice(ledger, number, 2, 100), clock=clock)
+            for number, ledger in enumerate((one, other))
+        ]
+        seen(paces[0])
+        found = []
+        for _ in range(2):
+            clock.now += 2
+            found = [pace.most_usd(pace.ledger, 100.0, 0.0) for pace in paces]
+        assert found[0] == pytest.approx(found[1]) and found[1] == pytest.approx(100 - 500 * 0.02 - 16 * 0.98)
+
+
+def test_training_prompts_stand_in_for_requests_and_make_room_for_them():
+    before = [{"small": (0.5, 0.01), "large": (0.5 + 0.4 * row / 100, 1.0)} for row in range(100)]
+    prices = []
+    for given in (before, ()):
+        clock = Clock()
+        with temporary_ledger(100.0, HOUR, clock) as ledger:
+            pace = LedgerPace(ledger, expected_requests=1_000, before=given, clock=clock)
+            first = pace.multiplier
+            seen(pace, 100)
+            clock.now += 2
+            prices.append((first, pace.multiplier))
+    # The price that a hundred requests like them would have found, before there is one.
+    assert prices[0][0] == pytest.approx(prices[1][1], rel=0.1) and prices[1][0] == 0
+    assert prices[0][1] == prices[1][1]
+    sample = Sample(rows=10, before=before)
+    sample.add({"other": (0.9, 2.0)})
+    assert len(sample) == 1 + 100 - REPLACED and sample.problem().value.shape == (len(sample), 3)
 
 
 def test_less_money_makes_a_higher_price():
@@ -120,6 +202,21 @@ def test_the_floor_is_the_least_price():
         seen(pace)
         clock.now += 2
         assert pace.multiplier == 0.3
+
+
+def test_who_asks_for_an_expensive_model_is_refused_what_is_kept_for_cheap_answers(tmp_path: Path):
+    # Of 0.1 dollars about 0.07 are kept for cheap answers to 350 requests; the expensive one may cost 0.04.
+    chooser = replace(three_models(), cost_usd={"sim-nano": 1e-4, "sim-medium": 1e-3, "sim-large": 1e-2})
+    with proxy(tmp_path, budget=Budget(0.1), chooser=chooser, paced=True, expected_requests=350) as one:
+        routed = {"model": "auto", "messages": MESSAGES, "max_tokens": 4_000}
+        named = routed | {"model": "sim-large"}
+        assert one.post(routed).status == 200
+        for refused in (one.post(named), one.post(routed, headers={"x-jaxroute-models": "sim-large"})):
+            assert refused.status == 402 and refused.code == "budget_exhausted"
+            assert "beside what is kept for cheaper answers" in refused.content["error"]["message"]
+        assert one.ledger.left_usd > 0.05, "it would fit, were nothing kept"
+        assert {one.post(content).status for content in (routed, routed | {"model": "sim-nano"})} == {200}
+        assert one.post(named | {"max_tokens": 1_000}).status == 200
 
 
 def test_answers_become_cheaper_when_money_is_short(tmp_path: Path):
