@@ -23,8 +23,6 @@ from jaxroute.serve.pacing import LedgerPace
 from solvers import Problem, lagrangian
 
 HOUR = 3_600.0
-FIRST = 500
-"""Requests at the beginning, whose spending is compared with an even rate."""
 NANO = 1e-9
 """Dollars that are no overspending: an account counts in picodollars."""
 
@@ -57,8 +55,8 @@ class Outcome:
     value: float
     """Summed over the requests that were answered."""
     spent_usd: float
-    first_usd: float
-    """Of that, for the first FIRST requests."""
+    each_usd: Float[np.ndarray, " requests"]
+    """What each request has cost, or will have when it ends."""
     overspend_usd: float
     """The most by which the limit was ever exceeded, worst cases in flight included."""
     refused: int
@@ -139,7 +137,8 @@ def answer(
         pairs = zip(before.value.tolist(), before.cost_usd.tolist(), strict=True)
         sampled = [dict(zip(names, zip(value, cost, strict=True), strict=True)) for value, cost in pairs]
     number = {name: column for column, name in enumerate(names)}
-    first, value, refused, refused_by_name, abandoned, worst_excess, total = 0.0, 0.0, 0, 0, 0, Fraction(0), Fraction(0)
+    each = np.zeros(requests)
+    value, refused, refused_by_name, abandoned, worst_excess, total = 0.0, 0, 0, 0, Fraction(0), Fraction(0)
     with temporary_ledger(budget_usd, window, lambda: now[0]) as ledger:
         pace = LedgerPace(ledger, clock=lambda: now[0], expected_requests=expected_requests, before=sampled)
         flight: list[tuple[float, int, Reservation, float, float, float]] = []
@@ -187,7 +186,7 @@ def answer(
             worst_excess = max(worst_excess, total + held - Fraction(budget_usd))
             value += float(stream.value[row, column])
             paid = float(multiple[row] * stream.cost_usd[row, column])
-            first += paid if row < FIRST else 0.0
+            each[row] = paid
             if killed[row]:
                 lost.append((reservation, most))
                 pace.end(expected, most, paid_usd=most)
@@ -204,7 +203,7 @@ def answer(
     return Outcome(
         value=value,
         spent_usd=float(total),
-        first_usd=first,
+        each_usd=each,
         overspend_usd=excess if excess > NANO else 0.0,
         refused=refused,
         by_name=int(named.sum()),

@@ -34,7 +34,7 @@ keep_compiled()
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
-from benchmarks.pace_simulation import Outcome, Stream, answer, random_stream  # noqa: E402
+from benchmarks.pace_simulation import HOUR, Outcome, Stream, answer, random_stream  # noqa: E402
 from benchmarks.start import processor  # noqa: E402
 from jaxroute import Predictor  # noqa: E402
 from jaxroute.encoders import load_encoder  # noqa: E402
@@ -54,6 +54,8 @@ MODELS = ["small", "medium", "large"]
 TOKENS = 128
 SHORT = 0.1
 """A budget, as a share of what the most expensive model would cost for everybody."""
+SEEDS = 6
+"""Streams whose beginnings are looked at."""
 WORDS = "the of and to in is that it was for on are with as his they be at one have this from by word but what some"
 
 
@@ -67,7 +69,7 @@ class Config:
     """Few requests; its figures say nothing."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the encoders' weights, as `jaxroute serve --encoder-dtype`."""
-    parts: tuple[str, ...] = ("minilm", "decoder", "budget", "adversary")
+    parts: tuple[str, ...] = ("minilm", "decoder", "budget", "beginning", "adversary")
     """What is run."""
     seconds: float = 10.0
     """Of arrivals."""
@@ -90,6 +92,7 @@ def main(config: Config) -> Result:
         "minilm": lambda config: asyncio.run(_arrivals(config, "minilm", 20.0)),
         "decoder": lambda config: asyncio.run(_decoder(config)),
         "budget": _budget,
+        "beginning": _beginning,
         "adversary": _adversary,
     }
     if config.dtype == "auto":
@@ -231,6 +234,34 @@ def _budget(config: Config) -> Result:
         each[f"rising_load_refused_share{name}"] = outcome.refused / config.stream
         excess = max(excess, outcome.overspend_usd)
     return {"share_of_offline_optimum": least, **each, "stream_overspend_usd": excess}
+
+
+def _beginning(config: Config) -> Result:
+    """How far what the first requests of a window cost lies from an even rate, root mean square over SEEDS streams: with the
+    estimates of 1,000 training prompts to begin with, and without."""
+    requests, windows = 50 if config.small else 500, 20
+    found: Result = {}
+    for part in (SHORT, 0.5):
+        deviations: dict[str, list[float]] = {}
+        for seed in range(SEEDS):
+            stream = random_stream(requests, seed=config.seed + seed)
+            stream = Stream(stream.value, stream.cost_usd, np.ones(requests), stream.cap)
+            even = part * random_stream(100_000, seed=config.seed).cost_usd[:, -1].mean()
+            for before, name in ((random_stream(1_000, seed=config.seed + 100 + seed), "training"), (None, "nothing")):
+                # All of them come in the first part of a longer window.
+                outcome = answer(
+                    stream,
+                    even * windows * requests,
+                    seed=config.seed + seed,
+                    window=windows * HOUR,
+                    expected_requests=windows * requests,
+                    before=before,
+                )
+                for first in (requests // 10, requests):
+                    key = f"first_{first}_from_{name}_at_{100 * part:.0f}"
+                    deviations.setdefault(key, []).append(float(outcome.each_usd[:first].sum()) / (even * first) - 1)
+        found |= {name: float(np.sqrt(np.mean(np.square(values)))) for name, values in deviations.items()}
+    return found
 
 
 def _adversary(config: Config) -> Result:

@@ -106,7 +106,9 @@ class Ordering:
             )
         candidate = self._candidate(asked, place.model)
         self._check_bounded(candidate)
-        self._fitting(asked, self._within_wish(wishes, [candidate]))
+        # No other model can answer it: like the cheapest answer of another request, it may take all that is left, which is
+        # seen when it is held.
+        self._within_wish(wishes, [candidate])
         return Ranked(candidate)
 
     def _candidates(self, asked: Asked, wishes: Wishes) -> list[Candidate]:
