@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from jaxroute.commands.simulate import models_yaml
 from jaxroute.endpoints.ledger import Ledger
 from jaxroute.endpoints.models import Endpoint
 from jaxroute.endpoints.prices import TokenPrice
-from jaxroute.serve.accounts import Budget
+from jaxroute.serve.accounts import Accounts, Budget
 from jaxroute.serve.choosing import Candidate, FixedPace, Ranked
 from jaxroute.serve.clients import new_key
-from jaxroute.serve.pacing import MOST_MULTIPLIER, REPLACED, LedgerPace, Sample
+from jaxroute.serve.pacing import MOST_MULTIPLIER, REPLACED, LedgerPace, PaceOfBoth, Sample
 from jaxroute.serve.shared_price import SharedPrice
 from jaxroute.serve.state import ServeConfig, read_state
 from tests.serve.proxies import MESSAGES, proxy, three_models
@@ -29,7 +30,7 @@ def estimates(quality: dict[str, float], cost_usd: dict[str, float]) -> list[Ran
     ]
 
 
-def seen(pace: LedgerPace, requests: int = 100) -> None:
+def seen(pace: LedgerPace | PaceOfBoth, requests: int = 100) -> None:
     """Requests whose better answer is worth more on some than on others."""
     for request in range(requests):
         pace.saw(estimates({"small": 0.5, "large": 0.5 + 0.4 * request / requests}, {"small": 0.01, "large": 1.0}))
@@ -115,6 +116,19 @@ def test_a_burst_at_the_beginning_of_a_window_keeps_no_money_for_a_flood():
             ledger.settle(reservation, 0.01)
             clock.now += 1e-3
         assert pace.to_come * 0.02 > 1_000 and pace.most_usd(ledger, 1_000.0, 0.0) > 700
+
+
+def test_a_client_with_a_budget_of_its_own_leaves_the_floor_in_both():
+    clock = Clock()
+    with temporary_ledger(100.0, None, clock) as everyones, temporary_ledger(50.0, None, clock) as own:
+        both = PaceOfBoth(*(LedgerPace(one, expected_requests=500, clock=clock) for one in (everyones, own)))
+        seen(both)
+        clock.now += 2
+        assert [both.most_usd(one, 50.0, 0.0) for one in (everyones, own)] == pytest.approx([50 - 500 * 0.02 - 16 * 0.98] * 2)
+        accounts = Accounts(everyones, {"alice": own})
+        assert accounts.most_usd("alice", both, 0.0) == pytest.approx(50 - 500 * 0.02 - 16 * 0.98)
+        assert accounts.most_usd(None, both, 0.0) == pytest.approx(100 - 500 * 0.02 - 16 * 0.98)
+        assert Accounts().most_usd(None, both, 0.0) == math.inf
 
 
 def test_workers_keep_as_much_as_one_that_has_seen_all(tmp_path: Path):
@@ -217,6 +231,8 @@ def test_who_asks_for_an_expensive_model_is_refused_what_is_kept_for_cheap_answe
         assert one.ledger.left_usd > 0.05, "it would fit, were nothing kept"
         assert {one.post(content).status for content in (routed, routed | {"model": "sim-nano"})} == {200}
         assert one.post(named | {"max_tokens": 1_000}).status == 200
+        # What is too expensive is ranked too: the pace learns from it.
+        assert one.chooser.asked[-1][1] == ["sim-nano", "sim-medium", "sim-large"]
 
 
 def test_answers_become_cheaper_when_money_is_short(tmp_path: Path):
