@@ -92,10 +92,11 @@ class LiveChooser:
             return []
         columns = [column for column, model in enumerate(sample.models) if model in self._models]
         cost = sample.cost_usd_at(pricing.prices)
-        return [
+        rows = (
             {sample.models[column]: (float(quality[column]), float(usd[column])) for column in columns if usd[column] >= 0}
             for quality, usd in zip(sample.quality, cost, strict=True)
-        ]
+        )
+        return [row for row in rows if row]
 
     def warm(self) -> float:
         """Compile everything, so that no request waits for it, nor for a garbage collection of what lives by then; returns the
