@@ -9,8 +9,7 @@ The stream and the adversary are those of pace_simulation.py: virtual time, a re
 
 Minutes on free cores. Seen on two of an AMD EPYC with avx512_bf16, medians and 99th percentiles: MiniLM 19 and 58 ms (13 for
 prompts one after the other, 24 of processor time), SmolLM2 93 and 187 ms (92; 139), a new turn 59 ms (106). A prompt of
-SmolLM2 within 50 ms is beyond these two cores. At least 0.994 of hindsight's gain at three budgets. With --adversary 1000000, nine
-minutes of processor time, nothing overspent and 7.7 percent refused, 49 where nothing is kept for requests to come, 1.8 at least.
+SmolLM2 within 50 ms is beyond these two cores. At least 0.994 of hindsight's gain at three budgets.
 """
 
 from __future__ import annotations

@@ -123,7 +123,10 @@ class LedgerPace:
         self._expected_usd -= expected_usd
         self._held_usd -= worst
         # Of a model that was asked by its name nothing was expected but its worst case.
-        (self._others if expected_usd == worst else self._estimated).add(expected_usd, paid_usd)
+        one, other = (self._others, self._estimated) if expected_usd == worst else (self._estimated, self._others)
+        one.add(expected_usd, paid_usd)
+        # Their counts say which share of requests each kind has, so both forget at the same rate.
+        other.fade()
 
     def saw(self, order: Sequence[Ranked]) -> None:
         """What was estimated of a request that is routed."""
@@ -336,10 +339,15 @@ class _Costs:
     count: float = 0.0
 
     def add(self, expected_usd: float, paid_usd: float) -> None:
+        self.fade()
+        self.expected_usd += expected_usd
+        self.paid_usd += paid_usd
+        self.count += 1
+
+    def fade(self) -> None:
+        """A request of another kind has ended."""
         keep = 1 - 1 / COSTS_REMEMBERED
-        self.expected_usd = keep * self.expected_usd + expected_usd
-        self.paid_usd = keep * self.paid_usd + paid_usd
-        self.count = keep * self.count + 1
+        self.expected_usd, self.paid_usd, self.count = keep * self.expected_usd, keep * self.paid_usd, keep * self.count
 
     @property
     def ratio(self) -> float:

@@ -103,6 +103,20 @@ def test_what_is_kept_grows_with_the_requests_to_come_and_the_cheapest_answer_ne
     assert allowed == pytest.approx([100 - 10 * 1.0, 100 - 100 * 0.02 - 16 * 0.98, 100 - 1_000 * 0.02 - 16 * 0.98, 0.5])
 
 
+def test_the_share_of_requests_by_name_is_what_it_was_however_many_have_come():
+    clock = Clock()
+    with temporary_ledger(1e6, None, clock) as ledger:
+        pace = LedgerPace(ledger, expected_requests=100_000, clock=clock)
+        seen(pace)
+        for request in range(8_000):
+            expected = 2.0 if request % 10 == 0 else 1.0
+            pace.begin(expected, 2.0)
+            pace.end(expected, 2.0, paid_usd=1.0)
+        clock.now += 2
+        # Nine tenths of the requests to come will be routed, and money is kept for these.
+        assert 1e6 - pace.most_usd(ledger, 1e6, 0.0) == pytest.approx(0.9 * 100_000 * 0.02, rel=0.02)
+
+
 def test_a_burst_at_the_beginning_of_a_window_keeps_no_money_for_a_flood():
     clock = Clock()
     with temporary_ledger(1_000.0, HOUR, clock) as ledger:
