@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -52,6 +53,17 @@ def check_address(url: str | None) -> None:
         raise EndpointError(f"traces={shortened(shown)} must be an address such as http://127.0.0.1:4318/v1/traces")
 
 
+def check_installed() -> None:
+    """Raise `EndpointError` where OpenTelemetry is not installed."""
+    for name in ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
+        try:
+            missing = find_spec(name) is None
+        except ModuleNotFoundError:
+            missing = True
+        if missing:
+            raise EndpointError(f"{name} is not installed: pip install 'jaxroute[otel]'")
+
+
 class Traces:
     """Makes spans and sends them to `url`, an OTLP address over HTTP, or to where the environment says.
 
@@ -60,14 +72,13 @@ class Traces:
     """
 
     def __init__(self, url: str | None = None, *, exporter: Any = None) -> None:
-        try:
-            from opentelemetry.propagate import extract, inject
-            from opentelemetry.sdk.resources import Resource
-            from opentelemetry.sdk.trace import TracerProvider
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
-            from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
-        except ImportError as error:
-            raise EndpointError(f"{error.name} is not installed: pip install 'jaxroute[otel]'") from None
+        check_installed()
+        from opentelemetry.propagate import extract, inject
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+        from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
         check_address(url)
         self._extract, self._inject, self._in_context = extract, inject, set_span_in_context
         self._kinds, self._error = SpanKind, lambda why: Status(StatusCode.ERROR, why)
