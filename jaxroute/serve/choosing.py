@@ -165,6 +165,10 @@ class EstimatorChooser:
         """Estimate once, so that no request waits for what is compiled at the first time."""
         self._estimate("What is 12 plus 30?")
 
+    def figures(self) -> dict[str, float]:
+        """For the metrics: name -> number."""
+        return {"routed_without_estimates_total": float(self.without_estimates)}
+
     def _estimate(self, prompt: str) -> tuple[np.ndarray, np.ndarray, float | None]:
         with without_bars():
             estimates, _ = with_safe_choice(self._estimator.estimate(as_queries([prompt])), self._unknown_below)

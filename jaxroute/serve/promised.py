@@ -38,7 +38,7 @@ class Promised:
 
     def figures(self) -> dict[str, float]:
         """For the metrics: name -> number."""
-        return {**getattr(self.chooser, "figures", dict)(), "requests_outside_promise": float(self.outside)}
+        return {**getattr(self.chooser, "figures", dict)(), "requests_outside_promise_total": float(self.outside)}
 
 
 def check_served(promise: Promise, endpoints: Mapping[str, Endpoint]) -> None:

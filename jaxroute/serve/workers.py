@@ -14,10 +14,11 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,21 @@ class Place:
     bound: socket.socket
     connection: Connection
     """To say that it is ready, or what is wrong; closed where the parent has gone."""
+    answers: threading.Event | None = None
+    """Whether it does; the worker's own."""
 
     def ready(self, greeting: str) -> None:
         """It answers from now on."""
+        if self.answers is not None:
+            self.answers.set()
         self.connection.send((True, greeting))
+
+    def end_with_parent(self) -> None:
+        """In a thread: end at once where the parent goes before this worker answers, so that another may listen there."""
+        with suppress(OSError):
+            self.connection.poll(None)
+        if self.answers is None or not self.answers.is_set():
+            os._exit(1)
 
     async def asked_to_end(self, stopped: asyncio.Event) -> None:
         """Returns when the worker is asked to end, or when its parent has ended without a word."""
@@ -234,6 +246,8 @@ def _run(work: Work, settings: object, place: Place) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        place = replace(place, answers=threading.Event())
+        threading.Thread(target=place.end_with_parent, daemon=True).start()
         work(settings, place)
     except Exception as error:  # noqa: BLE001, the parent says it
         with suppress(OSError):

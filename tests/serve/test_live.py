@@ -97,7 +97,7 @@ def test_too_many_are_ranked_by_their_length(chooser: LiveChooser, monkeypatch: 
     before, read = chooser.without_estimates, chooser.reader.prompts
     found = asyncio.run(qualities(chooser, *[asked(QUESTION)] * 20))
     assert chooser.without_estimates == before + 20 and chooser.reader.prompts == read
-    assert np.isfinite(found).all() and chooser.figures()["routed_without_estimates"] == before + 20
+    assert np.isfinite(found).all() and chooser.figures()["routed_without_estimates_total"] == before + 20
 
 
 def test_what_cannot_be_read_is_ranked_by_its_length(chooser: LiveChooser):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +34,7 @@ from jaxroute.serve.service import _written
 from jaxroute.serve.shared import Shared, Worker
 from jaxroute.serve.shared_price import SharedPrice
 from jaxroute.serve.state import ServeConfig, read_state
+from jaxroute.serve.workers import Place
 from jaxroute.simulation import SimulationConfig, serving_in_thread, simulated_endpoints
 
 LINE = "from jaxroute.cli import run; run()"
@@ -90,10 +93,27 @@ def test_what_one_worker_has_answered_another_knows(tmp_path: Path) -> None:
     for number in range(600):
         answers[0].put(f"jr-{number}", Finished(id=f"jr-{number}", kind="chat"))
     assert answers[1].get("jr-3") is None and answers[1].latest(1)[0][1].id == "jr-599"
+    # The status page reads in a thread while answers are put.
+    reading = threading.Thread(target=lambda: [answers[0].latest(600) for _ in range(20)])
+    reading.start()
+    while reading.is_alive():
+        for each in answers:
+            each.put("jr-late", Finished(id="jr-late", kind="chat"))
     one.beat({"requests_under_way": 2.0, "reading_wait_seconds": 0.5})
     other.beat({"requests_under_way": 3.0, "reading_wait_seconds": 0.1})
     assert one.figures() == {"workers": 2.0, "requests_under_way": 5.0, "reading_wait_seconds": 0.5}
-    one.close(), other.close()
+    # What a worker has counted stays counted where another takes its place.
+    one.beat({"requests_under_way": 2.0, "prompts_read_total": 7.0})
+    again = Shared(Worker(0, 2, tmp_path))
+    assert other.figures()["prompts_read_total"] == 7.0
+    again.beat({"requests_under_way": 0.0, "prompts_read_total": 2.0})
+    assert other.figures() == {
+        "workers": 2.0,
+        "requests_under_way": 3.0,
+        "reading_wait_seconds": 0.1,
+        "prompts_read_total": 9.0,
+    }
+    again.close(), one.close(), other.close()
 
 
 def test_workers_share_out_the_places_of_a_model(tmp_path: Path) -> None:
@@ -101,6 +121,23 @@ def test_workers_share_out_the_places_of_a_model(tmp_path: Path) -> None:
     with pytest.raises(EndpointError, match="2 workers share out the concurrent_requests of every model, and sim-"):
         read_state(ServeConfig(tmp_path / "models.yaml", worker=Worker(0, 2, tmp_path)))
     assert [Worker(number, 3, tmp_path).share(8) for number in range(3)] == [3, 3, 2]
+
+
+def test_a_worker_that_does_not_answer_yet_ends_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    with socket.socket() as bound:
+        for answers in (True, False):
+            parents, own = multiprocessing.Pipe()
+            place = Place(Worker(0, 2, tmp_path), bound, own, threading.Event())
+            watching = threading.Thread(target=place.end_with_parent)
+            watching.start()
+            if answers:
+                place.ready("hello")
+                assert parents.recv() == (True, "hello")
+            parents.close()
+            watching.join(5)
+            assert not watching.is_alive() and ended == [1] * (not answers)
 
 
 @pytest.mark.slow
@@ -123,13 +160,14 @@ def test_two_workers_under_load_kill_and_end(tmp_path: Path) -> None:
             assert 0 < max(multipliers) < 1.02 * min(multipliers)
             assert _scraped(address, "jaxroute_workers") == 2
             assert _scraped(address, "jaxroute_requests_total") > 20
-            before = _workers(process)
+            before, counted = _workers(process), _scraped(address, "jaxroute_requests_total")
             os.kill(before[0], signal.SIGKILL)
             _until(lambda: len(_workers(process)) == 2 and _workers(process) != before)
             # The one that takes its place settles what it has left behind.
             with Ledger(tmp_path / "ledger.db") as ledger:
                 _until(lambda: not ledger.abandoned())
             time.sleep(1)
+            assert _scraped(address, "jaxroute_requests_total") >= counted
             killed = seen["lost"]
             # What the killed one had begun is lost, and nothing else.
             assert killed <= 8
