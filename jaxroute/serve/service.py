@@ -55,7 +55,7 @@ class Service:
         """By choosers that were exchanged."""
         self.wrong_files = ""
         """What is wrong with the files since they were read; empty where nothing is."""
-        self.conversations = Conversations()
+        self.conversations = Conversations(self.shared)
         self.places = Places()
         """What a place at each model is worth."""
         self.paused: dict[str, float] = {}
@@ -153,10 +153,7 @@ class Service:
 
     def finish(self, finished: Finished, prompt: Callable[[], str]) -> None:
         """A request has ended: remember it, keep what is to be kept, tell the observers, and write its line of the log."""
-        try:
-            self.answers.put(finished.id, finished)
-        except sqlite3.Error as error:
-            self.log.error("%s is not known to other workers: %s", finished.id, error)
+        self.answers.put(finished.id, finished)
         if self.records is not None:
             try:
                 self.records.add(finished, prompt())

@@ -7,14 +7,16 @@ and no prompt. A power cut takes it along, so nothing waits for the disk.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+LOG = logging.getLogger("jaxroute.serve")
 V = TypeVar("V")
 BEAT_SECONDS = 1.0
 """Between two signs of life."""
@@ -101,7 +103,10 @@ class Shared:
 
 
 class SharedRemembered(Generic[V]):
-    """As `Remembered`, for all workers: the latest `most` entries, or a few more."""
+    """As `Remembered`, for all workers: the latest `most` entries, or a few more.
+
+    It raises nothing: where the file cannot be used, which the log says, nothing is remembered, and requests are answered.
+    """
 
     def __init__(
         self,
@@ -120,29 +125,39 @@ class SharedRemembered(Generic[V]):
     def put(self, key: str, value: V) -> None:
         """Remember it."""
         row = (self._kind, key, time.time(), self._write(value))
-        self._connection.execute("INSERT INTO remembered (kind, key, made, content) VALUES (?, ?, ?, ?)", row)
+        self._done("INSERT INTO remembered (kind, key, made, content) VALUES (?, ?, ?, ?)", row)
         self._since += 1
         if self._since >= EVERY:
             self._since = 0
             oldest = "SELECT number FROM remembered WHERE kind = ? ORDER BY number DESC LIMIT 1 OFFSET ?"
-            forget = f"DELETE FROM remembered WHERE kind = ? AND number <= ({oldest})"
-            self._connection.execute(forget, (self._kind, self._kind, self.most))
+            self._done(f"DELETE FROM remembered WHERE kind = ? AND number <= ({oldest})", (self._kind, self._kind, self.most))
 
     def get(self, key: str) -> V | None:
         """None where it is not known, or not any more."""
-        row = self._connection.execute(
-            "SELECT content FROM remembered WHERE kind = ? AND key = ?", (self._kind, key)
-        ).fetchone()
-        return None if row is None else self._read(row[0])
+        return self.first([key], lambda _: True)
+
+    def first(self, keys: Sequence[str], fits: Callable[[V], bool]) -> V | None:
+        """The value of the first of these keys, a few hundred at most, that is known and fits; None where none is."""
+        marks = ", ".join("?" * len(keys))
+        statement = f"SELECT key, content FROM remembered WHERE kind = ? AND key IN ({marks})"
+        found = dict(self._done(statement, (self._kind, *keys)))
+        values = (self._read(found[key]) for key in keys if key in found)
+        return next((value for value in values if fits(value)), None)
 
     def latest(self, most: int) -> list[tuple[float, V]]:
         """The newest entries with the time at which they were remembered, oldest first; from any thread."""
+        statement = "SELECT made, content FROM remembered WHERE kind = ? ORDER BY number DESC LIMIT ?"
         # Its own connection: what is written on one whose reading in another thread has not ended fails as locked.
         with closing(_connected(self._path)) as connection:
-            rows = connection.execute(
-                "SELECT made, content FROM remembered WHERE kind = ? ORDER BY number DESC LIMIT ?", (self._kind, most)
-            ).fetchall()
+            rows = self._done(statement, (self._kind, most), connection)
         return [(made, self._read(content)) for made, content in reversed(rows)]
+
+    def _done(self, statement: str, values: Sequence[object], connection: sqlite3.Connection | None = None) -> list[Any]:
+        try:
+            return (connection or self._connection).execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            LOG.error("what workers know of each other cannot be read or written: %s", error)
+            return []
 
 
 def _connected(path: Path) -> sqlite3.Connection:
