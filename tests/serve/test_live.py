@@ -122,6 +122,22 @@ def test_the_waiting_are_counted_down_to_nothing(chooser: LiveChooser):
     assert chooser.reader.wait_seconds == 0
 
 
+def test_of_a_text_of_megabytes_the_ends_are_read_alone(chooser: LiveChooser, monkeypatch: pytest.MonkeyPatch):
+    reader, found = chooser.reader, []
+    long = " ".join(f"{QUESTION} {number}" for number in range(reader._most_characters // 10))
+    token_ids = reader.live.token_ids
+    monkeypatch.setattr(reader.live, "token_ids", lambda texts: found.append(len(texts[0])) or token_ids(texts))
+    counts: list[int] = []
+    finish = reader.finish
+    monkeypatch.setattr(reader, "finish", lambda features, tokens: counts.extend(tokens) or finish(features, tokens))
+    ends = asyncio.run(qualities(chooser, asked(long)))
+    monkeypatch.setattr(type(reader), "_most_characters", len(long))
+    whole = asyncio.run(qualities(chooser, asked(long)))
+    assert len(found) == 2 and found[0] < len(long) / 2 and found[1] == len(long)
+    np.testing.assert_allclose(ends, whole, rtol=1e-6)
+    assert counts[0] == pytest.approx(counts[1], rel=0.02)
+
+
 def test_a_table_by_length_learns_what_was_read():
     table = SizeTable(lambda size: (np.array([0.5]), np.array([float(size)])))
     assert table.of(100)[0] == [0.5]
