@@ -56,8 +56,8 @@ class Serve:
     port: int = 8080
     """Where to listen; 0 takes a free port."""
     workers: int = 1
-    """Processes that answer. They share the address, the budget, the price and the limits of the models; each reads prompts and
-    remembers conversations by itself."""
+    """Processes that answer. They share the address, the budget, the price and the limits of the models; each reads prompts
+    with an encoder of its own."""
     multiplier: float = 0.0
     """Quality per dollar at which requests are routed, as `jaxroute route` prints it; 0 takes the best that is left in the
     budget."""

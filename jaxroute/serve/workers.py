@@ -36,6 +36,8 @@ GRACE_SECONDS = 10.0
 """After the time that answers may go on: then a worker is killed."""
 PAUSE_SECONDS = 1.0
 """Before a worker is started again that has lived for no longer than that."""
+MOST_PAUSE_SECONDS = 60.0
+"""The pause doubles with every start that has failed, as it does while the files are wrong."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class _Running:
     process: Any
     connection: Connection
     started: float
+    answered: bool = False
+    """Whether it has ever."""
 
 
 class Workers:
@@ -94,6 +98,8 @@ class Workers:
         self._running: dict[int, _Running] = {}
         self._later: dict[int, float] = {}
         """When which worker is started again."""
+        self._failed: dict[int, int] = {}
+        """How often its start has failed, since the last that has not."""
         self._ends: float | None = None
         """When those that have been asked to end are killed."""
         # Signals wake the parent through this pair, wherever it waits.
@@ -175,22 +181,28 @@ class Workers:
                     raise EndpointError(f"worker {number} has ended while it started; its log says why") from None
                 if not ready:
                     raise EndpointError(said)
+                one.answered = True
                 return said
         raise EndpointError(f"worker {number} was not ready within {START_SECONDS:g} seconds")
 
     def _ended(self, number: int, one: _Running) -> None:
-        """Start it again, but not at once where it has hardly lived."""
+        """Start it again, but not at once where it has hardly lived, and later and later where it cannot start."""
         one.process.join()
         wrong = None
         with suppress(EOFError, OSError):
             while one.connection.poll():
                 ready, said = one.connection.recv()
-                wrong = None if ready else said
+                one.answered, wrong = one.answered or ready, None if ready else said
         one.connection.close()
         del self._running[number]
         if self._ends is None:
-            LOG.error("worker %d has ended (%s) and is started again", number, wrong or f"exit code {one.process.exitcode}")
-            self._later[number] = max(one.started + PAUSE_SECONDS, time.monotonic())
+            failed = self._failed[number] = 0 if one.answered else self._failed.get(number, 0) + 1
+            again = max(one.started + PAUSE_SECONDS, time.monotonic())
+            if failed:
+                again = time.monotonic() + min(PAUSE_SECONDS * 2 ** (failed - 1), MOST_PAUSE_SECONDS)
+            self._later[number] = again
+            why = wrong or f"exit code {one.process.exitcode}"
+            LOG.error("worker %d has ended (%s) and is started again in %.0f s", number, why, again - time.monotonic())
 
     def _heed(self) -> None:
         """Do what signals have asked for."""

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import HTTPError, URLError
 
 import pytest
@@ -30,11 +31,12 @@ from jaxroute.routers.base import find_router
 from jaxroute.serve.choosing import Candidate, Ranked
 from jaxroute.serve.finished import Finished
 from jaxroute.serve.pacing import LedgerPace
+from jaxroute.serve.server import Listening
 from jaxroute.serve.service import _written
 from jaxroute.serve.shared import Shared, Worker
 from jaxroute.serve.shared_price import SharedPrice
 from jaxroute.serve.state import ServeConfig, read_state
-from jaxroute.serve.workers import Place
+from jaxroute.serve.workers import Place, Workers, _Running
 from jaxroute.simulation import SimulationConfig, serving_in_thread, simulated_endpoints
 
 LINE = "from jaxroute.cli import run; run()"
@@ -138,6 +140,24 @@ def test_a_worker_that_does_not_answer_yet_ends_with_its_parent(tmp_path: Path, 
             parents.close()
             watching.join(5)
             assert not watching.is_alive() and ended == [1] * (not answers)
+
+
+def test_a_worker_that_cannot_start_is_started_more_and_more_seldom() -> None:
+    workers = Workers(2, Listening(port=0), print, None)
+
+    def pause(ready: bool | None) -> float:
+        ours, theirs = multiprocessing.Pipe()
+        if ready is not None:
+            theirs.send((ready, "the files are wrong"))
+        theirs.close()
+        workers._running[1] = _Running(SimpleNamespace(join=lambda: None, exitcode=1), ours, time.monotonic() - 9)
+        workers._ended(1, workers._running[1])
+        return workers._later[1] - time.monotonic()
+
+    pauses = [pause(False) for _ in range(4)] + [pause(None) for _ in range(6)]
+    assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60, 60], abs=0.5)
+    # One that has answered is started at once.
+    assert pause(True) <= 0 and pause(False) == pytest.approx(1, abs=0.5)
 
 
 @pytest.mark.slow
