@@ -202,7 +202,9 @@ class Workers:
                 again = time.monotonic() + min(PAUSE_SECONDS * 2 ** (failed - 1), MOST_PAUSE_SECONDS)
             self._later[number] = again
             why = wrong or f"exit code {one.process.exitcode}"
-            LOG.error("worker %d has ended (%s) and is started again in %.0f s", number, why, again - time.monotonic())
+            LOG.error(
+                "worker %d has ended (%s) and is started again in %.0f s", number, why, max(0.0, again - time.monotonic())
+            )
 
     def _heed(self) -> None:
         """Do what signals have asked for."""

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ from jaxroute.routers.base import find_router
 from jaxroute.serve.choosing import Candidate, Ranked
 from jaxroute.serve.finished import Finished
 from jaxroute.serve.pacing import LedgerPace
+from jaxroute.serve.records import write_outcomes
 from jaxroute.serve.server import Listening
 from jaxroute.serve.service import _written
 from jaxroute.serve.shared import Shared, Worker
@@ -40,7 +42,8 @@ from jaxroute.serve.workers import Place, Workers, _Running
 from jaxroute.simulation import SimulationConfig, serving_in_thread, simulated_endpoints
 
 LINE = "from jaxroute.cli import run; run()"
-CHAT = {"messages": [{"role": "user", "content": "What is 12 plus 30?"}], "max_tokens": 50}
+QUESTION = "What is 12 plus 30?"
+CHAT = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 50}
 
 
 class Clock:
@@ -170,6 +173,7 @@ def test_two_workers_under_load_kill_and_end(tmp_path: Path) -> None:
         with _served(tmp_path, budget) as (process, address):
             assert len(_workers(process)) == 2
             seen: Counter[str] = Counter()
+            answers = [_answered(address) for _ in range(10)]
             stop = threading.Event()
             threads = [threading.Thread(target=_ask, args=(address, seen, stop, number)) for number in range(8)]
             for thread in threads:
@@ -189,6 +193,8 @@ def test_two_workers_under_load_kill_and_end(tmp_path: Path) -> None:
             time.sleep(1)
             assert _scraped(address, "jaxroute_requests_total") >= counted
             killed = seen["lost"]
+            # Whoever has answered, and whoever is asked.
+            assert all(_rated(address, number) for number in answers for _ in range(2))
             # What the killed one had begun is lost, and nothing else.
             assert killed <= 8
             process.send_signal(signal.SIGTERM)
@@ -203,6 +209,13 @@ def test_two_workers_under_load_kill_and_end(tmp_path: Path) -> None:
             totals = ledger.totals()
             assert totals.settled_usd + totals.reserved_usd <= budget and totals.reserved_usd == 0
             assert totals.settled_usd >= simulation.counts.answered_pico / 1e12 * (1 - 1e-9)
+        # Every whole answer is a whole row, and those that were rated are outcomes.
+        with closing(sqlite3.connect(tmp_path / "record.db")) as record:
+            [(rows, whole)] = record.execute(
+                "SELECT count(*), sum(prompt = ? AND cost_usd > 0) FROM serve_requests", [QUESTION]
+            )
+        assert rows == whole >= seen["answered"] + len(answers)
+        assert write_outcomes(tmp_path / "record.db", tmp_path / "outcomes.jsonl") == 1
 
 
 def _ask(address: str, seen: Counter[str], stop: threading.Event, number: int) -> None:
@@ -227,6 +240,20 @@ def _ask(address: str, seen: Counter[str], stop: threading.Event, number: int) -
             seen["lost"] += 1
 
 
+def _answered(address: str) -> str:
+    """The number of an answer."""
+    request = urllib.request.Request(f"{address}/chat/completions", json.dumps({**CHAT, "model": "sim-nano"}).encode())
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return response.headers["x-jaxroute-id"]
+
+
+def _rated(address: str, number: str) -> bool:
+    """Whether its quality is recorded."""
+    request = urllib.request.Request(f"{address}/feedback", json.dumps({"id": number, "quality": 0.5}).encode())
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.loads(response.read())["recorded"]
+
+
 def _scraped(address: str, name: str) -> float:
     with urllib.request.urlopen(address.removesuffix("/v1") + "/metrics") as response:
         text = response.read().decode()
@@ -249,6 +276,7 @@ def _until(done, seconds: float = 60.0) -> None:
 def _served(folder: Path, budget_usd: float) -> Iterator[tuple[subprocess.Popen, str]]:
     options = ["--models", "models.yaml", "--checkpoint", "checkpoint", "--budget-usd", str(budget_usd), "--per", "month"]
     options += ["--expected-requests", "5000", "--ledger", "ledger.db", "--workers", "2", "--port", "0", "--no-access-log"]
+    options += ["--record", "full", "--record-file", "record.db"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", LINE, "serve", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment) as process:
