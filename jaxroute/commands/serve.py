@@ -22,10 +22,13 @@ from jaxroute.storage.files import check_file
 
 if TYPE_CHECKING:
     from jaxroute.serve.server import Listening
+    from jaxroute.serve.state import ServeConfig
     from jaxroute.serve.workers import Place
 
 DEMO_QUERIES = 600
 DEMO_BUDGET_USD = 1.0
+MOST_ENCODER_TOKENS = 32_768
+"""Of a prompt that is read for an estimate; every shape is compiled at the start."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Serve:
     per: Literal["hour", "day", "month", "total"] = "total"
     """The window of --budget-usd, in UTC."""
     ledger: Path = Path("serve-ledger.db")
-    """File of the account; clients with a budget of their own have theirs beside it."""
+    """File of the account; clients with a budget of their own have theirs beside it. The demo's is gone when it ends."""
     clients: Path | None = None
     """clients.yaml: who may ask, with the hashes of their keys, their budgets and models. Needed to let other machines ask."""
     new_key: str | None = None
@@ -53,8 +56,8 @@ class Serve:
     port: int = 8080
     """Where to listen; 0 takes a free port."""
     workers: int = 1
-    """Processes that answer. They share the address, the budget, the price and the limits of the models; each reads prompts and
-    remembers conversations by itself."""
+    """Processes that answer. They share the address, the budget, the price and the limits of the models; each reads prompts
+    with an encoder of its own."""
     multiplier: float = 0.0
     """Quality per dollar at which requests are routed, as `jaxroute route` prints it; 0 takes the best that is left in the
     budget."""
@@ -103,26 +106,6 @@ class Serve:
     access_log: bool = True
     """Write a line of JSON per request to standard error; it holds no prompt, no answer and no key."""
 
-    def __post_init__(self) -> None:
-        if self.new_key is not None or self.write_outcomes is not None:
-            return
-        if not self.demo and self.models is None:
-            raise EndpointError("give --models models.yaml, or --demo to try it with simulated models")
-        if self.demo and self.models is not None:
-            raise EndpointError("--demo has models of its own: leave --models out")
-        if not 1 <= self.workers <= 64:
-            raise EndpointError(f"workers={self.workers} must be from 1 to 64")
-        if self.encoder_tokens < 16:
-            raise EndpointError(f"encoder_tokens={self.encoder_tokens} must be at least 16")
-        if not 0 <= self.conversations_mb <= 1e6:
-            raise EndpointError(f"conversations_mb={self.conversations_mb:g} must be a number of mebibytes, 0 or more")
-        if self.expected_requests is not None and not 1 <= self.expected_requests <= 10**12:
-            raise EndpointError(f"expected_requests={self.expected_requests} must be at least 1")
-        if self.expected_requests is not None and self.budget_usd is None and not self.demo:
-            raise EndpointError("--expected-requests needs --budget-usd")
-        if self.per != "total" and self.budget_usd is None and not self.demo:
-            raise EndpointError(f"--per {self.per} needs --budget-usd")
-
 
 def main(config: Annotated[Serve, tyro.conf.arg(name="")]) -> None:
     """Serve until interrupted."""
@@ -141,92 +124,130 @@ def main(config: Annotated[Serve, tyro.conf.arg(name="")]) -> None:
         check_file("write_outcomes", config.write_outcomes, source=config.record_file)
         print(f"{write_outcomes(config.record_file, config.write_outcomes)} outcomes written to {config.write_outcomes}")
         return
-    from jaxroute.serve.traces import check_address
-
-    check_file("ledger", config.ledger)
-    check_file("drift_file", config.drift_file)
-    if config.record != "none":
-        check_file("record_file", config.record_file)
-    check_address(config.traces)
+    settings, listening = _checked(config)
     with ExitStack() as stack:
         if config.demo:
-            config = stack.enter_context(_demo(config))
+            settings = stack.enter_context(_demo(config, settings))
+        from jaxroute.serve.starting import check_files
+
+        check_files(settings, config.workers)
+        served = _Served(settings, listening, config.access_log)
         if config.workers > 1:
-            _serve_on_several(config)
+            _serve_on_several(served, config.workers)
         else:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(config))
+                runner.run(_serve(served))
 
 
-def _serve_on_several(config: Serve) -> None:
+@dataclass(frozen=True)
+class _Served:
+    """What a process serves, and a worker gets from its parent."""
+
+    settings: ServeConfig
+    listening: Listening
+    access_log: bool
+
+
+def _checked(config: Serve) -> tuple[ServeConfig, Listening]:
+    """The options as the server takes them. Raises one `EndpointError` with all that is wrong, before anything is read."""
+    from jaxroute.encoders.live import LiveConfig
+    from jaxroute.serve.accounts import Budget
+    from jaxroute.serve.server import Listening
+    from jaxroute.serve.starting import Problems
+    from jaxroute.serve.state import ServeConfig
+
+    problems = Problems()
+    if not config.demo and config.models is None:
+        problems.append("give --models models.yaml, or --demo to try it with simulated models")
+    if config.demo and config.models is not None:
+        problems.append("--demo has models of its own: leave --models out")
+    if config.demo and config.guarantee and config.checkpoint is None:
+        problems.append("nothing is promised of the demo's router: leave --guarantee out, or give a --checkpoint")
+    if not 1 <= config.workers <= 64:
+        problems.append(f"workers={config.workers} must be from 1 to 64")
+    if not 16 <= config.encoder_tokens <= MOST_ENCODER_TOKENS:
+        problems.append(f"encoder_tokens={config.encoder_tokens} must be from 16 to {MOST_ENCODER_TOKENS:,}")
+    if not 0 <= config.conversations_mb <= 1e6:
+        problems.append(f"conversations_mb={config.conversations_mb:g} must be a number of mebibytes, from 0 to 1,000,000")
+    budget_usd = DEMO_BUDGET_USD if config.demo and config.budget_usd is None else config.budget_usd
+    if budget_usd is None and config.per != "total":
+        problems.append(f"--per {config.per} needs --budget-usd")
+    if budget_usd is None and config.expected_requests is not None:
+        problems.append("--expected-requests needs --budget-usd")
+    for field in ("ledger", "drift_file", "record_file"):
+        if field != "record_file" or config.record != "none":
+            problems.tried(check_file, field, getattr(config, field))
+    listening = problems.tried(Listening, config.host, config.port, config.stop_seconds)
+    if listening is not None:
+        problems.tried(listening.check, keys=config.clients is not None)
+    live, seconds = LiveConfig(), (config.deadline_seconds, config.first_byte_seconds)
+    if not problems:
+        live = LiveConfig(longest=config.encoder_tokens, dtype=config.encoder_dtype, memory_mb=config.conversations_mb)
+    timeouts = problems.tried(ClientConfig, deadline_seconds=seconds[0], first_byte_seconds=seconds[1])
+    budget = None if budget_usd is None else problems.tried(Budget, budget_usd, config.per)
+    settings = problems.tried(
+        ServeConfig,
+        models=config.models or Path("models.yaml"),
+        checkpoint=config.checkpoint,
+        clients=config.clients,
+        budget=budget,
+        ledger=config.ledger,
+        multiplier=config.multiplier,
+        # Of the demo's own router it is said above.
+        guarantee=config.guarantee and not (config.demo and config.checkpoint is None),
+        # Without a budget it is said above.
+        expected_requests=None if budget is None else config.expected_requests,
+        live=live,
+        unknown_below=config.unknown_below,
+        tries=config.tries,
+        timeouts=timeouts or ClientConfig(),
+        drain_seconds=config.drain_seconds,
+        drift_alpha=config.drift_alpha,
+        drift_tolerance=config.drift_tolerance,
+        drift_file=config.drift_file,
+        record=config.record,
+        record_file=config.record_file,
+        traces=config.traces,
+    )
+    problems.raise_any()
+    assert settings is not None and listening is not None
+    return settings, listening
+
+
+def _serve_on_several(served: _Served, count: int) -> None:
     """The parent of workers; each of them does what one process does alone."""
     from jaxroute.serve.workers import Workers
 
-    listening = _listening(config)
-    _log_to_standard_error(config.access_log)
-    workers = Workers(config.workers, listening, _work, config)
+    _log_to_standard_error(served.access_log)
+    workers = Workers(count, served.listening, _work, served)
     with workers.started() as greeting:
         print(greeting)
         sys.stdout.flush()
         workers.watch()
 
 
-def _work(config: Serve, place: Place) -> None:
+def _work(served: _Served, place: Place) -> None:
     """A worker; what it says at first is the parent's to print."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(config, place))
+        runner.run(_serve(served, place))
 
 
-def _listening(config: Serve) -> Listening:
-    from jaxroute.serve.server import Listening
+async def _serve(served: _Served, place: Place | None = None) -> None:
+    from jaxroute.serve.server import bound_socket, serving
+    from jaxroute.serve.state import read_state
 
-    listening = Listening(config.host, config.port, config.stop_seconds)
-    listening.check(keys=config.clients is not None)
-    return listening
-
-
-async def _serve(config: Serve, place: Place | None = None) -> None:
-    from jaxroute.encoders.live import LiveConfig
-    from jaxroute.serve.accounts import Budget
-    from jaxroute.serve.server import serving
-    from jaxroute.serve.state import ServeConfig, read_state
-
-    assert config.models is not None
-    listening = _listening(config)
-    timeouts = ClientConfig(deadline_seconds=config.deadline_seconds, first_byte_seconds=config.first_byte_seconds)
-    state = read_state(
-        ServeConfig(
-            models=config.models,
-            checkpoint=config.checkpoint,
-            clients=config.clients,
-            budget=None if config.budget_usd is None else Budget(config.budget_usd, config.per),
-            ledger=config.ledger,
-            multiplier=config.multiplier,
-            guarantee=config.guarantee,
-            expected_requests=config.expected_requests,
-            live=LiveConfig(longest=config.encoder_tokens, dtype=config.encoder_dtype, memory_mb=config.conversations_mb),
-            unknown_below=config.unknown_below,
-            tries=config.tries,
-            timeouts=timeouts,
-            drain_seconds=config.drain_seconds,
-            drift_alpha=config.drift_alpha,
-            drift_tolerance=config.drift_tolerance,
-            drift_file=config.drift_file,
-            record=config.record,
-            record_file=config.record_file,
-            traces=config.traces,
-            worker=None if place is None else place.worker,
-        )
-    )
-    _log_to_standard_error(config.access_log)
+    # A port that is taken is found before a checkpoint is read.
+    bound = bound_socket(served.listening) if place is None else place.bound
+    _log_to_standard_error(served.access_log)
+    state = read_state(replace(served.settings, worker=None if place is None else place.worker))
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     # Before the first request can come: one that has begun must not be lost to a signal.
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, stopped.set)
-    async with serving(state, listening, None if place is None else place.bound) as running:
+    async with serving(state, served.listening, bound) as running:
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, running.reloading.now)
-        greeting = _greeting(running.base_url, state.routed, sorted(state.upstreams), keys=config.clients is not None)
+        greeting = _greeting(running.base_url, state.routed, sorted(state.upstreams), keys=state.clients is not None)
         if state.promise is not None:
             greeting = f"{state.promise}\n\n{greeting}"
         if place is not None:
@@ -255,7 +276,7 @@ print(answer.choices[0].message.content)
 
 
 @contextmanager
-def _demo(config: Serve) -> Iterator[Serve]:
+def _demo(config: Serve, settings: ServeConfig) -> Iterator[ServeConfig]:
     """Simulated endpoints, and a router trained on their outcomes, in a folder that is gone afterwards."""
     from jaxroute.commands.simulate import models_yaml
     from jaxroute.data.sources.simulated import load_simulated, simulated_prices
@@ -273,15 +294,12 @@ def _demo(config: Serve) -> Iterator[Serve]:
             print(f"Training it on {len(table)} simulated questions first.", flush=True)
             with without_bars():
                 find_router("prompt_length").fit(table, prices=simulated_prices()).save(checkpoint)
-        budget = DEMO_BUDGET_USD if config.budget_usd is None else config.budget_usd
         yield replace(
-            config,
-            demo=False,
+            settings,
             models=folder / "models.yaml",
             checkpoint=checkpoint,
-            budget_usd=budget,
-            ledger=folder / "ledger.db",
-            drift_file=folder / "drift.db",
+            ledger=folder / "ledger.db" if config.ledger == Serve.ledger else config.ledger,
+            drift_file=folder / "drift.db" if config.drift_file == Serve.drift_file else config.drift_file,
         )
 
 

@@ -90,6 +90,8 @@ class LiveEncoder:
         config = config or LiveConfig()
         if config.dtype == "auto":
             config = replace(config, dtype="bfloat16" if computes_in_bfloat16() else "float32")
+        # No prompt has more tokens than the network's context, and every shape is compiled.
+        config = replace(config, longest=min(config.longest, encoder.config.context_length))
         self.encoder, self.features, self.config = encoder, features.of(encoder), config
         self.taps = tuple((layer, self.features.pooling) for layer in self.features.stated)
         self.depth = max(self.features.stated)

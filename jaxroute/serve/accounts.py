@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxroute.endpoints.ledger import MONTH, Ledger, Window
 from jaxroute.endpoints.money import Reservation
-from jaxroute.errors import EndpointError, shortened
+from jaxroute.errors import EndpointError, LedgerError, shortened
 from jaxroute.serve.choosing import Pace
+
+if TYPE_CHECKING:
+    from jaxroute.serve.clients import ServedClient
 
 WINDOWS: dict[str, Window | None] = {"hour": 3_600.0, "day": 86_400.0, "month": MONTH, "total": None}
 """What a limit holds for, in UTC."""
@@ -32,10 +36,32 @@ class Budget:
             raise EndpointError(f"per={shortened(self.per)} must be one of {', '.join(WINDOWS)}")
 
     def ledger(self, path: Path) -> Ledger:
-        """The account at `path`, with this limit from now on; what killed processes left open is settled at its worst case."""
+        """The account at `path`, with this limit from now on; what killed processes left open is settled at its worst case.
+
+        Raises `LedgerError` where it has other windows, or has spent more.
+        """
+        if path.exists():
+            # A ledger keeps its windows, and takes the limit only of one who knows them.
+            with Ledger(path) as before:
+                if before.window != WINDOWS[self.per]:
+                    name = next((per for per, window in WINDOWS.items() if window == before.window), f"{before.window} seconds")
+                    raise LedgerError(
+                        f"per={self.per}, but the ledger {path} counts per {name}: give that, or begin another ledger"
+                    )
         ledger = Ledger(path, self.usd, WINDOWS[self.per])
         ledger.settle_abandoned()
         return ledger
+
+
+def client_file(path: Path, name: str) -> Path:
+    """Beside the ledger of all, that of a client with a budget of its own."""
+    return path.with_name(f"{path.stem}-{name}{path.suffix}")
+
+
+def account_files(path: Path, everyone: Budget | None, clients: Iterable[ServedClient] | None) -> list[tuple[Path, Budget]]:
+    """All ledgers that there are, with their limits."""
+    found = [] if everyone is None else [(path, everyone)]
+    return found + [(client_file(path, one.name), one.budget) for one in clients or () if one.budget is not None]
 
 
 class Held:

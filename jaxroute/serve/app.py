@@ -123,7 +123,10 @@ def application(service: Service) -> Starlette:
         Route("/healthz", health),
         Route("/readyz", ready),
     ]
-    return Starlette(routes=routes, exception_handlers={Refused: _refused, HTTPException: _http_error})
+    found = Starlette(routes=routes, exception_handlers={Refused: _refused, HTTPException: _http_error})
+    # A redirect would lead to whatever the client calls this host.
+    found.router.redirect_slashes = False
+    return found
 
 
 def _client(service: Service, request: Request) -> ServedClient | None:

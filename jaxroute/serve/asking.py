@@ -237,3 +237,8 @@ def _texts(given: Any, depth: int = 0) -> Iterator[str]:
     elif isinstance(given, Sequence) and depth < 8:
         for one in given:
             yield from _texts(one, depth + 1)
+
+
+def ends(text: str, most: int) -> str:
+    """The first and the last half of `most` characters; a shorter text as it is."""
+    return text if len(text) <= most else text[: most - most // 2] + text[len(text) - most // 2 :]

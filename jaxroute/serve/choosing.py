@@ -18,9 +18,11 @@ from jaxroute.errors import TableError
 from jaxroute.guarantees.safe_choice import UNKNOWN_BELOW, with_safe_choice
 from jaxroute.progress import without_bars
 from jaxroute.routing.router import Router
-from jaxroute.serve.asking import Asked
+from jaxroute.serve.asking import Asked, ends
 
 MOST_WAITING = 64
+MOST_CHARACTERS = 1_000_000
+"""Of a prompt that is read for an estimate, about 200,000 tokens; of a longer one the ends, lest all others wait for it."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,9 @@ class EstimatorChooser:
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            quality, cost, p_value = await loop.run_in_executor(self._thread, self._estimate, asked.prompt)
+            quality, cost, p_value = await loop.run_in_executor(
+                self._thread, self._estimate, ends(asked.prompt, MOST_CHARACTERS)
+            )
         finally:
             self._waiting -= 1
         columns = [self._columns[one.model] for one in candidates]
@@ -173,6 +177,10 @@ class EstimatorChooser:
     def warm(self) -> None:
         """Estimate once, so that no request waits for what is compiled at the first time."""
         self._estimate("What is 12 plus 30?")
+
+    def figures(self) -> dict[str, float]:
+        """For the metrics: name -> number."""
+        return {"routed_without_estimates_total": float(self.without_estimates)}
 
     def _estimate(self, prompt: str) -> tuple[np.ndarray, np.ndarray, float | None]:
         with without_bars():

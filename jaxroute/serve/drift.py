@@ -43,7 +43,7 @@ class Drifting:
         self._key = ""
         # Without a checkpoint there is nothing to test, now and after every reading of the files.
         if state.config.drift_alpha and state.config.drift_file is not None and state.config.checkpoint is not None:
-            self._connection = _connected(state.config.drift_file)
+            self._connection = connected(state.config.drift_file)
         self.follow(state)
 
     @property
@@ -147,7 +147,8 @@ class Drifting:
         self._broken = True
 
 
-def _connected(path: Path) -> sqlite3.Connection:
+def connected(path: Path) -> sqlite3.Connection:
+    """The file of the tests, which is made where there is none. Raises `OutputError` where it cannot be."""
     try:
         connection = sqlite3.connect(path, timeout=LOCKED_SECONDS, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")

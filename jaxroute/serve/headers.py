@@ -41,6 +41,8 @@ NOT_UP = CONNECTION | {
     "x-real-ip",
 }
 """The client's own key, account and place, and what is set anew."""
+ONCE = {"authorization", "api-key", "content-length", "content-type", "host"}
+"""That a request may have one of."""
 NOT_DOWN = CONNECTION | {"alt-svc", "content-encoding", "content-length", "date", "server", "set-cookie"}
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 QUERY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\[\]-]|%[0-9A-Fa-f]{2})*")
@@ -77,12 +79,19 @@ class Wishes:
 
 
 def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """By lower-case name. Raises `Refused` where one holds characters that end a line."""
+    """By lower-case name; of one that is there several times all values, with commas (RFC 9110, section 5.3).
+
+    Raises `Refused` where one holds characters that end a line, or where a key or a wish is there twice: two readers might
+    take different ones.
+    """
     headers: dict[str, str] = {}
-    for name, value in raw:
-        if CONTROL.search(value):
-            raise invalid(f"The header {shortened(name.decode('latin-1'))} holds control characters.")
-        headers[name.decode("latin-1")] = value.decode("latin-1")
+    for raw_name, raw_value in raw:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        if CONTROL.search(raw_value):
+            raise invalid(f"The header {shortened(name)} holds control characters.")
+        if name in headers and (name in ONCE or name.startswith(OWN)):
+            raise invalid(f"The header {shortened(name)} is there more than once.", name if name.startswith(OWN) else None)
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
 

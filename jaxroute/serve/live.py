@@ -116,15 +116,15 @@ class LiveChooser:
         """For the metrics: name -> number."""
         conversations = self.reader.conversations
         found = {
-            "routed_without_estimates": float(self.without_estimates),
-            "prompts_read": float(self.reader.prompts),
-            "prompt_batches": float(self.reader.batches),
+            "routed_without_estimates_total": float(self.without_estimates),
+            "prompts_read_total": float(self.reader.prompts),
+            "prompt_batches_total": float(self.reader.batches),
             "reading_wait_seconds": self.reader.wait_seconds,
         }
         if conversations is not None:
             found["conversations_remembered"] = float(len(conversations))
             found["conversation_bytes"] = float(conversations.bytes_used)
-            found["conversation_tokens_not_read_again"] = float(conversations.hits)
+            found["conversation_tokens_not_read_again_total"] = float(conversations.hits)
         return found
 
     def _finish(

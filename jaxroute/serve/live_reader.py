@@ -20,9 +20,12 @@ from jaxtyping import Float, Int
 from jaxroute.encoders.live import LiveEncoder
 from jaxroute.encoders.live_turns import Conversations, Turn
 from jaxroute.errors import JaxrouteError
+from jaxroute.serve.asking import ends
 
 BYTES_PER_TOKEN = 4
 """About; only how long others will wait is reckoned with it."""
+MOST_CHARACTERS_PER_TOKEN = 64
+"""On average, of the tokens at a text's ends: finding those of 32 MiB would take half a minute, in which all others wait."""
 IDLE_SECONDS = 10.0
 MOST_LATER = 8
 """Conversations that are read when nobody waits."""
@@ -41,7 +44,7 @@ class Job:
     done: Future = field(default_factory=Future)
     ids: Int[np.ndarray, " tokens"] | None = None
     count: int = 0
-    """Its tokens, before any are cut."""
+    """Its tokens, before any are cut; of a very long text about."""
     turn: Turn | None = None
 
 
@@ -103,6 +106,12 @@ class LiveReader:
     def _about(self, job: Job) -> int:
         return min(len(job.prompt) // BYTES_PER_TOKEN + 1, self.live.config.longest)
 
+    @property
+    def _most_characters(self) -> int:
+        """Of a text whose tokens are found; of a longer one the ends are all that is read."""
+        config = self.live.config
+        return MOST_CHARACTERS_PER_TOKEN * max(config.longest, config.slots[-1] if self.conversations is not None else 0)
+
     def _work(self) -> None:
         while True:
             with self._ready:
@@ -130,7 +139,9 @@ class LiveReader:
         if not job.done.set_running_or_notify_cancel():
             self._release(job)
             return
-        (ids,), (job.count,), _ = self.live.token_ids([job.prompt])
+        text = ends(job.prompt, self._most_characters)
+        (ids,), (count,), _ = self.live.token_ids([text])
+        job.count = round(count * len(job.prompt) / len(text))
         longest, conversations = self.live.config.longest, self.conversations
         if job.keeps and conversations is not None:
             if len(ids) <= longest or conversations.new_tokens(ids) <= longest:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from jaxroute.serve.finished import Finished
-from jaxroute.serve.shared import TOLL
+from jaxroute.serve.shared import TOLL, TOTAL, is_total
 
 if TYPE_CHECKING:
     from jaxroute.serve.service import Service
@@ -104,7 +104,7 @@ class _Present:
     def __init__(self, service: Service) -> None:
         self.service = service
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         state = self.service.state
         yield GaugeMetricFamily("jaxroute_multiplier", "Quality per dollar at which is routed", value=state.pace.multiplier)
         tolls = GaugeMetricFamily("jaxroute_toll", "Quality that a place at a model is worth", labels=["model"])
@@ -112,7 +112,9 @@ class _Present:
             if name.startswith(TOLL):
                 tolls.add_metric([name.removeprefix(TOLL)], value)
                 continue
-            yield GaugeMetricFamily(f"jaxroute_{name}", name.replace("_", " ").capitalize(), value=value)
+            family = CounterMetricFamily if is_total(name) else GaugeMetricFamily
+            name = name.removesuffix(TOTAL) if is_total(name) else name
+            yield family(f"jaxroute_{name}", name.replace("_", " ").capitalize(), value=value)
         drift = GaugeMetricFamily(
             "jaxroute_drift", "Evidence that a model's answers, or prompts, have changed: from 1 on an alarm", labels=["of"]
         )

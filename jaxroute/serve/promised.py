@@ -16,10 +16,7 @@ class Promised:
     """A chooser that keeps to a promise; requests for which it cannot are answered all the same, and counted."""
 
     def __init__(self, chooser: Chooser, promise: Promise, endpoints: Mapping[str, Endpoint]) -> None:
-        if lacking := [model for model in promise.models if model not in endpoints]:
-            raise EndpointError(
-                f"models.yaml lacks {listed(lacking)}, which the promise routes to: add them, or make the promise with --models"
-            )
+        check_served(promise, endpoints)
         self.chooser, self.promise, self.multiplier = chooser, promise, promise.multiplier
         self.outside = 0
         """Requests for which some promised model was no candidate, that asked for another quality, or were not estimated."""
@@ -41,4 +38,12 @@ class Promised:
 
     def figures(self) -> dict[str, float]:
         """For the metrics: name -> number."""
-        return {**getattr(self.chooser, "figures", dict)(), "requests_outside_promise": float(self.outside)}
+        return {**getattr(self.chooser, "figures", dict)(), "requests_outside_promise_total": float(self.outside)}
+
+
+def check_served(promise: Promise, endpoints: Mapping[str, Endpoint]) -> None:
+    """Raise `EndpointError` where a promised model is not served."""
+    if lacking := [model for model in promise.models if model not in endpoints]:
+        raise EndpointError(
+            f"models.yaml lacks {listed(lacking)}, which the promise routes to: add them, or make the promise with --models"
+        )

@@ -14,10 +14,11 @@ import hashlib
 import json
 import sqlite3
 import time
+import warnings
 from pathlib import Path
 from typing import Literal
 
-from jaxroute.errors import OutputError, shortened
+from jaxroute.errors import JaxrouteWarning, OutputError, counted, shortened
 from jaxroute.serve.finished import Finished
 from jaxroute.storage.files import replacing
 
@@ -80,7 +81,10 @@ class Records:
 
 
 def write_outcomes(record: Path, output: Path) -> int:
-    """The outcomes of a record as JSON lines, for `jaxroute train --table`; returns their number. Raises `OutputError`."""
+    """The outcomes of a record as JSON lines, for `jaxroute train --table`; returns their number. Raises `OutputError`.
+
+    Warns where prompts were kept as hashes, which `train` would take for texts.
+    """
     if not record.is_file():
         raise OutputError(f"record_file={str(record)!r} is not there")
     connection = _connected(record)
@@ -94,6 +98,13 @@ def write_outcomes(record: Path, output: Path) -> int:
         for number, prompt, *rest in rows:
             values = dict(zip(COLUMNS, (number, prompt or f"sha256:{number}", *rest), strict=True))
             lines.write(json.dumps({name: value for name, value in values.items() if value is not None}) + "\n")
+    if hashes := sum(row[1] is None for row in rows):
+        warnings.warn(
+            f"of {counted(len(rows), 'outcome')} {hashes:,} have sha256:... in place of a prompt: put the prompts there before "
+            "you train on them",
+            JaxrouteWarning,
+            stacklevel=2,
+        )
     return len(rows)
 
 

@@ -45,9 +45,7 @@ class Reloading:
             service.metrics.reloads.labels("wrong").inc()
             service.log.error("the files have changed and are wrong, so what was read before still holds: %s", error)
             return seen
-        # In one step: a request that has begun keeps the state that it began with.
-        service.state, service.wrong_files = state, ""
-        service.drift.follow(state)
+        service.exchange(state)
         service.metrics.reloads.labels("read").inc()
         service.log.warning("the files were read again: %d models, %d routed", len(state.upstreams), len(state.routed))
         return seen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -30,6 +30,10 @@ class Remembered(Generic[K, V]):
             return None
         self._entries.move_to_end(key)
         return self._entries[key]
+
+    def first(self, keys: Sequence[K], fits: Callable[[V], bool]) -> V | None:
+        """The value of the first of these keys that is known and fits; None where none is."""
+        return next((found for key in keys if (found := self.get(key)) is not None and fits(found)), None)
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import uvicorn
 
+from jaxroute.endpoints.threads import in_thread
 from jaxroute.errors import EndpointError
 from jaxroute.serve.app import LOOPBACK, application
 from jaxroute.serve.patience import Patient
@@ -131,33 +131,8 @@ async def serving(
 @contextmanager
 def serving_in_thread(state: State, listening: Listening | None = None) -> Iterator[Running]:
     """Serve from a thread until the block ends."""
-    started, found, failed = threading.Event(), [], []
-
-    async def serve() -> None:
-        async with serving(state, listening or Listening(port=0)) as running:
-            found.append(running)
-            started.set()
-            while not running.server.should_exit:
-                await asyncio.sleep(0.01)
-
-    def run() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:  # noqa: BLE001, raised again in the caller's thread
-            failed.append(error)
-        finally:
-            started.set()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    started.wait()
-    if failed:
-        raise failed[0]
-    try:
-        yield found[0]
-    finally:
-        found[0].stop()
-        thread.join()
+    with in_thread(serving(state, listening or Listening(port=0))) as running:
+        yield running
 
 
 def _accepted(listening: socket.socket) -> list[socket.socket]:

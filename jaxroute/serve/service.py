@@ -19,7 +19,7 @@ from jaxroute.serve.metrics import Metrics
 from jaxroute.serve.places import Places
 from jaxroute.serve.records import Records
 from jaxroute.serve.remembered import Remembered
-from jaxroute.serve.shared import BEAT_SECONDS, TOLL, Shared, SharedRemembered
+from jaxroute.serve.shared import BEAT_SECONDS, TOLL, Shared, SharedRemembered, is_total
 from jaxroute.serve.state import State
 from jaxroute.serve.status_page import MOST_RECENT, Recent
 from jaxroute.serve.traces import Traces, wanted
@@ -51,9 +51,11 @@ class Service:
         """Where which response is stored."""
         self.under_way = 0
         """Requests that are being answered."""
+        self._counted: dict[str, float] = {}
+        """By choosers that were exchanged."""
         self.wrong_files = ""
         """What is wrong with the files since they were read; empty where nothing is."""
-        self.conversations = Conversations()
+        self.conversations = Conversations(self.shared)
         self.places = Places()
         """What a place at each model is worth."""
         self.paused: dict[str, float] = {}
@@ -119,7 +121,19 @@ class Service:
         """Those of this process alone."""
         own = {"requests_under_way": float(self.under_way), **self.state.pace.figures()}
         own |= {f"{TOLL}{model}": toll for model, toll in self.places.tolls().items()}
-        return {**own, **getattr(self.state.chooser, "figures", dict)()}
+        chosen: dict[str, float] = getattr(self.state.chooser, "figures", dict)()
+        for name, value in self._counted.items():
+            chosen[name] = chosen.get(name, 0.0) + value
+        return {**own, **chosen}
+
+    def exchange(self, state: State) -> None:
+        """Answer what comes from now on with this; a request that has begun keeps the state that it began with."""
+        if state.chooser is not self.state.chooser:
+            # Another checkpoint counts from 0; what is exported never falls.
+            own = self.own_figures()
+            self._counted = {name: value for name, value in own.items() if is_total(name)}
+        self.state, self.wrong_files = state, ""
+        self.drift.follow(state)
 
     async def beat(self) -> None:
         """Give signs of life, where there are other workers, until it is cancelled."""
@@ -139,10 +153,7 @@ class Service:
 
     def finish(self, finished: Finished, prompt: Callable[[], str]) -> None:
         """A request has ended: remember it, keep what is to be kept, tell the observers, and write its line of the log."""
-        try:
-            self.answers.put(finished.id, finished)
-        except sqlite3.Error as error:
-            self.log.error("%s is not known to other workers: %s", finished.id, error)
+        self.answers.put(finished.id, finished)
         if self.records is not None:
             try:
                 self.records.add(finished, prompt())

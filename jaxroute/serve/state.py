@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import get_args
 
 from yarl import URL
 
@@ -18,7 +19,7 @@ from jaxroute.errors import EndpointError, listed, shortened
 from jaxroute.guarantees.promise import Promise
 from jaxroute.guarantees.safe_choice import UNKNOWN_BELOW
 from jaxroute.routing.router import Router
-from jaxroute.serve.accounts import Accounts, Budget
+from jaxroute.serve.accounts import Accounts, Budget, client_file
 from jaxroute.serve.asking import AUTO
 from jaxroute.serve.choosing import Chooser, FixedPace, Pace
 from jaxroute.serve.clients import ServedClient, load_clients
@@ -28,6 +29,7 @@ from jaxroute.serve.promised import Promised
 from jaxroute.serve.records import Kept
 from jaxroute.serve.shared import Worker
 from jaxroute.serve.shared_price import Estimates, SharedPrice
+from jaxroute.serve.traces import check_address
 
 BURST = 0.1
 """Of the requests that a model may be asked in a minute, how many may begin at once: nobody waits for an even spacing."""
@@ -95,25 +97,42 @@ class ServeConfig:
     """Which of several processes this is; None: there is no other."""
 
     def __post_init__(self) -> None:
+        problems: list[str] = []
         for one in fields(self):
             value = getattr(self, one.name)
             if one.name.endswith("_seconds") and not (0 <= value < math.inf):
-                raise EndpointError(f"{one.name}={shortened(value)} must be a number of seconds")
+                problems.append(f"{one.name}={shortened(value)} must be a number of seconds")
+        for name in ("deadline_seconds", "first_byte_seconds"):
+            value = getattr(self.timeouts, name)
+            if not 0 < value < math.inf:
+                problems.append(f"{name}={shortened(value)} must be a number of seconds above 0")
         if not 0 <= self.multiplier < math.inf:
-            raise EndpointError(f"multiplier={self.multiplier} must be finite and >= 0, quality per dollar")
+            problems.append(f"multiplier={self.multiplier} must be finite and >= 0, quality per dollar")
         if self.guarantee and self.checkpoint is None:
-            raise EndpointError("guarantee needs a checkpoint, in which `jaxroute guarantee` has written a promise")
+            problems.append("guarantee needs a checkpoint, in which `jaxroute guarantee` has written a promise")
         if self.guarantee and (self.multiplier > 0 or self.expected_requests is not None):
-            raise EndpointError("guarantee routes at the promised price: leave multiplier and expected_requests out")
+            problems.append("guarantee routes at the promised price: leave multiplier and expected_requests out")
         if self.expected_requests is not None and not 1 <= self.expected_requests <= 10**12:
-            raise EndpointError(f"expected_requests={self.expected_requests} must be at least 1")
+            problems.append(f"expected_requests={self.expected_requests} must be at least 1")
+        if self.expected_requests is not None and self.budget is None:
+            problems.append("expected_requests needs budget_usd, which is spread over them")
         if not 0 <= self.unknown_below < 1:
-            raise EndpointError(f"unknown_below={self.unknown_below} must be from 0 (off) to below 1")
+            problems.append(f"unknown_below={self.unknown_below} must be from 0 (off) to below 1")
         for name in ("drift_alpha", "drift_tolerance"):
             if not 0 <= getattr(self, name) < 1:
-                raise EndpointError(f"{name}={getattr(self, name)} must be from 0 to below 1")
+                problems.append(f"{name}={getattr(self, name)} must be from 0 to below 1")
         if not 1 <= self.tries <= 100:
-            raise EndpointError(f"tries={self.tries} must be from 1 to 100")
+            problems.append(f"tries={self.tries} must be from 1 to 100")
+        if self.record not in get_args(Kept):
+            problems.append(f"record={shortened(self.record)} must be one of {', '.join(get_args(Kept))}")
+        if self.most_body_bytes < 1:
+            problems.append(f"most_body_bytes={self.most_body_bytes} must be at least 1")
+        try:
+            check_address(self.traces)
+        except EndpointError as error:
+            problems.append(str(error))
+        if problems:
+            raise EndpointError("; ".join(problems))
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,12 +191,7 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
     Endpoints that are as they were in `before` keep their places and pauses. `chooser` stands in for the checkpoint's.
     """
     looked = stamps(config)
-    endpoints = load_models(config.models)
-    if AUTO in endpoints:
-        raise EndpointError(f"{config.models}: a model cannot have the name {AUTO!r}, which asks for any of them")
-    _check_places(config, endpoints)
-    keys = read_keys(endpoints.values())
-    clients = None if config.clients is None else tuple(load_clients(config.clients, endpoints))
+    endpoints, keys, clients = read_files(config, 1 if config.worker is None else config.worker.count)
     if chooser is None and before is not None and _same_estimates(before, endpoints, looked):
         chooser = before.chooser
     elif chooser is None and config.checkpoint is not None:
@@ -215,6 +229,19 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
     return State(config, upstreams, clients, accounts, chooser, pace, looked, own)
 
 
+def read_files(
+    config: ServeConfig, workers: int = 1
+) -> tuple[dict[str, Endpoint], dict[str, str], tuple[ServedClient, ...] | None]:
+    """The endpoints, their keys, and the clients. Raises `EndpointError`; reads neither a checkpoint nor a ledger."""
+    endpoints = load_models(config.models)
+    if AUTO in endpoints:
+        raise EndpointError(f"{config.models}: a model cannot have the name {AUTO!r}, which asks for any of them")
+    _check_places(config, endpoints, workers)
+    keys = read_keys(endpoints.values())
+    clients = None if config.clients is None else tuple(load_clients(config.clients, endpoints))
+    return endpoints, keys, clients
+
+
 def stamps(config: ServeConfig) -> dict[str, object]:
     """When the files were last written, and how long they are; the checkpoint's is its folder's."""
     found: dict[str, object] = {}
@@ -225,9 +252,8 @@ def stamps(config: ServeConfig) -> dict[str, object]:
     return found
 
 
-def _check_places(config: ServeConfig, endpoints: Mapping[str, Endpoint]) -> None:
+def _check_places(config: ServeConfig, endpoints: Mapping[str, Endpoint], workers: int) -> None:
     """Every worker needs a place of its own at every model."""
-    workers = 1 if config.worker is None else config.worker.count
     few = [name for name, one in endpoints.items() if one.concurrent_requests < workers]
     if few:
         raise EndpointError(
@@ -289,7 +315,7 @@ def _accounts(config: ServeConfig, clients: tuple[ServedClient, ...] | None, bef
     of_clients = {}
     for one in clients or ():
         if one.budget is not None:
-            place = config.ledger.with_name(f"{config.ledger.stem}-{one.name}{config.ledger.suffix}")
             same = before is not None and old.get(one.name) == one.budget
-            of_clients[one.name] = before.accounts.clients[one.name] if same and before else one.budget.ledger(place)
+            own = client_file(config.ledger, one.name)
+            of_clients[one.name] = before.accounts.clients[one.name] if same and before else one.budget.ledger(own)
     return Accounts(everyone, of_clients)

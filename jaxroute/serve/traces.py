@@ -6,8 +6,11 @@ Names are those of OpenTelemetry's semantic conventions for generative AI spans 
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import MutableMapping
+import threading
+from collections.abc import MutableMapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
     from jaxroute.serve.state import Upstream
 
+LOG = logging.getLogger("jaxroute.serve")
+CLOSE_SECONDS = 3.0
 OPERATIONS: dict[Kind, str] = {
     "chat": "chat",
     "completion": "text_completion",
@@ -52,6 +57,52 @@ def check_address(url: str | None) -> None:
         raise EndpointError(f"traces={shortened(shown)} must be an address such as http://127.0.0.1:4318/v1/traces")
 
 
+def check_installed() -> None:
+    """Raise `EndpointError` where OpenTelemetry is not installed."""
+    for name in ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"):
+        try:
+            missing = find_spec(name) is None
+        except ModuleNotFoundError:
+            missing = True
+        if missing:
+            raise EndpointError(f"{name} is not installed: pip install 'jaxroute[otel]'")
+
+
+class Sending:
+    """An exporter that says once that spans are not accepted, and once that they are again."""
+
+    def __init__(self, exporter: Any) -> None:
+        self._exporter, self._lost = exporter, 0
+
+    def export(self, spans: Sequence[Any]) -> Any:
+        """Send them; returns what the exporter says of it."""
+        result = self._exporter.export(spans)
+        if result.name != "SUCCESS":
+            if not self._lost:
+                LOG.warning("spans cannot be sent, and are lost until the collector answers")
+            self._lost += len(spans)
+        elif self._lost:
+            LOG.warning("spans are sent again; %d were lost", self._lost)
+            self._lost = 0
+        return result
+
+    def shutdown(self) -> None:
+        """Nothing is sent any more."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing is kept here."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+def _quiet() -> None:
+    """OpenTelemetry writes a line for every try of every batch that fails, which `Sending` says once."""
+    log = logging.getLogger("opentelemetry")
+    log.propagate = False
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+
+
 class Traces:
     """Makes spans and sends them to `url`, an OTLP address over HTTP, or to where the environment says.
 
@@ -60,24 +111,25 @@ class Traces:
     """
 
     def __init__(self, url: str | None = None, *, exporter: Any = None) -> None:
-        try:
-            from opentelemetry.propagate import extract, inject
-            from opentelemetry.sdk.resources import Resource
-            from opentelemetry.sdk.trace import TracerProvider
-            from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
-            from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
-        except ImportError as error:
-            raise EndpointError(f"{error.name} is not installed: pip install 'jaxroute[otel]'") from None
+        check_installed()
+        from opentelemetry.propagate import extract, inject
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+        from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
         check_address(url)
         self._extract, self._inject, self._in_context = extract, inject, set_span_in_context
         self._kinds, self._error = SpanKind, lambda why: Status(StatusCode.ERROR, why)
         name = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "jaxroute"}
-        self._provider = TracerProvider(resource=Resource.create(name))
+        self._provider = TracerProvider(resource=Resource.create(name), shutdown_on_exit=False)
         if exporter is None:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
+            _quiet()
             # It sends in a thread of its own, and drops spans where its queue is full.
-            self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=url)))
+            sending: Any = Sending(OTLPSpanExporter(endpoint=url))
+            self._provider.add_span_processor(BatchSpanProcessor(sending))
         else:
             self._provider.add_span_processor(SimpleSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("jaxroute")
@@ -132,9 +184,14 @@ class Traces:
         span.set_attributes(own)
         self._end(span, finished, finished.reason)
 
-    def close(self) -> None:
-        """Send what has not been sent."""
-        self._provider.shutdown()
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Send what has not been sent, for at most so many seconds: a collector that does not answer holds up no end."""
+        # A thread that the end of the process does not wait for.
+        sending = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
+        sending.start()
+        sending.join(seconds)
+        if sending.is_alive():
+            LOG.warning("spans were not sent within %g seconds and are lost", seconds)
 
     def _end(self, span: Span, finished: Finished, reason: str) -> None:
         if reason:

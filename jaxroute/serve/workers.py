@@ -14,10 +14,11 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ GRACE_SECONDS = 10.0
 """After the time that answers may go on: then a worker is killed."""
 PAUSE_SECONDS = 1.0
 """Before a worker is started again that has lived for no longer than that."""
+MOST_PAUSE_SECONDS = 60.0
+"""The pause doubles with every start that has failed, as it does while the files are wrong."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,21 @@ class Place:
     bound: socket.socket
     connection: Connection
     """To say that it is ready, or what is wrong; closed where the parent has gone."""
+    answers: threading.Event | None = None
+    """Whether it does; the worker's own."""
 
     def ready(self, greeting: str) -> None:
         """It answers from now on."""
+        if self.answers is not None:
+            self.answers.set()
         self.connection.send((True, greeting))
+
+    def end_with_parent(self) -> None:
+        """In a thread: end at once where the parent goes before this worker answers, so that another may listen there."""
+        with suppress(OSError):
+            self.connection.poll(None)
+        if self.answers is None or not self.answers.is_set():
+            os._exit(1)
 
     async def asked_to_end(self, stopped: asyncio.Event) -> None:
         """Returns when the worker is asked to end, or when its parent has ended without a word."""
@@ -69,6 +83,8 @@ class _Running:
     process: Any
     connection: Connection
     started: float
+    answered: bool = False
+    """Whether it has ever."""
 
 
 class Workers:
@@ -82,6 +98,8 @@ class Workers:
         self._running: dict[int, _Running] = {}
         self._later: dict[int, float] = {}
         """When which worker is started again."""
+        self._failed: dict[int, int] = {}
+        """How often its start has failed, since the last that has not."""
         self._ends: float | None = None
         """When those that have been asked to end are killed."""
         # Signals wake the parent through this pair, wherever it waits.
@@ -163,22 +181,30 @@ class Workers:
                     raise EndpointError(f"worker {number} has ended while it started; its log says why") from None
                 if not ready:
                     raise EndpointError(said)
+                one.answered = True
                 return said
         raise EndpointError(f"worker {number} was not ready within {START_SECONDS:g} seconds")
 
     def _ended(self, number: int, one: _Running) -> None:
-        """Start it again, but not at once where it has hardly lived."""
+        """Start it again, but not at once where it has hardly lived, and later and later where it cannot start."""
         one.process.join()
         wrong = None
         with suppress(EOFError, OSError):
             while one.connection.poll():
                 ready, said = one.connection.recv()
-                wrong = None if ready else said
+                one.answered, wrong = one.answered or ready, None if ready else said
         one.connection.close()
         del self._running[number]
         if self._ends is None:
-            LOG.error("worker %d has ended (%s) and is started again", number, wrong or f"exit code {one.process.exitcode}")
-            self._later[number] = max(one.started + PAUSE_SECONDS, time.monotonic())
+            failed = self._failed[number] = 0 if one.answered else self._failed.get(number, 0) + 1
+            again = max(one.started + PAUSE_SECONDS, time.monotonic())
+            if failed:
+                again = time.monotonic() + min(PAUSE_SECONDS * 2 ** (failed - 1), MOST_PAUSE_SECONDS)
+            self._later[number] = again
+            why = wrong or f"exit code {one.process.exitcode}"
+            LOG.error(
+                "worker %d has ended (%s) and is started again in %.0f s", number, why, max(0.0, again - time.monotonic())
+            )
 
     def _heed(self) -> None:
         """Do what signals have asked for."""
@@ -234,6 +260,8 @@ def _run(work: Work, settings: object, place: Place) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        place = replace(place, answers=threading.Event())
+        threading.Thread(target=place.end_with_parent, daemon=True).start()
         work(settings, place)
     except Exception as error:  # noqa: BLE001, the parent says it
         with suppress(OSError):

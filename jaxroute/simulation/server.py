@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -23,6 +22,7 @@ from jaxroute.data.sources.simulated import simulated_prices
 from jaxroute.data.table import RoutingTable
 from jaxroute.endpoints.models import Endpoint
 from jaxroute.endpoints.prices import TokenPrice
+from jaxroute.endpoints.threads import in_thread
 from jaxroute.errors import EndpointError, PromptError, shortened
 from jaxroute.simulation.counts import Counts, picodollars
 from jaxroute.simulation.faults import HEADER, drawn, read_fault, read_rates
@@ -237,36 +237,8 @@ async def serving(
 @contextmanager
 def serving_in_thread(config: SimulationConfig | None = None, table: RoutingTable | None = None) -> Iterator[Simulation]:
     """Serve from a thread until the block ends: for code without an event loop, such as commands."""
-    started, ready, failed = threading.Event(), [], []
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        async with serving(config, table) as simulation:
-            ready.append(simulation)
-            started.set()
-            await stop.wait()
-
-    def run() -> None:
-        try:
-            # It also ends answers that nobody waits for any more.
-            with asyncio.Runner(loop_factory=lambda: loop) as runner:
-                runner.run(serve())
-        except BaseException as error:  # noqa: BLE001, raised again in the caller's thread
-            failed.append(error)
-        finally:
-            started.set()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    started.wait()
-    if failed:
-        raise failed[0]
-    try:
-        yield ready[0]
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
+    with in_thread(serving(config, table)) as simulation:
+        yield simulation
 
 
 def _json(content: object) -> web.Response:

@@ -20,7 +20,7 @@ import pytest
 from jaxroute.commands.serve import Serve, main
 from jaxroute.commands.simulate import models_yaml
 from jaxroute.endpoints.ledger import Ledger
-from jaxroute.errors import EndpointError, OutputError
+from jaxroute.errors import EndpointError
 from jaxroute.simulation import SimulationConfig, serving_in_thread
 
 LINE = "from jaxroute.cli import run; run()"
@@ -57,22 +57,70 @@ def post(address: str, content: dict) -> tuple[int, bytes]:
         return error.code, error.read()
 
 
-def test_wrong_options_are_named_before_anything_starts() -> None:
-    for fields, says in (
+MODELS = Path("missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
         ({}, "give --models"),
-        ({"demo": True, "models": Path("m.yaml")}, "leave --models out"),
-        ({"models": Path("m.yaml"), "per": "day"}, "needs --budget-usd"),
-        ({"models": Path("m.yaml"), "expected_requests": 10}, "needs --budget-usd"),
-        ({"models": Path("m.yaml"), "budget_usd": 1.0, "expected_requests": 0}, "expected_requests=0 must be at least 1"),
-        ({"models": Path("m.yaml"), "encoder_tokens": 1}, "encoder_tokens=1 must be at least 16"),
-        ({"models": Path("m.yaml"), "conversations_mb": -1.0}, "conversations_mb=-1"),
-    ):
-        with pytest.raises(EndpointError, match=says):
-            Serve(**fields)
+        ({"demo": True, "models": MODELS}, "leave --models out"),
+        ({"demo": True, "guarantee": True}, "nothing is promised of the demo's router"),
+        ({"models": MODELS, "per": "day"}, "needs --budget-usd"),
+        ({"models": MODELS, "expected_requests": 10}, "needs --budget-usd"),
+        ({"models": MODELS, "budget_usd": 1.0, "expected_requests": 0}, "expected_requests=0 must be at least 1"),
+        ({"models": MODELS, "budget_usd": -1.0}, "budget_usd=-1.0 must be from 0"),
+        ({"models": MODELS, "budget_usd": float("nan")}, "budget_usd=nan must be from 0"),
+        ({"models": MODELS, "guarantee": True}, "guarantee needs a checkpoint"),
+        ({"models": MODELS, "multiplier": -1.0}, "multiplier=-1.0 must be finite"),
+        ({"models": MODELS, "unknown_below": 1.0}, "unknown_below=1.0 must be from 0"),
+        ({"models": MODELS, "drift_alpha": 2.0}, "drift_alpha=2.0 must be from 0"),
+        ({"models": MODELS, "drift_tolerance": float("nan")}, "drift_tolerance=nan must be from 0"),
+        ({"models": MODELS, "tries": 0}, "tries=0 must be from 1"),
+        ({"models": MODELS, "encoder_tokens": 1}, "encoder_tokens=1 must be from 16"),
+        ({"models": MODELS, "encoder_tokens": 10**9}, "encoder_tokens=1000000000 must be from 16"),
+        ({"models": MODELS, "conversations_mb": -1.0}, "conversations_mb=-1"),
+        ({"models": MODELS, "workers": 65}, "workers=65 must be from 1 to 64"),
+        ({"models": MODELS, "port": 70_000}, "port=70000 must be from 0"),
+        ({"models": MODELS, "deadline_seconds": 0.0}, "deadline_seconds=0.0 must be a number of seconds above 0"),
+        ({"models": MODELS, "first_byte_seconds": float("inf")}, "first_byte_seconds=inf must be"),
+        ({"models": MODELS, "drain_seconds": -1.0}, "drain_seconds=-1.0 must be a number of seconds"),
+        ({"models": MODELS, "stop_seconds": float("inf")}, "stop_seconds=inf must be a number of seconds"),
+        ({"models": MODELS, "host": "0.0.0.0"}, r"host=0\.0\.0\.0 lets other machines ask"),
+        ({"models": MODELS, "ledger": Path("/")}, "ledger='/' is a folder"),
+        ({"models": MODELS, "record": "full", "record_file": Path("/")}, "record_file='/' is a folder"),
+    ],
+)
+def test_wrong_options_are_named_before_anything_is_read(fields: dict, says: str) -> None:
+    for workers in (fields.get("workers", 1), fields.get("workers", 2)):
+        with pytest.raises(EndpointError, match=says) as raised:
+            main(Serve(**{**fields, "workers": workers}))
+        # Each once, and the file has not been looked at.
+        assert ";" not in str(raised.value) and "cannot be read" not in str(raised.value)
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(EndpointError) as raised:
+        main(Serve(models=MODELS, tries=0, drift_alpha=7.0, port=-1, traces="nonsense", per="day", workers=0))
+    for part in ("tries=0", "drift_alpha=7", "port=-1", "traces=", "--per day", "workers=0"):
+        assert str(raised.value).count(part) == 1
+    # Then what is wrong with the files, before a process is started.
+    models, damaged = tmp_path / "models.yaml", tmp_path / "ledger.db"
+    models.write_text(models_yaml("http://127.0.0.1:9/v1") + "    concurrent_requests: 1\n")
+    with pytest.raises(EndpointError, match=r"2 workers share out .*; checkpoint='.*' is not a checkpoint"):
+        main(Serve(models=models, checkpoint=tmp_path, workers=2))
+    damaged.write_text("no database, of more than a few bytes" * 100)
+    with pytest.raises(EndpointError, match=r"ledger\.db cannot be used as a ledger.*; record_file=.* cannot be used"):
+        main(Serve(models=models, budget_usd=1.0, ledger=damaged, record="full", record_file=damaged))
+    # A budget in all does not become one per day because the file has windows.
+    Ledger(tmp_path / "days.db", 1.0, 86_400.0).close()
+    with pytest.raises(EndpointError, match=r"per=total, but the ledger .* counts per day"):
+        main(Serve(models=models, budget_usd=1.0, ledger=tmp_path / "days.db"))
+
+
+def test_other_wrong_input_is_named() -> None:
     with pytest.raises(EndpointError, match="must be a name"):
         main(Serve(new_key="two words"))
-    with pytest.raises(EndpointError, match=r"host=0\.0\.0\.0 lets other machines ask"):
-        main(Serve(models=Path("missing.yaml"), host="0.0.0.0"))
     with pytest.raises(EndpointError, match=r"missing\.yaml cannot be read"):
         main(Serve(models=Path("missing.yaml"), budget_usd=1.0))
     for wrong in ("nonsense", "ftp://127.0.0.1", "", "http://[::1", "http://127.0.0.1:99999/v1/traces", "http://a b/"):
@@ -81,10 +129,6 @@ def test_wrong_options_are_named_before_anything_starts() -> None:
     with pytest.raises(EndpointError) as raised:
         main(Serve(models=Path("missing.yaml"), traces="ftp://me:secret@host/"))
     assert "secret" not in str(raised.value) and "@host" in str(raised.value)
-    with pytest.raises(EndpointError, match="stop_seconds=inf must be a number of seconds"):
-        main(Serve(models=Path("missing.yaml"), stop_seconds=float("inf")))
-    with pytest.raises(OutputError, match="record_file="):
-        main(Serve(models=Path("missing.yaml"), record="full", record_file=Path("/")))
 
 
 def test_a_new_key_is_printed_once(capsys) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from jaxroute.serve.headers import read_headers
 from jaxroute.serve.patience import Patient
 from tests.serve.proxies import MESSAGES, Proxy, proxy
 
@@ -48,6 +49,10 @@ def nothing_is_asked(running: Proxy) -> Iterator[None]:
         ({**CHAT, "max_completion_tokens": 10**12}, "invalid_request"),
         ({**CHAT, "max_tokens": 1.5}, "invalid_request"),
         ({**CHAT, "max_tokens": True}, "invalid_request"),
+        (b'{"model": "auto", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1e30}', "invalid_request"),
+        (b'{"model": "auto", "messages": [{"role": "user", "content": "a"}], "top_p": NaN}', "invalid_json"),
+        (b'{"model": "auto", "messages": [' + b'{"content": ' * 10_000 + b'"a"' + b"}" * 10_000 + b"]}", "invalid_json"),
+        ({**CHAT, "max_tokens": "5"}, "invalid_request"),
         ({**CHAT, "n": 0}, "invalid_request"),
         ({**CHAT, "n": 10**9}, "invalid_request"),
         ({**CHAT, "stream": "yes"}, "invalid_request"),
@@ -120,10 +125,10 @@ def test_slow_and_endless_headers_are_refused(running: Proxy, monkeypatch) -> No
     monkeypatch.setattr(Patient, "header_seconds", 0.2)
     with connection(running) as raw:
         raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-slow: ")
-        assert raw.recv(1000).startswith(b"HTTP/1.1 408")
+        refused(received(raw), 408, "headers_too_slow")
     with connection(running) as raw:
         raw.sendall(b"GET /healthz HTTP/1.1\r\n" + b"x: " + b"a" * 70_000 + b"\r\n\r\n")
-        assert raw.recv(1000).startswith(b"HTTP/1.1 431")
+        refused(received(raw), 431, "headers_too_large")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +146,27 @@ def test_slow_and_endless_headers_are_refused(running: Proxy, monkeypatch) -> No
 def test_headers_that_hide_others_are_refused(running: Proxy, head: bytes) -> None:
     with connection(running) as raw:
         raw.sendall(head)
-        assert raw.recv(1000).startswith(b"HTTP/1.1 400")
+        data = raw.recv(10_000)
+        refused(data, 400, "invalid_request" if b"control characters" in data else "invalid_http")
+
+
+@pytest.mark.parametrize(
+    "twice", [b"x-jaxroute-max-cost-usd: 1", b"x-jaxroute-models: sim-nano", b"authorization: Bearer a", b"api-key: a"]
+)
+def test_what_may_be_there_once_is_there_once(running: Proxy, twice: bytes) -> None:
+    with connection(running) as raw:
+        lines = b"\r\n".join([twice, twice.replace(b"1", b"9"), b"content-length: 2"])
+        raw.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n" + lines + b"\r\n\r\n{}")
+        refused(received(raw), 400, "invalid_request")
+
+
+def test_a_list_in_several_headers_is_one_list() -> None:
+    assert read_headers([(b"accept", b"a"), (b"x-other", b"c"), (b"accept", b"b")]) == {"accept": "a, b", "x-other": "c"}
+
+
+def test_no_path_leads_to_another_host(running: Proxy) -> None:
+    reply = running.request("GET", "/v1/models/", headers={"host": "evil.example"})
+    assert reply.status == 404 and reply.code and "location" not in reply.headers
 
 
 @pytest.mark.parametrize(
@@ -149,6 +174,14 @@ def test_headers_that_hide_others_are_refused(running: Proxy, head: bytes) -> No
 )
 def test_wishes_that_cannot_be(running: Proxy, headers: dict) -> None:
     assert running.post(CHAT, headers=headers).code == "invalid_request"
+
+
+def refused(data: bytes, status: int, code: str) -> None:
+    """An answer as it came is an error in OpenAI's shape."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    error = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "param", "code"} and error["code"] == code and error["message"]
 
 
 def connection(running: Proxy) -> socket.socket:

@@ -12,6 +12,7 @@ from jaxroute.endpoints.prices import TokenPrice
 from jaxroute.endpoints.usage import Usage
 from jaxroute.serve.asking import Asked
 from jaxroute.serve.conversations import KEPT_SECONDS, Conversations
+from jaxroute.serve.shared import Shared, Worker
 from tests.serve.proxies import MESSAGES, FixedChooser, proxy
 
 CACHING = Endpoint("a", "http://x/v1", "a", TokenPrice(2.0, 8.0, cached_input=0.5))
@@ -41,6 +42,25 @@ def test_what_goes_on_is_found_for_some_minutes() -> None:
     assert longer is not None and longer.model == "b" and longer.tokens == 1_200
     now[0] = KEPT_SECONDS + 1
     assert conversations.find(further, "alice") is None
+
+
+def test_a_turn_that_comes_to_another_worker_finds_its_conversation(tmp_path: Path) -> None:
+    workers = [Shared(Worker(number, 2, tmp_path)) for number in range(2)]
+    one, other = (Conversations(shared) for shared in workers)
+    further = asked("hello", "hi", "and now?")
+    assert other.find(further, "alice") is None
+    one.answered(asked("hello"), "alice", "a", Usage(1_000, None, 5, None))
+    found = other.find(further, "alice")
+    assert found is not None and (found.model, found.tokens) == ("a", 1_000)
+    # The longest beginning, whoever has answered it; one's own client's alone.
+    other.answered(further, "alice", "b", Usage(1_200, None, 5, None))
+    longer = one.find(asked("hello", "hi", "and now?", "well", "go on"), "alice")
+    assert longer is not None and longer.model == "b" and other.find(further, "bob") is None
+    # Where the file cannot be used, requests are answered without it.
+    workers[0].close()
+    assert one.find(further, "alice") is None
+    one.answered(further, "alice", "b", Usage(1_200, None, 5, None))
+    workers[1].close()
 
 
 def test_it_stays_until_another_model_is_worth_more(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_too_many_are_ranked_by_their_length(chooser: LiveChooser, monkeypatch: 
     before, read = chooser.without_estimates, chooser.reader.prompts
     found = asyncio.run(qualities(chooser, *[asked(QUESTION)] * 20))
     assert chooser.without_estimates == before + 20 and chooser.reader.prompts == read
-    assert np.isfinite(found).all() and chooser.figures()["routed_without_estimates"] == before + 20
+    assert np.isfinite(found).all() and chooser.figures()["routed_without_estimates_total"] == before + 20
 
 
 def test_what_cannot_be_read_is_ranked_by_its_length(chooser: LiveChooser):
@@ -120,6 +120,22 @@ def test_the_waiting_are_counted_down_to_nothing(chooser: LiveChooser):
 
     asyncio.run(some_give_up())
     assert chooser.reader.wait_seconds == 0
+
+
+def test_of_a_text_of_megabytes_the_ends_are_read_alone(chooser: LiveChooser, monkeypatch: pytest.MonkeyPatch):
+    reader, found = chooser.reader, []
+    long = " ".join(f"{QUESTION} {number}" for number in range(reader._most_characters // 10))
+    token_ids = reader.live.token_ids
+    monkeypatch.setattr(reader.live, "token_ids", lambda texts: found.append(len(texts[0])) or token_ids(texts))
+    counts: list[int] = []
+    finish = reader.finish
+    monkeypatch.setattr(reader, "finish", lambda features, tokens: counts.extend(tokens) or finish(features, tokens))
+    ends = asyncio.run(qualities(chooser, asked(long)))
+    monkeypatch.setattr(type(reader), "_most_characters", len(long))
+    whole = asyncio.run(qualities(chooser, asked(long)))
+    assert len(found) == 2 and found[0] < len(long) / 2 and found[1] == len(long)
+    np.testing.assert_allclose(ends, whole, rtol=1e-6)
+    assert counts[0] == pytest.approx(counts[1], rel=0.02)
 
 
 def test_a_table_by_length_learns_what_was_read():

@@ -46,10 +46,10 @@ def test_the_promised_price_chooses_and_nothing_else() -> None:
 def test_requests_outside_of_the_promise_are_answered_and_counted() -> None:
     chooser = promised(0.0)
     first(chooser, MODELS)
-    assert chooser.figures()["requests_outside_promise"] == 0
+    assert chooser.figures()["requests_outside_promise_total"] == 0
     first(chooser, MODELS[:2])
     first(chooser, MODELS, minimum_quality=0.5)
-    assert chooser.figures()["requests_outside_promise"] == 2
+    assert chooser.figures()["requests_outside_promise_total"] == 2
 
 
 def test_what_it_routes_to_must_be_served_and_needs_one_price() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxroute.data.table import RoutingTable
-from jaxroute.errors import OutputError
+from jaxroute.errors import JaxrouteWarning, OutputError
 from jaxroute.serve.clients import new_key
 from jaxroute.serve.records import write_outcomes
 from tests.serve.proxies import MESSAGES, QUESTION, proxy
@@ -43,7 +43,8 @@ def test_hashes_alone(tmp_path: Path) -> None:
         one.post({"id": reply.headers["x-jaxroute-id"], "quality": True}, "/v1/feedback")
     kept = b"".join(path.read_bytes() for path in tmp_path.glob("record.db*"))
     assert QUESTION.encode() not in kept
-    write_outcomes(record, tmp_path / "outcomes.jsonl")
+    with pytest.warns(JaxrouteWarning, match=r"of 1 outcome 1 have sha256:"):
+        write_outcomes(record, tmp_path / "outcomes.jsonl")
     [line] = (tmp_path / "outcomes.jsonl").read_text().splitlines()
     assert json.loads(line)["prompt"] == "sha256:" + hashlib.sha256(QUESTION.encode()).hexdigest()
 

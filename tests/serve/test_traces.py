@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from jaxroute.errors import EndpointError
-from jaxroute.serve.traces import Traces, wanted
+from jaxroute.serve.traces import Sending, Traces, wanted
 from tests.serve.proxies import MESSAGES, proxy
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -76,3 +79,34 @@ def test_spans_are_made_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPat
     assert not wanted(None)
     with pytest.raises(EndpointError, match="must be an address such as"):
         Traces("collector:4318")
+
+
+class Failing:
+    """An exporter whose collector answers, or does not."""
+
+    def __init__(self) -> None:
+        self.answers, self.ended = False, threading.Event()
+
+    def export(self, spans: Sequence) -> SpanExportResult:
+        return SpanExportResult.SUCCESS if self.answers else SpanExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        self.ended.wait(30)
+
+
+def test_a_collector_that_is_away_is_mentioned_once_and_holds_up_no_end(caplog: pytest.LogCaptureFixture) -> None:
+    collector = Failing()
+    sending = Sending(collector)
+    for _ in range(50):
+        sending.export([1, 2])
+    collector.answers = True
+    sending.export([1])
+    sending.export([1])
+    assert [record.getMessage() for record in caplog.records] == [
+        "spans cannot be sent, and are lost until the collector answers",
+        "spans are sent again; 100 were lost",
+    ]
+    begun = time.monotonic()
+    Traces(exporter=collector).close(0.1)
+    assert time.monotonic() - begun < 5 and "lost" in caplog.records[-1].getMessage()
+    collector.ended.set()

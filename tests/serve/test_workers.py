@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,9 +16,10 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import HTTPError, URLError
 
 import pytest
@@ -28,14 +32,18 @@ from jaxroute.routers.base import find_router
 from jaxroute.serve.choosing import Candidate, Ranked
 from jaxroute.serve.finished import Finished
 from jaxroute.serve.pacing import LedgerPace
+from jaxroute.serve.records import write_outcomes
+from jaxroute.serve.server import Listening
 from jaxroute.serve.service import _written
 from jaxroute.serve.shared import Shared, Worker
 from jaxroute.serve.shared_price import SharedPrice
 from jaxroute.serve.state import ServeConfig, read_state
+from jaxroute.serve.workers import Place, Workers, _Running
 from jaxroute.simulation import SimulationConfig, serving_in_thread, simulated_endpoints
 
 LINE = "from jaxroute.cli import run; run()"
-CHAT = {"messages": [{"role": "user", "content": "What is 12 plus 30?"}], "max_tokens": 50}
+QUESTION = "What is 12 plus 30?"
+CHAT = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 50}
 
 
 class Clock:
@@ -90,10 +98,27 @@ def test_what_one_worker_has_answered_another_knows(tmp_path: Path) -> None:
     for number in range(600):
         answers[0].put(f"jr-{number}", Finished(id=f"jr-{number}", kind="chat"))
     assert answers[1].get("jr-3") is None and answers[1].latest(1)[0][1].id == "jr-599"
+    # The status page reads in a thread while answers are put.
+    reading = threading.Thread(target=lambda: [answers[0].latest(600) for _ in range(20)])
+    reading.start()
+    while reading.is_alive():
+        for each in answers:
+            each.put("jr-late", Finished(id="jr-late", kind="chat"))
     one.beat({"requests_under_way": 2.0, "reading_wait_seconds": 0.5})
     other.beat({"requests_under_way": 3.0, "reading_wait_seconds": 0.1})
     assert one.figures() == {"workers": 2.0, "requests_under_way": 5.0, "reading_wait_seconds": 0.5}
-    one.close(), other.close()
+    # What a worker has counted stays counted where another takes its place.
+    one.beat({"requests_under_way": 2.0, "prompts_read_total": 7.0})
+    again = Shared(Worker(0, 2, tmp_path))
+    assert other.figures()["prompts_read_total"] == 7.0
+    again.beat({"requests_under_way": 0.0, "prompts_read_total": 2.0})
+    assert other.figures() == {
+        "workers": 2.0,
+        "requests_under_way": 3.0,
+        "reading_wait_seconds": 0.1,
+        "prompts_read_total": 9.0,
+    }
+    again.close(), one.close(), other.close()
 
 
 def test_workers_share_out_the_places_of_a_model(tmp_path: Path) -> None:
@@ -101,6 +126,41 @@ def test_workers_share_out_the_places_of_a_model(tmp_path: Path) -> None:
     with pytest.raises(EndpointError, match="2 workers share out the concurrent_requests of every model, and sim-"):
         read_state(ServeConfig(tmp_path / "models.yaml", worker=Worker(0, 2, tmp_path)))
     assert [Worker(number, 3, tmp_path).share(8) for number in range(3)] == [3, 3, 2]
+
+
+def test_a_worker_that_does_not_answer_yet_ends_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    with socket.socket() as bound:
+        for answers in (True, False):
+            parents, own = multiprocessing.Pipe()
+            place = Place(Worker(0, 2, tmp_path), bound, own, threading.Event())
+            watching = threading.Thread(target=place.end_with_parent)
+            watching.start()
+            if answers:
+                place.ready("hello")
+                assert parents.recv() == (True, "hello")
+            parents.close()
+            watching.join(5)
+            assert not watching.is_alive() and ended == [1] * (not answers)
+
+
+def test_a_worker_that_cannot_start_is_started_more_and_more_seldom() -> None:
+    workers = Workers(2, Listening(port=0), print, None)
+
+    def pause(ready: bool | None) -> float:
+        ours, theirs = multiprocessing.Pipe()
+        if ready is not None:
+            theirs.send((ready, "the files are wrong"))
+        theirs.close()
+        workers._running[1] = _Running(SimpleNamespace(join=lambda: None, exitcode=1), ours, time.monotonic() - 9)
+        workers._ended(1, workers._running[1])
+        return workers._later[1] - time.monotonic()
+
+    pauses = [pause(False) for _ in range(4)] + [pause(None) for _ in range(6)]
+    assert pauses == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60, 60, 60], abs=0.5)
+    # One that has answered is started at once.
+    assert pause(True) <= 0 and pause(False) == pytest.approx(1, abs=0.5)
 
 
 @pytest.mark.slow
@@ -113,6 +173,7 @@ def test_two_workers_under_load_kill_and_end(tmp_path: Path) -> None:
         with _served(tmp_path, budget) as (process, address):
             assert len(_workers(process)) == 2
             seen: Counter[str] = Counter()
+            answers = [_answered(address) for _ in range(10)]
             stop = threading.Event()
             threads = [threading.Thread(target=_ask, args=(address, seen, stop, number)) for number in range(8)]
             for thread in threads:
@@ -123,14 +184,17 @@ def test_two_workers_under_load_kill_and_end(tmp_path: Path) -> None:
             assert 0 < max(multipliers) < 1.02 * min(multipliers)
             assert _scraped(address, "jaxroute_workers") == 2
             assert _scraped(address, "jaxroute_requests_total") > 20
-            before = _workers(process)
+            before, counted = _workers(process), _scraped(address, "jaxroute_requests_total")
             os.kill(before[0], signal.SIGKILL)
             _until(lambda: len(_workers(process)) == 2 and _workers(process) != before)
             # The one that takes its place settles what it has left behind.
             with Ledger(tmp_path / "ledger.db") as ledger:
                 _until(lambda: not ledger.abandoned())
             time.sleep(1)
+            assert _scraped(address, "jaxroute_requests_total") >= counted
             killed = seen["lost"]
+            # Whoever has answered, and whoever is asked.
+            assert all(_rated(address, number) for number in answers for _ in range(2))
             # What the killed one had begun is lost, and nothing else.
             assert killed <= 8
             process.send_signal(signal.SIGTERM)
@@ -145,6 +209,13 @@ def test_two_workers_under_load_kill_and_end(tmp_path: Path) -> None:
             totals = ledger.totals()
             assert totals.settled_usd + totals.reserved_usd <= budget and totals.reserved_usd == 0
             assert totals.settled_usd >= simulation.counts.answered_pico / 1e12 * (1 - 1e-9)
+        # Every whole answer is a whole row, and those that were rated are outcomes.
+        with closing(sqlite3.connect(tmp_path / "record.db")) as record:
+            [(rows, whole)] = record.execute(
+                "SELECT count(*), sum(prompt = ? AND cost_usd > 0) FROM serve_requests", [QUESTION]
+            )
+        assert rows == whole >= seen["answered"] + len(answers)
+        assert write_outcomes(tmp_path / "record.db", tmp_path / "outcomes.jsonl") == 1
 
 
 def _ask(address: str, seen: Counter[str], stop: threading.Event, number: int) -> None:
@@ -169,6 +240,20 @@ def _ask(address: str, seen: Counter[str], stop: threading.Event, number: int) -
             seen["lost"] += 1
 
 
+def _answered(address: str) -> str:
+    """The number of an answer."""
+    request = urllib.request.Request(f"{address}/chat/completions", json.dumps({**CHAT, "model": "sim-nano"}).encode())
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return response.headers["x-jaxroute-id"]
+
+
+def _rated(address: str, number: str) -> bool:
+    """Whether its quality is recorded."""
+    request = urllib.request.Request(f"{address}/feedback", json.dumps({"id": number, "quality": 0.5}).encode())
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.loads(response.read())["recorded"]
+
+
 def _scraped(address: str, name: str) -> float:
     with urllib.request.urlopen(address.removesuffix("/v1") + "/metrics") as response:
         text = response.read().decode()
@@ -191,6 +276,7 @@ def _until(done, seconds: float = 60.0) -> None:
 def _served(folder: Path, budget_usd: float) -> Iterator[tuple[subprocess.Popen, str]]:
     options = ["--models", "models.yaml", "--checkpoint", "checkpoint", "--budget-usd", str(budget_usd), "--per", "month"]
     options += ["--expected-requests", "5000", "--ledger", "ledger.db", "--workers", "2", "--port", "0", "--no-access-log"]
+    options += ["--record", "full", "--record-file", "record.db"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", LINE, "serve", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment) as process:
