@@ -35,7 +35,6 @@ from jaxroute.evaluation.plots import COLOURS, save_figure
 from jaxroute.predictor.domain_effects import domain_numbers
 from jaxroute.predictor.extending import extend
 from jaxroute.predictor.fitting import train_head
-from jaxroute.predictor.pool_questions import PoolQuestions
 from jaxroute.predictor.predictor import Predictor, head_estimates
 from jaxroute.predictor.pricing import table_pricing
 from jaxroute.storage.files import write_json
@@ -100,7 +99,7 @@ class Trial:
             levels=self.config.train.levels,
             pricing=table_pricing(table, None),
             domains=report.domains,
-            pool=PoolQuestions.of(table, report.held_out_shared, report.held_out_estimates),
+            pool=report.pool_questions(table),
             read=self.read,
         )
 

@@ -21,8 +21,8 @@ from jaxroute.data.table import RoutingTable
 from jaxroute.encoders import check_prompts
 from jaxroute.errors import TableError, counted, listed
 from jaxroute.predictor.domain_effects import domain_numbers
-from jaxroute.predictor.extending import rebuilt_head
 from jaxroute.predictor.heads import level_targets
+from jaxroute.predictor.new_rows import rebuilt_head
 from jaxroute.predictor.predictor import Predictor
 from jaxroute.predictor.softmax import centred_places, expected_quality, fit_directions
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxroute import RoutingTable, TableError, TrainConfig
 from jaxroute.data.prices import Price
@@ -17,8 +19,8 @@ from jaxroute.encoders import Encoder, load_encoder
 from jaxroute.encoders.features import FeatureConfig, Features
 from jaxroute.predictor.extending import ADDED, extend, without
 from jaxroute.predictor.fitting import train_head
-from jaxroute.predictor.pool_questions import PoolQuestions
-from jaxroute.predictor.predictor import Predictor
+from jaxroute.predictor.heads import Head
+from jaxroute.predictor.predictor import Predictor, head_estimates
 from jaxroute.predictor.pricing import table_pricing
 from jaxroute.predictor.shift import shift
 
@@ -57,7 +59,7 @@ def graded(table: RoutingTable) -> RoutingTable:
 def trained(table: RoutingTable, tiny_encoder: Path, levels: int = 2) -> Predictor:
     encoder, config = load_encoder(str(tiny_encoder)), TrainConfig(penalties=(0.1,), corrections=(0.3,), levels=levels)
     head, report = train_head(features_of(table.prompts), table, config)
-    pool = PoolQuestions.of(table, report.held_out_shared, report.held_out_estimates)
+    pool = report.pool_questions(table)
     features = FeatureConfig(layers=(1,)).of(encoder)
     pricing, seen = table_pricing(table, None), np.unique(table.prompt_numbers)
     return Predictor(encoder, features, head, table.models, levels, pricing, seen=seen, pool=pool, read=read)
@@ -81,6 +83,20 @@ def test_no_other_model_moves_by_a_bit(predictor: Predictor) -> None:
     fewer = without(after, ["new", "poor"])
     np.testing.assert_array_equal(fewer.estimate(ASKED).quality, before.quality)
     assert fewer.about[ADDED] == {}
+
+
+def test_no_number_of_models_moves_the_others() -> None:
+    """Rounding depends on the shape of what is computed at once; the shape must not depend on how many models there are."""
+    generator, features = np.random.default_rng(0), 9
+    rows = generator.normal(size=(7, features)).astype(np.float32)
+    many = Head(features, 14, 3)
+    correction = generator.normal(size=(14, features, 3)).astype(np.float32)
+    nnx.update(many, {"correction": jnp.asarray(correction)})
+    wanted = head_estimates(many, rows)
+    for count in (3, 8):
+        few = Head(features, count, 3)
+        nnx.update(few, {"correction": jnp.asarray(correction[:count])})
+        np.testing.assert_array_equal(head_estimates(few, rows), wanted[:, :count])
 
 
 def test_a_model_that_goes_moves_no_other_by_a_bit(predictor: Predictor) -> None:
