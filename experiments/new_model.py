@@ -24,8 +24,8 @@ import tyro
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
-from jaxroute import JaxrouteError, RoutingTable, TrainConfig
+from experiments.real_data import GPT4, MIXTRAL, data_folder, load_mmlu_pool, routerbench_parts
+from jaxroute import JaxrouteError, RoutingTable, TrainConfig, load_source
 from jaxroute.contest.rows import Contest, make_contest
 from jaxroute.encoders import Encoder, load_encoder
 from jaxroute.encoders.features import FeatureConfig, Features, prompt_features
@@ -61,8 +61,9 @@ class Config:
     """Leave only these models out; default: each in turn."""
     draws: int = 12
     """Random draws of the probes."""
-    ordinary: bool = False
-    """Also train everything again with the few outcomes, as `jaxroute train` does: minutes more."""
+    one_fit: bool = False
+    """Also train all models together with the few outcomes, in one fit, as a row that leans on nothing is: minutes more.
+    `jaxroute train` with few outcomes of a model is the recipe, bit for bit."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """The training without the new model."""
 
@@ -87,10 +88,10 @@ class Trial:
         """Features that are at hand, as a `Reader`."""
         return Features(np.stack([self.features[prompt] for prompt in prompts]), np.zeros(len(prompts), bool))
 
-    def fitted(self, table: RoutingTable) -> Predictor:
-        """The ordinary training."""
+    def fitted(self, table: RoutingTable, *, leaning: bool = True) -> Predictor:
+        """The ordinary training; without `leaning`, one fit for all models."""
         values = self.read(self.encoder, table.prompts, FeatureConfig()).values
-        head, report = train_head(values, table, self.config.train)
+        head, report = train_head(values, table, self.config.train, leaning=leaning)
         return Predictor(
             encoder=self.encoder,
             features=FeatureConfig().of(self.encoder),
@@ -138,6 +139,7 @@ def main(config: Config) -> dict[str, float | str]:
     print(f"all outcomes of all nine: {full[0]:+.2f} points over the zero router, hull {full[1]:+.2f}; {config.draws} draws")
     print(f"{'left out':<46} {'probes':>6} {'way':<12} {'gain':>6} {'share':>6} {'error':>6} {'hull':>6} {'share':>6} log-loss")
     result: dict[str, float | str] = {"full_gain": full[0], "full_hull_gain": full[1], "draws": config.draws}
+    result |= cost_slopes()
     small: dict[tuple[int, str], list[float]] = {}
     shares: Shares = {}
     for model in config.models or trial.train.models:
@@ -166,6 +168,27 @@ def main(config: Config) -> dict[str, float | str]:
     return result
 
 
+def cost_slopes() -> dict[str, float | str]:
+    """By how many logits a model is better that costs e times as much: least squares over the models, in pools that are not
+    the one that this experiment judges on; with the standard errors, and the mean weighted by these."""
+    pools = {name: routerbench_parts(name)[0] for name in ("arc_challenge", "mbpp")}
+    pools["paretobandit"] = load_source("paretobandit", data_folder() / "paretobandit" / "val_k4.jsonl")
+    found: dict[str, float | str] = {}
+    slopes, weights = [], []
+    for name, table in pools.items():
+        quality, log_cost = np.nanmean(table.quality, axis=0), np.log(table.mean_cost_usd())
+        level, away = np.log(quality / (1 - quality)), log_cost - log_cost.mean()
+        slope = away @ level / (away @ away)
+        rest = level - level.mean() - slope * away
+        error = np.sqrt(rest @ rest / (len(away) - 2) / (away @ away))
+        found |= {f"cost_slope_{name}": float(slope), f"cost_slope_error_{name}": float(error)}
+        slopes, weights = [*slopes, slope], [*weights, error**-2]
+    return found | {
+        "cost_slope": float(np.average(slopes, weights=weights)),
+        "cost_slope_error": float(np.sum(weights) ** -0.5),
+    }
+
+
 def make_trial(config: Config) -> Trial:
     """The MMLU pool, encoded."""
     pool = load_mmlu_pool()
@@ -183,12 +206,12 @@ def added(trial: Trial, rest: Predictor, model: str, count: int) -> dict[str, tu
         rows = np.sort(np.random.default_rng(draw).permutation(len(trial.train))[:count])
         probes = trial.train.select(rows, models=[model])
         ways = {way: extend(rest, probes, correction=way == WAYS[0])[0] for way in WAYS}
-        if trial.config.ordinary:
+        if trial.config.one_fit:
             asked = trial.train.quality.copy()
             asked[np.setdiff1d(np.arange(len(asked)), rows), trial.train.models.index(model)] = np.nan
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FewOutcomes)
-                ways["ordinary"] = trial.fitted(replace(trial.train, quality=asked))
+                ways["one fit"] = trial.fitted(replace(trial.train, quality=asked), leaning=False)
         for way, predictor in ways.items():
             one = np.append(trial.judged(predictor), trial.held_out_loss(predictor, model, rows))
             found.setdefault(way, []).append(one)
