@@ -87,16 +87,18 @@ def test_no_other_model_moves_by_a_bit(predictor: Predictor) -> None:
 
 def test_no_number_of_models_moves_the_others() -> None:
     """Rounding depends on the shape of what is computed at once; the shape must not depend on how many models there are."""
-    generator, features = np.random.default_rng(0), 9
-    rows = generator.normal(size=(7, features)).astype(np.float32)
-    many = Head(features, 14, 3)
-    correction = generator.normal(size=(14, features, 3)).astype(np.float32)
-    nnx.update(many, {"correction": jnp.asarray(correction)})
-    wanted = head_estimates(many, rows)
-    for count in (3, 8):
-        few = Head(features, count, 3)
-        nnx.update(few, {"correction": jnp.asarray(correction[:count])})
-        np.testing.assert_array_equal(head_estimates(few, rows), wanted[:, :count])
+    generator, levels = np.random.default_rng(0), 5
+    rows = generator.normal(size=(200, 9)).astype(np.float32)
+    correction = generator.normal(size=(12, 9, levels)).astype(np.float32)
+
+    def estimates(models: int) -> np.ndarray:
+        head = Head(9, models, levels)
+        nnx.update(head, {"correction": jnp.asarray(correction[:models])})
+        return head_estimates(head, rows)
+
+    wanted = estimates(12)
+    for count in (2, 3):
+        np.testing.assert_array_equal(estimates(count), wanted[:, :count])
 
 
 def test_a_model_that_goes_moves_no_other_by_a_bit(predictor: Predictor) -> None:
