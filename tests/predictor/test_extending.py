@@ -85,6 +85,7 @@ def test_no_other_model_moves_by_a_bit(predictor: Predictor) -> None:
     assert fewer.about[ADDED] == {}
 
 
+@pytest.mark.slow
 def test_no_number_of_models_moves_the_others() -> None:
     """Rounding depends on the shape of what is computed at once; the shape must not depend on how many models there are."""
     generator, levels = np.random.default_rng(0), 5
