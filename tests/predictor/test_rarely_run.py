@@ -100,7 +100,7 @@ def test_which_models_lean_on_others(counts: tuple[int, ...], rare: list[int]) -
 
 
 @pytest.mark.filterwarnings("ignore::jaxroute.errors.FewOutcomes")
-def test_a_single_outcome_leaves_a_fold_with_none() -> None:
+def test_a_handful_of_outcomes_is_held_out_too() -> None:
     features, table = pool(asked=6)
     head, report = train_head(features, table, CONFIG)
     assert list(report.leaning) == ["new"]
