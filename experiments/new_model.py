@@ -13,8 +13,8 @@ brings nothing, in the training rows that were not asked it did (experiments/LOG
 average, from 78 (6; Llama-3-8B) to 101. By how many logits models are better that cost e times as much: RouterBench's ARC 0.27
 (error 0.18) and MBPP 0.24 (0.07), ParetoBandit 0.22 (0.09), together 0.23 (0.05).
 
-With `--one-fit`, 3 draws and 50, 100, 200, 300 outcomes (--models --counts --small-counts), as much of it: GPT-4 57, 85, 86, 90 and
-in one fit 18, 53, 64, 69; Mixtral 79, 82, 94, 88 and 73, 66, 87, 89; Llama-3-8B 86, 90, 93, 93 and 78, 87, 80, 98.
+With `--one-fit`, 3 draws and 50, 100, 200, 300 outcomes (--models --counts --small-counts), as much of it: GPT-4 57, 85, 86, 90
+and in one fit 18, 53, 64, 69; Mixtral 79, 82, 94, 88 and 73, 66, 87, 89; Llama-3-8B 86, 90, 93, 93 and 78, 87, 80, 98.
 """
 
 from __future__ import annotations
