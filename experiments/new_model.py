@@ -3,12 +3,18 @@
     JAXROUTE_DATA=... uv run python -m experiments.new_model
 
 Leaves each model of the nine-model MMLU pool out in turn, trains on the others, adds it by `jaxroute.predictor.extending` from
-a random draw of its outcomes on training questions, and judges all nine on the test questions.
+a random draw of its outcomes on training questions, and judges all nine on the test questions. Training with these few outcomes
+of the model gives the same, bit for bit; `--one-fit` adds one fit for all models, as if its outcomes were not few.
 
 About 10 minutes of one core. Seen, 12 draws, as percent of the gain with all outcomes (+2.15 points; standard error over the
-draws in brackets): GPT-4 with 25, 50, 100, 200 probes 4 (21), 36 (13), 65 (7), 82 (4), the level alone -4 to 25; Mixtral with
-25 to 300 66, 78, 89 (5), 96, 95, the level alone 66, 77, 94 (3), 100, 100: for Mixtral the correction brings nothing. Models of
-7B and 8B with 50 probes 93 on average, from 79 (Llama-3-8B) to 100.
+draws in brackets): GPT-4 with 25, 50, 100, 200, 300 probes 44 (4), 58 (5), 76 (4), 84 (3), 85 (3), the level alone 33 to 35;
+Mixtral 78 (7), 86 (4), 92 (5), 96 (4), 94 (3), the level alone 77 (8), 91 (6), 99 (1), 98 (2), 100 (2): here the correction
+brings nothing, in the training rows that were not asked it did (experiments/LOG.md). Models of 7B and 8B with 50 probes 94 on
+average, from 78 (6; Llama-3-8B) to 101. By how many logits models are better that cost e times as much: RouterBench's ARC 0.27
+(error 0.18) and MBPP 0.24 (0.07), ParetoBandit 0.22 (0.09), together 0.23 (0.05).
+
+With `--one-fit`, 3 draws and 50, 100, 200, 300 outcomes (--models --counts --small-counts), as much of it: GPT-4 57, 85, 86, 90
+and in one fit 18, 53, 64, 69; Mixtral 79, 82, 94, 88 and 73, 66, 87, 89; Llama-3-8B 86, 90, 93, 93 and 78, 87, 80, 98.
 """
 
 from __future__ import annotations
@@ -24,8 +30,8 @@ import tyro
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
-from jaxroute import JaxrouteError, RoutingTable, TrainConfig
+from experiments.real_data import GPT4, MIXTRAL, data_folder, load_mmlu_pool, routerbench_parts
+from jaxroute import JaxrouteError, RoutingTable, TrainConfig, load_source
 from jaxroute.contest.rows import Contest, make_contest
 from jaxroute.encoders import Encoder, load_encoder
 from jaxroute.encoders.features import FeatureConfig, Features, prompt_features
@@ -35,7 +41,6 @@ from jaxroute.evaluation.plots import COLOURS, save_figure
 from jaxroute.predictor.domain_effects import domain_numbers
 from jaxroute.predictor.extending import extend
 from jaxroute.predictor.fitting import train_head
-from jaxroute.predictor.pool_questions import PoolQuestions
 from jaxroute.predictor.predictor import Predictor, head_estimates
 from jaxroute.predictor.pricing import table_pricing
 from jaxroute.storage.files import write_json
@@ -62,8 +67,9 @@ class Config:
     """Leave only these models out; default: each in turn."""
     draws: int = 12
     """Random draws of the probes."""
-    ordinary: bool = False
-    """Also train everything again with the few outcomes, as `jaxroute train` does: minutes more."""
+    one_fit: bool = False
+    """Also train all models together with the few outcomes, in one fit, as a row that leans on nothing is: minutes more.
+    `jaxroute train` with few outcomes of a model is the recipe, bit for bit."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """The training without the new model."""
 
@@ -88,10 +94,10 @@ class Trial:
         """Features that are at hand, as a `Reader`."""
         return Features(np.stack([self.features[prompt] for prompt in prompts]), np.zeros(len(prompts), bool))
 
-    def fitted(self, table: RoutingTable) -> Predictor:
-        """The ordinary training."""
+    def fitted(self, table: RoutingTable, *, leaning: bool = True) -> Predictor:
+        """The ordinary training; without `leaning`, one fit for all models."""
         values = self.read(self.encoder, table.prompts, FeatureConfig()).values
-        head, report = train_head(values, table, self.config.train)
+        head, report = train_head(values, table, self.config.train, leaning=leaning)
         return Predictor(
             encoder=self.encoder,
             features=FeatureConfig().of(self.encoder),
@@ -100,7 +106,7 @@ class Trial:
             levels=self.config.train.levels,
             pricing=table_pricing(table, None),
             domains=report.domains,
-            pool=PoolQuestions.of(table, report.held_out_shared, report.held_out_estimates),
+            pool=report.pool_questions(table),
             read=self.read,
         )
 
@@ -139,6 +145,7 @@ def main(config: Config) -> dict[str, float | str]:
     print(f"all outcomes of all nine: {full[0]:+.2f} points over the zero router, hull {full[1]:+.2f}; {config.draws} draws")
     print(f"{'left out':<46} {'probes':>6} {'way':<12} {'gain':>6} {'share':>6} {'error':>6} {'hull':>6} {'share':>6} log-loss")
     result: dict[str, float | str] = {"full_gain": full[0], "full_hull_gain": full[1], "draws": config.draws}
+    result |= cost_slopes()
     small: dict[tuple[int, str], list[float]] = {}
     shares: Shares = {}
     for model in config.models or trial.train.models:
@@ -167,6 +174,27 @@ def main(config: Config) -> dict[str, float | str]:
     return result
 
 
+def cost_slopes() -> dict[str, float | str]:
+    """By how many logits a model is better that costs e times as much: least squares over the models, in pools that are not
+    the one that this experiment judges on; with the standard errors, and the mean weighted by these."""
+    pools = {name: routerbench_parts(name)[0] for name in ("arc_challenge", "mbpp")}
+    pools["paretobandit"] = load_source("paretobandit", data_folder() / "paretobandit" / "val_k4.jsonl")
+    found: dict[str, float | str] = {}
+    slopes, weights = [], []
+    for name, table in pools.items():
+        quality, log_cost = np.nanmean(table.quality, axis=0), np.log(table.mean_cost_usd())
+        level, away = np.log(quality / (1 - quality)), log_cost - log_cost.mean()
+        slope = away @ level / (away @ away)
+        rest = level - level.mean() - slope * away
+        error = np.sqrt(rest @ rest / (len(away) - 2) / (away @ away))
+        found |= {f"cost_slope_{name}": float(slope), f"cost_slope_error_{name}": float(error)}
+        slopes, weights = [*slopes, slope], [*weights, error**-2]
+    return found | {
+        "cost_slope": float(np.average(slopes, weights=weights)),
+        "cost_slope_error": float(np.sum(weights) ** -0.5),
+    }
+
+
 def make_trial(config: Config) -> Trial:
     """The MMLU pool, encoded."""
     pool = load_mmlu_pool()
@@ -184,12 +212,12 @@ def added(trial: Trial, rest: Predictor, model: str, count: int) -> dict[str, tu
         rows = np.sort(np.random.default_rng(draw).permutation(len(trial.train))[:count])
         probes = trial.train.select(rows, models=[model])
         ways = {way: extend(rest, probes, correction=way == WAYS[0])[0] for way in WAYS}
-        if trial.config.ordinary:
+        if trial.config.one_fit:
             asked = trial.train.quality.copy()
             asked[np.setdiff1d(np.arange(len(asked)), rows), trial.train.models.index(model)] = np.nan
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FewOutcomes)
-                ways["ordinary"] = trial.fitted(replace(trial.train, quality=asked))
+                ways["one fit"] = trial.fitted(replace(trial.train, quality=asked), leaning=False)
         for way, predictor in ways.items():
             one = np.append(trial.judged(predictor), trial.held_out_loss(predictor, model, rows))
             found.setdefault(way, []).append(one)
@@ -205,27 +233,41 @@ def added(trial: Trial, rest: Predictor, model: str, count: int) -> dict[str, tu
 
 
 def shares_figure(path: Path, shares: Shares) -> None:
-    """One panel per model: the share of the full gain over the number of probes, by way, with its standard error."""
+    """The share of the full gain over the number of probes, by way, with its standard error: a panel for each model that was
+    given several numbers of probes, and one for all others together."""
     from matplotlib import pyplot
 
-    columns = min(len(shares), 3)
-    size = (-(-len(shares) // columns), columns)
-    figure, panels = pyplot.subplots(
-        *size, figsize=(3.4 * columns, 2.6 * size[0]), layout="constrained", sharey=True, squeeze=False
+    lines = {model: ways for model, ways in shares.items() if len(ways[WAYS[0]]) > 1}
+    single = {model: ways for model, ways in shares.items() if model not in lines}
+    panels = len(lines) + bool(single)
+    figure, all_axes = pyplot.subplots(1, panels, figsize=(3.6 * panels, 3.4), layout="constrained", squeeze=False)
+    lowest = min(
+        (share - error for ways in lines.values() for points in ways.values() for _, share, error in points), default=0
     )
-    for axes in panels.flat[len(shares) :]:
-        axes.set_visible(False)
-    for axes, (model, ways) in zip(panels.flat, shares.items(), strict=False):
+    for axes, (model, ways) in zip(all_axes[0], lines.items(), strict=False):
         for colour, (way, points) in zip(COLOURS, ways.items(), strict=False):
             count, share, error = np.array(points).T
             axes.errorbar(count, share, yerr=error, color=colour, marker="o", markersize=3, capsize=2, linewidth=1.2, label=way)
         axes.axhline(100, color="#888888", linewidth=1)
         axes.set_title(model.split("/")[-1], fontsize=9)
+        axes.set_ylim(lowest - 5, 108)
+        axes.set_xlabel("probes", fontsize=9)
+    if lines:
+        all_axes[0, 0].set_ylabel("percent of the gain with all outcomes", fontsize=9)
+        all_axes[0, 0].legend(fontsize=8, frameon=False, loc="best")
+    if single:
+        axes = all_axes[0, -1]
+        names = list(single)[::-1]
+        # Where the correction is off the ways are the same: the recipe alone is drawn.
+        count, share, error = np.array([single[model][WAYS[0]][0] for model in names]).T
+        axes.errorbar(share, range(len(names)), xerr=error, color=COLOURS[0], marker="o", markersize=4, capsize=2, linestyle="")
+        axes.axvline(100, color="#888888", linewidth=1)
+        axes.set_yticks(range(len(names)), [model.split("/")[-1] for model in names], fontsize=8)
+        axes.set_title(f"{WAYS[0]}, {', '.join(str(int(one)) for one in np.unique(count))} probes", fontsize=9)
+        axes.set_xlabel("percent of the gain with all outcomes", fontsize=9)
+    for axes in all_axes[0]:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    panels.flat[0].legend(fontsize=7, frameon=False)
-    figure.supylabel("percent of the gain with all outcomes", fontsize=9)
-    figure.supxlabel("probes", fontsize=9)
     save_figure(figure, path)
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
@@ -20,22 +18,15 @@ from jaxroute.data.table import RoutingTable
 from jaxroute.encoders import check_prompts
 from jaxroute.errors import TableError, counted, listed
 from jaxroute.predictor.domain_effects import domain_numbers
-from jaxroute.predictor.heads import Head, level_targets
 from jaxroute.predictor.new_costs import added_pricing
-from jaxroute.predictor.new_models import NewRow, Probes, fit_row, scalar_of
-from jaxroute.predictor.predictor import Predictor, head_estimates
-from jaxroute.predictor.pricing import Pricing
-from jaxroute.predictor.softmax import centred_places
+from jaxroute.predictor.new_models import NewRow
+from jaxroute.predictor.new_rows import PER_MODEL, Base, rebuilt_head
+from jaxroute.predictor.predictor import Predictor
 
 ADDED = "added_models"
 """In `Predictor.about`: the models that were not trained with the others, with what is known of them."""
-ALIKE = 2.0
-"""Models whose mean costs differ by no more than this factor cost about the same."""
 WANTED = 0.02
 """Half an interval of quality that is narrow enough to choose by."""
-PER_MODEL = ("model_embedding", "correction", "correction_bias")
-MOSTLY = 0.5
-"""The share of the pool that must have answered a new question for its residual to be known."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +86,9 @@ def extend(
     names = _wanted(predictor, table, models)
     check_prompts(table.prompts)
     features = predictor.read(predictor.encoder, table.prompts, predictor.features).values
-    questions = _Questions.of(predictor, table, features)
+    base, base_models = _base(predictor, names)
+    domain = domain_numbers(table.domains, predictor.domains)
+    questions = base.questions(features, domain, table.prompt_numbers, _answered(table, base_models))
     pricing, costs = None, dict.fromkeys(names, "nothing is known of the costs of the other models")
     if predictor.pricing is not None:
         known = predictor.pricing
@@ -105,8 +98,8 @@ def extend(
     reports, rows = [], []
     for name in names:
         quality = table.quality[:, table.models.index(name)]
-        like = _alike(predictor, pricing, name)
-        rows.append(questions.fitted(quality, corrected=correction and not like))
+        cost = np.nan if pricing is None else pricing.mean_cost_usd[pricing.models.index(name)]
+        rows.append(base.fitted(questions, quality, cost, corrected=correction))
         run = ~np.isnan(quality)
         reports.append(
             AddedModel(
@@ -116,14 +109,15 @@ def extend(
                 low=rows[-1].low,
                 high=rows[-1].high,
                 known_questions=int((run & ~np.isnan(questions.residual)).sum()),
-                like=like,
+                like=[base_models[place] for place in base.alike(cost)],
                 mean_cost_usd=float(table.mean_cost_usd()[table.models.index(name)]),
                 costs=costs[name],
             )
         )
-    added = {**predictor.about.get(ADDED, {}), **{one.model: _described(one) for one in reports}}
     known = [*predictor.models, *(name for name in names if name not in predictor.models)]
-    head = _with_rows(predictor, dict(zip(names, rows, strict=True)), known)
+    new = dict(zip(names, rows, strict=True))
+    added = {**predictor.about.get(ADDED, {}), **added_models(table, new)}
+    head = base.head_with([new[name] if name in new else predictor.models.index(name) for name in known])
     familiarity = predictor.familiarity
     if familiarity is not None:
         qualities = {one.model: one.quality for one in reports}
@@ -182,124 +176,28 @@ def _wanted(predictor: Predictor, table: RoutingTable, models: Sequence[str] | N
     return names
 
 
-def _alike(predictor: Predictor, pricing: Pricing | None, name: str) -> list[str]:
-    """Models of the pool whose answers cost about as much."""
-    if pricing is None:
-        return []
-    cost = dict(zip(pricing.models, pricing.mean_cost_usd, strict=True))
-    others = [model for model in trained_together(predictor) if model != name]
-    return [model for model in others if max(cost[model], cost[name]) <= ALIKE * min(cost[model], cost[name])]
+def _base(predictor: Predictor, names: Sequence[str]) -> tuple[Base, list[str]]:
+    """What the rows of `names` lean on, and these models' names."""
+    base = [model for model in trained_together(predictor) if model not in names]
+    cost = None
+    if predictor.pricing is not None:
+        means = dict(zip(predictor.pricing.models, predictor.pricing.mean_cost_usd, strict=True))
+        cost = np.array([means[name] for name in base])
+    return Base.of(predictor.head, [predictor.models.index(name) for name in base], cost, predictor.pool), base
 
 
-@dataclass(frozen=True, eq=False)
-class _Questions:
-    """Everything about the probes' questions that does not depend on the new model."""
-
-    predictor: Predictor
-    shared: Float[np.ndarray, "queries levels"]
-    residual: Float[np.ndarray, " queries"]
-    hidden: Float[np.ndarray, "queries features"]
-    others: Float[np.ndarray, "features others"]
-    middle: Float[np.ndarray, " levels"]
-
-    @staticmethod
-    def of(predictor: Predictor, table: RoutingTable, features: Float[np.ndarray, "queries features"]) -> _Questions:
-        state = _state(predictor.head)
-        domain = domain_numbers(table.domains, predictor.domains)
-        base = [predictor.models.index(model) for model in trained_together(predictor)]
-        hidden = (np.clip(features, state["low"], state["high"]) - state["mean"]) / state["scale"]
-        shared = hidden @ state["weight"] + _mean_effect(state, base)[domain]
-        residual = _residual_of_new(predictor, table, features, domain)
-        if predictor.pool is not None:
-            row, known = predictor.pool.rows(table.prompt_numbers)
-            shared = np.where(known[:, None], predictor.pool.shared[row], shared)
-            residual = np.where(known, predictor.pool.residual[row], residual)
-        level = state["bias"] - state["model_embedding"] @ state["weight"] + state["correction_bias"]
-        places = centred_places(predictor.levels)
-        own = state["correction"][base] @ places / (places @ places)
-        middle = np.median(level[base] - level[base].mean(axis=1, keepdims=True), axis=0)
-        return _Questions(
-            predictor=predictor,
-            shared=shared,
-            residual=residual,
-            hidden=hidden,
-            others=own[(own != 0).any(axis=1)].T,
-            middle=middle - middle.mean(),
-        )
-
-    def fitted(self, quality: Float[np.ndarray, " queries"], *, corrected: bool) -> NewRow:
-        """The row of a model with these outcomes, NaN where it was not asked."""
-        run = np.flatnonzero(~np.isnan(quality))
-        probes = Probes(
-            target=level_targets(quality[run, None], self.predictor.levels)[:, 0].astype(np.float64),
-            shared=self.shared[run],
-            residual=self.residual[run],
-            hidden=self.hidden[run],
-            others=self.others,
-        )
-        return fit_row(probes, self.middle, self.predictor.pool, corrected=corrected)
-
-
-def _residual_of_new(
-    predictor: Predictor, table: RoutingTable, features: np.ndarray, domain: np.ndarray
-) -> Float[np.ndarray, " queries"]:
-    """u of questions that were not in training, where the table says how most of the pool's models answered them."""
-    base = trained_together(predictor)
-    columns = [table.models.index(model) for model in base if model in table.models]
-    if not columns or predictor.pool is None:
-        return np.full(len(table), np.nan)
-    places = [predictor.models.index(table.models[column]) for column in columns]
-    error = table.quality[:, columns] - head_estimates(predictor.head, features, domain=domain)[:, places]
-    count = (~np.isnan(error)).sum(axis=1)
-    return np.where(count >= MOSTLY * len(base), np.nansum(error, axis=1) / (count + 1), np.nan)
-
-
-def _mean_effect(state: dict[str, np.ndarray], base: list[int]) -> Float[np.ndarray, "domains levels"]:
-    """The mean over the pool's models of every domain's effect, and nothing of an unknown one, the last."""
-    none = np.zeros((1, len(state["bias"])))
-    return np.concatenate([state["domain_effect"][:, base].mean(axis=1), none]) if "domain_effect" in state else none
-
-
-def _with_rows(predictor: Predictor, rows: dict[str, NewRow], models: list[str]) -> Head:
-    """A head whose rows are the old ones, but for those of `rows`, in the order of `models`."""
-    state, wide = nnx.to_pure_dict(nnx.state(predictor.head)), _state(predictor.head)
-    base = [predictor.models.index(model) for model in trained_together(predictor)]
-    places = centred_places(predictor.levels)
-    new = {name: np.zeros((len(models), *state[name].shape[1:]), np.float32) for name in PER_MODEL}
-    effects = np.zeros((0, 0, 0))
-    if "domain_effect" in state:
-        effects = np.zeros((len(state["domain_effect"]), len(models), predictor.levels), np.float32)
+def _answered(table: RoutingTable, models: Sequence[str]) -> Float[np.ndarray, "queries models"]:
+    """Outcomes of `models`; NaN where the table has none."""
+    quality = np.full((len(table), len(models)), np.nan)
     for place, model in enumerate(models):
-        if model in rows:
-            row = rows[model]
-            scalar = wide["weight"] @ places / (places @ places)
-            # W stands for all models: what is not 1 of its slope is a part of the correction.
-            new["correction"][place] = row.correction + (row.slope - 1) * wide["weight"] + np.outer(scalar, row.tilt)
-            new["correction_bias"][place] = row.level - wide["bias"]
-            if len(effects):
-                mean = _mean_effect(wide, base)[:-1]
-                effects[:, place] = row.slope * mean + np.outer(scalar_of(mean), row.tilt)
-        else:
-            column = predictor.models.index(model)
-            for name in PER_MODEL:
-                new[name][place] = state[name][column]
-            if len(effects):
-                effects[:, place] = state["domain_effect"][:, column]
-    return rebuilt_head(state | new | ({"domain_effect": effects} if len(effects) else {}))
+        if model in table.models:
+            quality[:, place] = table.quality[:, table.models.index(model)]
+    return quality
 
 
-def rebuilt_head(state: Mapping[str, Any]) -> Head:
-    """A head with these numbers, of a shape that fits them."""
-    features, levels = state["weight"].shape
-    head = Head(features, len(state["model_embedding"]), levels, len(state.get("domain_effect", [])))
-    nnx.update(head, {name: jnp.asarray(array) for name, array in state.items()})
-    return head
-
-
-def _state(head: Head) -> dict[str, np.ndarray]:
-    """The head's numbers in float64, on the host."""
-    return {name: np.asarray(array, np.float64) for name, array in nnx.to_pure_dict(nnx.state(head)).items()}
-
-
-def _described(one: AddedModel) -> dict[str, float | int]:
-    return {"probes": one.probes, "quality": one.quality, "low": one.low, "high": one.high}
+def added_models(table: RoutingTable, rows: Mapping[str, NewRow]) -> dict[str, dict[str, float | int]]:
+    """What `Predictor.about` keeps of models that were added."""
+    counts = dict(zip(table.models, (~np.isnan(table.quality)).sum(axis=0).tolist(), strict=True))
+    return {
+        name: {"probes": counts[name], "quality": row.quality, "low": row.low, "high": row.high} for name, row in rows.items()
+    }

@@ -6,14 +6,15 @@ The ridge penalty of W is chosen first, without C. Then every C_m has the prior 
 logit: all models' at once at each spread, and each model keeps the spread of its least held-out loss, or none. W, C and b
 are fitted together. (A correction on top of a fitted W, with held-out logits as its offset, learns again what W lacked by
 being held out: even a harmless one then looks harmful, and few are kept.) The levels b_m lean on each other as `shrinkage.py`
-says, so that a rarely run model is estimated like the others.
+says, so that a rarely run model is estimated like the others; one with far fewer outcomes than they is fitted against their
+head (`rarely_run.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -27,15 +28,16 @@ from jaxroute.errors import TableError, listed
 from jaxroute.predictor.config import TrainConfig
 from jaxroute.predictor.domain_effects import DomainFit, domain_names, domain_numbers
 from jaxroute.predictor.heads import Head, expected_level, level_targets
+from jaxroute.predictor.new_models import CORRECTION_SPREAD
+from jaxroute.predictor.rarely_run import rarely_run, with_rarely_run
 from jaxroute.predictor.regression import Linear, Penalties, cell_losses, fit_linear, rotation
+from jaxroute.predictor.training_report import MEANS, TrainingReport
 from jaxroute.progress import progress_bar
 from solvers.inputs import no_type_check
 
 TIE = 1e-6
 """Held-out losses that differ by less, in nats, are equal, and the strongest penalty among them is taken: rounding, which
 differs by processor, must not choose."""
-MEANS = 1e9
-"""A penalty that leaves nothing of the features: every model's estimates are its shrunken mean. It is always tried first."""
 SPREADS = (0.05, 0.1, 0.2, 0.4, 0.8)
 """How far a domain's effect may move a logit, to try."""
 CONSTANT = 1e-5
@@ -49,8 +51,12 @@ def train_head(
     config: TrainConfig,
     *,
     auxiliary: Float[np.ndarray, "queries tasks"] | None = None,
+    leaning: bool = True,
 ) -> tuple[Head, TrainingReport]:
     """Fit the head on features that are at hand.
+
+    With `leaning`, models with far fewer outcomes than the others (`rarely_run.py`) get rows that lean on the head of the
+    others; without it, and in a head without corrections, one fit is made for all.
 
     `auxiliary` holds further outcomes of the same queries, in [0, 1] or NaN, say graded answers beside right or wrong ones:
     they help to find what the models share, and are neither judged nor estimated. Warns (`FewOutcomes`) of models that were
@@ -58,6 +64,10 @@ def train_head(
     """
     check_trainable(table, config)
     warn_of_few(table.models, table.quality)
+    if leaning and config.head == "interaction" and config.corrections:
+        rare = [table.models[column] for column in rarely_run(table.quality)]
+        if rare and (parts := _without(table, rare, config)) is not None:
+            return _train_beside(features, table, rare, *parts, config, auxiliary)
     data = _Data.prepare(features, table, config, auxiliary)
     penalty, losses, fitted = _choose_shared(data, config)
     spreads = dict.fromkeys(table.models, 0.0)
@@ -87,46 +97,48 @@ def train_head(
     return head, report
 
 
-@dataclass(frozen=True)
-class TrainingReport:
-    """What was tried on held-out queries; losses are log-losses in nats per observed cell."""
+def _without(table: RoutingTable, rare: list[str], config: TrainConfig) -> tuple[np.ndarray, RoutingTable] | None:
+    """The rows and the part of the table that the other models answered; None where that cannot be trained on."""
+    others = [model for model in table.models if model not in rare]
+    answered = np.flatnonzero((~np.isnan(table.select(models=others).quality)).any(axis=1))
+    part = table.select(answered, models=others)
+    try:
+        check_trainable(part, config)
+    except TableError:
+        return None
+    return answered, part
 
-    difference_losses: dict[float, float]
-    """Held-out loss of the difference head by penalty; at `MEANS` that of the models' means."""
-    difference_penalty: float
-    """The chosen one; `MEANS` where prompts do not lower the loss."""
-    corrections: dict[str, float]
-    """Per model, how far its correction may move a logit; 0 = no correction."""
-    correction_penalties: dict[str, float]
-    """The same as a ridge penalty, per mean number of outcomes of a model; infinity = no correction."""
-    held_out_loss: float
-    """Of the head as trained, each query predicted by a fit that did not see it."""
-    held_out_estimates: Float[np.ndarray, "queries models"]
-    held_out_shared: Float[np.ndarray, "queries levels"]
-    """What all models' logits have in common, by the fit that did not see the query."""
-    domains: list[str] = field(default_factory=list)
-    """The domains that have effects, in the head's order; none where they do not lower the held-out loss."""
-    domain_spread: float = 0.0
-    """How far a domain's effect may move a logit."""
-    cut: int = 0
-    """Prompts that were longer than the encoder reads."""
 
-    def __str__(self) -> str:
-        path = "  ".join(
-            f"{'means alone' if penalty == MEANS else f'{penalty:g}'}: {loss:.4f}"
-            for penalty, loss in self.difference_losses.items()
-        )
-        chosen = f"chosen penalty {self.difference_penalty:g}"
-        if self.difference_penalty == MEANS:
-            chosen = "what models share: the means alone, since the prompts do not lower the loss"
-        freed = [f"{model} ({spread:g})" for model, spread in self.corrections.items() if spread]
-        domains = f"; effects of {len(self.domains)} domains ({self.domain_spread:g})" if self.domains else ""
-        cut = f"{self.cut} prompts were longer than the encoder reads and were cut\n" if self.cut else ""
-        return (
-            f"{cut}held-out log-loss of the difference head by penalty  {path}\n"
-            f"{chosen}; models with a correction of their own, and how far it may move a "
-            f"logit: {', '.join(freed) or 'none'}{domains}\nheld-out log-loss {self.held_out_loss:.4f}"
-        )
+def _train_beside(
+    features: np.ndarray,
+    table: RoutingTable,
+    rare: list[str],
+    answered: np.ndarray,
+    part: RoutingTable,
+    config: TrainConfig,
+    auxiliary: np.ndarray | None,
+) -> tuple[Head, TrainingReport]:
+    """The head of the models that were often run, with rows of the others that lean on them."""
+    further = None if auxiliary is None else auxiliary[answered]
+    head, report = train_head(features[answered], part, config, auxiliary=further, leaning=False)
+    held_out = np.full((len(table), len(part.models)), np.nan)
+    held_out[answered] = report.held_out_estimates
+    fold = fold_numbers(table, config.folds, seed=config.seed)
+    pool = report.pool_questions(part)
+    found = with_rarely_run(features, table, rare, fold, head=head, domains=report.domains, pool=pool, held_out=held_out)
+    cells = (~np.isnan(part.quality)).sum()
+    corrected = [name for name, row in found.rows.items() if row.correction.any()]
+    spreads = report.corrections | {name: CORRECTION_SPREAD if name in corrected else 0.0 for name in rare}
+    penalties = report.correction_penalties | dict.fromkeys(rare, math.inf)
+    return found.head, replace(
+        report,
+        corrections={model: spreads[model] for model in table.models},
+        correction_penalties={model: penalties[model] for model in table.models},
+        held_out_loss=float((report.held_out_loss * cells + found.losses.sum()) / (~np.isnan(table.quality)).sum()),
+        held_out_estimates=found.estimates,
+        held_out_shared=found.shared,
+        leaning=found.rows,
+    )
 
 
 def check_trainable(table: RoutingTable, config: TrainConfig) -> None:

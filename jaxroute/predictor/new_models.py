@@ -12,15 +12,16 @@ training questions; of other prompts it is 0 on average, and averaging over it m
 
 (Zeger, Liang & Albert 1988, "Models for longitudinal data", Biometrics 44, section 3). On the pool's models t is measured,
 which gives c^2 var u; a new model that follows the pool less, as a much better one does, has a smaller a_u and keeps more of
-its logits. So t_j is 1 where u_j is known and the pool's t where it is not, a = t a_s, C = t C', and b is such that the mean
-estimate over all training questions is that of the fit with u.
+its logits. But what it finds hard instead is not known either: half of the pool's variance is taken to be every model's own
+(log-loss is least there with 25 to 300 probes; see experiments/LOG.md). So t_j is 1 where u_j is known and the pool's t where
+it is not, a = t a_s, C = t C', and b is such that the mean estimate over all training questions is that of the fit with u.
 
-Priors, in logits: slopes Normal, as those of the pool's models; b Student's t with 3 degrees of freedom around the pool's
-median, since a new model may be unlike all others; along each other model's correction Normal(0, 1); C Normal(0, 0.3^2 /
-features), an absolute scale, whatever the number of probes. Where a model of the pool costs about as much there is no
-correction of either kind: among models of equal price the one that is over-estimated is chosen, and a correction costs more
-than it brings. The t prior is a Normal one whose width is found by turns (Lange, Little & Taylor 1989, "Robust statistical
-modeling using the t distribution", JASA 84); each turn is convex, and solved by Newton's method in float64.
+Priors, in logits: slopes Normal, as those of the pool's models; b Student's t with 3 degrees of freedom around what models of
+its cost have (`new_rows.py`), since a new model may be unlike all others; along each other model's correction Normal(0, 1); C
+Normal(0, 0.3^2 / features), an absolute scale, whatever the number of probes. Where a model of the pool costs about as much
+there is no correction of either kind: among models of equal price the one that is over-estimated is chosen, and a correction
+costs more than it brings. The t prior is a Normal one whose width is found by turns (Lange, Little & Taylor 1989, "Robust
+statistical modeling using the t distribution", JASA 84); each turn is convex, and solved by Newton's method in float64.
 """
 
 from __future__ import annotations
@@ -35,13 +36,15 @@ from jaxroute.predictor.regression import Penalties, fit_linear
 from jaxroute.predictor.softmax import centred_places, expected_quality, softmax
 
 LEVEL_SPREAD = 0.5
-"""Of a new model's level around the pool's median, in logits."""
+"""Of a new model's level around what is expected, in logits."""
 FREEDOM = 3.0
 """Of the level's t distribution: one that is narrow, or has thin tails, forbids a model that is better than all others."""
 CORRECTION_SPREAD = 0.3
 """How far a correction of its own may move a logit."""
 OTHERS_SPREAD = 1.0
 """How many times another model's correction, or the reverse of it, may be its own."""
+OF_ITS_OWN = 0.5
+"""The share of what makes logits smaller that a model has whether or not it finds hard what the pool finds hard."""
 NO_POOL = np.array([1.0, 1.0, 0.25, 0.0, 0.0])
 """The slopes where the checkpoint kept nothing of its training questions."""
 TURNS = 200
@@ -83,7 +86,10 @@ class NewRow:
 def fit_row(
     probes: Probes, middle: Float[np.ndarray, " levels"], pool: PoolQuestions | None, *, corrected: bool = True
 ) -> NewRow:
-    """The row that the probes and the priors give; `middle` is the pool's median level, `corrected` allows a correction."""
+    """The row that the probes and the priors give; `middle` is where its level is expected, `corrected` allows a correction.
+
+    Without any probe it is what the priors expect.
+    """
     levels, count = probes.target.shape[1], len(probes.target)
     alone, slope, slope_spread, residual_slope, residual_spread = NO_POOL if pool is None else pool.slopes
     shrunk = alone / slope
@@ -102,7 +108,7 @@ def fit_row(
         own = factor[:, None] * np.hstack([probes.hidden @ probes.others, probes.hidden]) * widths / shrunk
     width = widest = LEVEL_SPREAD / shrunk
     weight, moved, fitted = np.zeros((3 + own.shape[1], levels)), np.zeros(levels), offset
-    for _ in range(TURNS):
+    for _ in range(TURNS if count else 0):
         # Every column is scaled so that its weight is Normal(0, 1), which a rotation leaves as it is.
         columns = np.column_stack([factor * width, *free, own])
         left, size, right = np.linalg.svd(columns, full_matrices=False)
@@ -143,8 +149,9 @@ def fit_row(
 
 
 def _attenuation(measured: float, ratio: float) -> float:
-    """t of a model whose a_u is `ratio` times that of models of which t was measured."""
-    return float(1 / np.sqrt(1 + (1 / measured**2 - 1) * ratio**2))
+    """t of a model whose a_u is `ratio` times that of the models of which t was measured."""
+    variance = OF_ITS_OWN + (1 - OF_ITS_OWN) * ratio**2
+    return float(1 / np.sqrt(1 + (1 / measured**2 - 1) * variance))
 
 
 def scalar_of(shared: Float[np.ndarray, "queries levels"]) -> Float[np.ndarray, " queries"]:

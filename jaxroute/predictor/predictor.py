@@ -142,11 +142,17 @@ def head_estimates(
     filled[: len(features)] = features
     known = np.full(len(filled), -1)
     known[: len(features)] = -1 if domain is None else domain
-    return np.asarray(KINDS[kind](_logits(*nnx.split(head), filled, known)), np.float64)[: len(features)]
+    return np.asarray(_estimates(*nnx.split(head), filled, known, kind), np.float64)[: len(features)]
 
 
-@partial(jax.jit, static_argnames="graph")
-def _logits(
-    graph: nnx.GraphDef, state: nnx.State, features: Float[AnyArray, "queries features"], domain: Int[AnyArray, " queries"]
+@partial(jax.jit, static_argnames=("graph", "kind"))
+def _estimates(
+    graph: nnx.GraphDef,
+    state: nnx.State,
+    features: Float[AnyArray, "queries features"],
+    domain: Int[AnyArray, " queries"],
+    kind: str,
 ):
-    return nnx.merge(graph, state)(features, domain)
+    logits = nnx.merge(graph, state)(features, domain)
+    # One model after the other: rounding depends on the shape, and a further model must not move the others.
+    return jax.lax.map(KINDS[kind], logits.swapaxes(0, 1)[:, :, None])[:, :, 0].T

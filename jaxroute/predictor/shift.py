@@ -1,10 +1,14 @@
 """A new kind of traffic: every model's level moves by a few graded prompts of it, and nothing else.
 
-    minimise over x_m    - sum over the prompts of log p(outcome_jm | logits_jm + x_m v)  +  x_m^2 / 2
+    log p(outcomes_m | x_m) = sum over the prompts of log p(outcome_jm | logits_jm + x_m v)
+    x_m ~ Normal(c, spread^2),      c ~ Normal(0, 1),      spread one of `SPREADS`, each as likely as the others
 
-logits_jm are the head's, v the levels' places, so that with K = 2 x_m is a logit, whose prior is Normal(0, 1): a model with
-10 outcomes moves about half as far as they say, one with 100 nearly all of the way. What the head says of differences between
-prompts is kept; on prompts unlike all of training it may be worth nothing, and levels are what a few outcomes can tell.
+logits_jm are the head's, v the levels' places, so that with K = 2 x_m is a logit. What is hard, or easy, for all models moves
+all of them by c, which changes little of who is best; how far models move apart is learnt from how far they seem to, so that
+few outcomes, which always differ by chance, do not overturn an order that training knows well (a random-effects model: Gelman
+et al. 2013, "Bayesian Data Analysis", section 5.5). Every x_m is its posterior mean, by sums over a grid. What the head says of
+differences between prompts is kept; on prompts unlike all of training it may be worth nothing, and levels are what a few
+outcomes can tell.
 """
 
 from __future__ import annotations
@@ -21,13 +25,20 @@ from jaxroute.data.table import RoutingTable
 from jaxroute.encoders import check_prompts
 from jaxroute.errors import TableError, counted, listed
 from jaxroute.predictor.domain_effects import domain_numbers
-from jaxroute.predictor.extending import rebuilt_head
 from jaxroute.predictor.heads import level_targets
+from jaxroute.predictor.new_rows import rebuilt_head
 from jaxroute.predictor.predictor import Predictor
-from jaxroute.predictor.softmax import centred_places, expected_quality, fit_directions
+from jaxroute.predictor.regression import cell_losses
+from jaxroute.predictor.softmax import centred_places, expected_quality
 
-PRECISION = 1.0
-"""Of the prior on a shift, 1 / logits^2."""
+COMMON_SPREAD = 1.0
+"""Of what all models move by, in logits."""
+SPREADS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""How far single models may move beyond that."""
+GRID = np.linspace(-6.0, 6.0, 241)
+"""Of moves, in logits."""
+TINY = 1e-300
+"""Below every chance that counts."""
 SHIFTED = "shifted"
 """In `Predictor.about`: by how many prompts levels were moved, and for which domain."""
 
@@ -72,13 +83,13 @@ def shift(predictor: Predictor, table: RoutingTable, *, domain: str = "") -> tup
     labels = [domain] * len(table) if domain else table.domains
     logits = np.asarray(head(features, domain_numbers(labels, predictor.domains)), np.float64)
     places = centred_places(predictor.levels)
-    moves, counts, means = [], [], []
-    for column, model in enumerate(predictor.models):
-        quality = table.quality[:, table.models.index(model)]
-        run = np.flatnonzero(~np.isnan(quality))
-        moves.append(move_of(quality[run], logits[run, column]))
-        counts.append(len(run))
-        both = [expected_quality(logits[run, column] + move * places).mean() for move in (0.0, moves[-1])]
+    asked = table.quality[:, [table.models.index(model) for model in predictor.models]]
+    moves = moves_of(asked, logits)
+    counts, means = [], []
+    for quality, cells, move in zip(asked.T, logits.swapaxes(0, 1), moves, strict=True):
+        run = ~np.isnan(quality)
+        counts.append(int(run.sum()))
+        both = [expected_quality(cells[run] + by * places).mean() for by in (0.0, move)]
         means.append([both[0], quality[run].mean(), both[1]])
     before, seen, after = (list(map(float, one)) for one in zip(*means, strict=True))
     moved = _moved(predictor, np.outer(moves, places), domain)
@@ -93,12 +104,32 @@ def shift(predictor: Predictor, table: RoutingTable, *, domain: str = "") -> tup
     return moved, Shift(predictor.models, counts, before, seen, after, domain)
 
 
-def move_of(quality: Float[np.ndarray, " queries"], logits: Float[np.ndarray, "queries levels"]) -> float:
-    """x of one model."""
+def moves_of(
+    quality: Float[np.ndarray, "queries models"], logits: Float[np.ndarray, "queries models levels"]
+) -> Float[np.ndarray, " models"]:
+    """x of every model; outcomes that are NaN say nothing."""
+    likelihood = np.stack([_log_likelihood(one, cells) for one, cells in zip(quality.T, logits.swapaxes(0, 1), strict=True)])
+    likelihood -= likelihood.max(axis=1, keepdims=True)
+    weights, means = [], []
+    for spread in SPREADS:
+        # Of x on the grid, given c on the grid.
+        prior = np.exp(-((GRID - GRID[:, None]) ** 2) / (2 * spread**2))
+        prior /= prior.sum(axis=1, keepdims=True)
+        chance = np.exp(likelihood) @ prior.T
+        means.append((np.exp(likelihood) * GRID) @ prior.T / np.maximum(chance, TINY))
+        weights.append(np.log(np.maximum(chance, TINY)).sum(axis=0) - (GRID / COMMON_SPREAD) ** 2 / 2)
+    weight = np.exp(np.array(weights) - np.max(weights))
+    return np.einsum("smc,sc->m", np.array(means), weight / weight.sum())
+
+
+def _log_likelihood(
+    quality: Float[np.ndarray, " queries"], logits: Float[np.ndarray, "queries levels"]
+) -> Float[np.ndarray, " moves"]:
+    """Of one model's outcomes, for every move on the grid."""
+    run = ~np.isnan(quality)
     levels = logits.shape[1]
-    target = level_targets(quality[:, None], levels)[:, 0].astype(np.float64)
-    directions = np.broadcast_to(centred_places(levels)[:, None], (*logits.shape, 1))
-    return float(fit_directions(target, directions, np.array([PRECISION]), np.zeros(1), logits)[0])
+    target, places = level_targets(quality[run, None], levels)[:, 0].astype(np.float64), centred_places(levels)
+    return np.array([-cell_losses(logits[run] + move * places, target, np.ones(len(target))).sum() for move in GRID])
 
 
 def _moved(predictor: Predictor, moves: Float[np.ndarray, "models levels"], domain: str) -> Predictor:

@@ -19,10 +19,10 @@ from jaxroute.encoders.features import FeatureConfig, prompt_features
 from jaxroute.errors import EncoderError, TableError
 from jaxroute.predictor.config import TrainConfig, described
 from jaxroute.predictor.costs import CostReport, fit_cost_head
+from jaxroute.predictor.extending import ADDED, added_models
 from jaxroute.predictor.familiarity import Familiarity, learn_familiarity, sampled
 from jaxroute.predictor.fitting import TrainingReport, check_trainable, fold_numbers, train_head
 from jaxroute.predictor.heads import Head
-from jaxroute.predictor.pool_questions import PoolQuestions
 from jaxroute.predictor.predictor import Predictor, head_estimates
 from jaxroute.predictor.pricing import CostModel, Pricing, counted_ratio, table_pricing
 from jaxroute.predictor.training_sample import MOST_PROMPTS, TrainingSample
@@ -48,11 +48,15 @@ def train(
     if config.tune.mesh.coordinator is not None and state is None:
         raise TableError("state=None: several processes need a folder that all of them can write to")
     connect(config.tune.mesh)
-    # Gradients train what all queries have; a query's domain is known for some only.
+    # Gradients train all models together, and what all queries have; a query's domain is known for some only.
     config = replace(config, domains=False)
 
     def fit(part: RoutingTable, features: Float[np.ndarray, "queries features"] | None) -> FittedHead:
-        head, report = _fit_frozen(part, encoder, config) if features is None else train_head(features, part, config)
+        head, report = (
+            _fit_frozen(part, encoder, config, leaning=False)
+            if features is None
+            else train_head(features, part, config, leaning=False)
+        )
         penalties = np.array([report.correction_penalties[model] for model in part.models])
         # A head that reads nothing yet could learn nothing under the penalty that made it so.
         return FittedHead(head, min(report.difference_penalty, max(config.penalties)), penalties, str(report))
@@ -172,9 +176,11 @@ def fit_costs(
     return pricing, reports
 
 
-def _fit_frozen(table: RoutingTable, encoder: Encoder, config: TrainConfig) -> tuple[Head, TrainingReport]:
+def _fit_frozen(
+    table: RoutingTable, encoder: Encoder, config: TrainConfig, *, leaning: bool = True
+) -> tuple[Head, TrainingReport]:
     features = prompt_features(encoder, table.prompts, config.features)
-    head, report = train_head(features.values, table, config)
+    head, report = train_head(features.values, table, config, leaning=leaning)
     return head, replace(report, cut=int(features.cut.sum()))
 
 
@@ -187,7 +193,9 @@ def _predictor(
     pricing = table_pricing(table, None)
     domains, pool = [], None
     if isinstance(report, TrainingReport):
-        domains, pool = report.domains, PoolQuestions.of(table, report.held_out_shared, report.held_out_estimates)
+        domains, pool = report.domains, report.pool_questions(table)
+        if report.leaning:
+            about[ADDED] = added_models(table, report.leaning)
     return Predictor(
         encoder,
         config.features,

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 import experiments.new_model as experiment
-from experiments.real_data import GPT4, MIXTRAL, load_mmlu_pool
+from experiments.real_data import GPT4, MIXTRAL, VARIABLE, load_mmlu_pool
 from jaxroute import TableError, TrainConfig
 
-PROMISED = ("share_gpt4_20", "share_gpt4_60", "share_error_gpt4_60", "share_gpt4_60_level_only", "share_mixtral_20")
+PROMISED = (
+    *("share_gpt4_20", "share_gpt4_60", "share_error_gpt4_60", "share_gpt4_60_level_only", "share_gpt4_60_one_fit"),
+    *("share_mixtral_20", "cost_slope", "cost_slope_error_mbpp"),
+)
 
 
 def test_a_small_run_writes_everything_it_promises(
@@ -22,6 +25,7 @@ def test_a_small_run_writes_everything_it_promises(
     pool = load_mmlu_pool(data)
     small = dataclasses.replace(pool, train=pool.train.select(range(200)), test=pool.test.select(range(250)))
     monkeypatch.setattr(experiment, "load_mmlu_pool", lambda: small)
+    monkeypatch.setenv(VARIABLE, str(data))
     seventh = next(model for model in pool.train.models if model not in (GPT4, MIXTRAL))
     config = experiment.Config(
         output=tmp_path,
@@ -29,6 +33,7 @@ def test_a_small_run_writes_everything_it_promises(
         small_counts=(30,),
         models=(GPT4, MIXTRAL, seventh),
         draws=2,
+        one_fit=True,
         train=TrainConfig(encoder=str(tiny_encoder), folds=2, penalties=(3.0, 0.3), corrections=(0.3,)),
     )
     result = experiment.main(config)

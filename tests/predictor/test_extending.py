@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxroute import RoutingTable, TableError, TrainConfig
 from jaxroute.data.prices import Price
@@ -17,8 +19,8 @@ from jaxroute.encoders import Encoder, load_encoder
 from jaxroute.encoders.features import FeatureConfig, Features
 from jaxroute.predictor.extending import ADDED, extend, without
 from jaxroute.predictor.fitting import train_head
-from jaxroute.predictor.pool_questions import PoolQuestions
-from jaxroute.predictor.predictor import Predictor
+from jaxroute.predictor.heads import Head
+from jaxroute.predictor.predictor import Predictor, head_estimates
 from jaxroute.predictor.pricing import table_pricing
 from jaxroute.predictor.shift import shift
 
@@ -57,7 +59,7 @@ def graded(table: RoutingTable) -> RoutingTable:
 def trained(table: RoutingTable, tiny_encoder: Path, levels: int = 2) -> Predictor:
     encoder, config = load_encoder(str(tiny_encoder)), TrainConfig(penalties=(0.1,), corrections=(0.3,), levels=levels)
     head, report = train_head(features_of(table.prompts), table, config)
-    pool = PoolQuestions.of(table, report.held_out_shared, report.held_out_estimates)
+    pool = report.pool_questions(table)
     features = FeatureConfig(layers=(1,)).of(encoder)
     pricing, seen = table_pricing(table, None), np.unique(table.prompt_numbers)
     return Predictor(encoder, features, head, table.models, levels, pricing, seen=seen, pool=pool, read=read)
@@ -81,6 +83,23 @@ def test_no_other_model_moves_by_a_bit(predictor: Predictor) -> None:
     fewer = without(after, ["new", "poor"])
     np.testing.assert_array_equal(fewer.estimate(ASKED).quality, before.quality)
     assert fewer.about[ADDED] == {}
+
+
+@pytest.mark.slow
+def test_no_number_of_models_moves_the_others() -> None:
+    """Rounding depends on the shape of what is computed at once; the shape must not depend on how many models there are."""
+    generator, levels = np.random.default_rng(0), 5
+    rows = generator.normal(size=(200, 9)).astype(np.float32)
+    correction = generator.normal(size=(12, 9, levels)).astype(np.float32)
+
+    def estimates(models: int) -> np.ndarray:
+        head = Head(9, models, levels)
+        nnx.update(head, {"correction": jnp.asarray(correction[:models])})
+        return head_estimates(head, rows)
+
+    wanted = estimates(12)
+    for count in (2, 3):
+        np.testing.assert_array_equal(estimates(count), wanted[:, :count])
 
 
 def test_a_model_that_goes_moves_no_other_by_a_bit(predictor: Predictor) -> None:
