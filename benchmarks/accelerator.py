@@ -79,7 +79,7 @@ def main(config: Config) -> Result:
         started = time.perf_counter()
         try:
             found = part()
-        except Exception as error:
+        except (RuntimeError, ValueError, NotImplementedError) as error:
             # The other parts still say something about the device.
             error.add_note(f"in the part {name!r}")
             failed.append(error)
