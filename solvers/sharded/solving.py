@@ -11,15 +11,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int, Integer
 
 from solvers.dual import PROVED
-from solvers.errors import ProblemError, shown
-from solvers.inputs import no_type_check, number, switch
+from solvers.errors import InfeasibleProblem, ProblemError, shown
+from solvers.inputs import array, no_type_check, number, switch
 from solvers.problem import BUDGET_TOLERANCE, NO_LIMIT
 from solvers.proof import Proof
 from solvers.sharded.blocks import Terms
@@ -27,6 +27,7 @@ from solvers.sharded.price import Price
 from solvers.sharded.repair import fill, window_of_steps
 from solvers.sharded.rounds import Decided, Rounds
 from solvers.sharded.shards import Map, Shard
+from solvers.sharded.tolls import TollRounds
 from solvers.sharded.walking import Steps, ties
 from solvers.survey import LARGEST
 
@@ -59,6 +60,8 @@ class ShardedAssignment(Proof):
     """What was found in every round, in words."""
     bytes_merged: int = 0
     """What summaries held in all rounds together."""
+    tolls: Float[np.ndarray, " models"] | None = None
+    """With capacities: what one more place in every model would add to the value, or save in dollars, by the bound."""
     objective: str = "value"
     """What `bound` and `gap` are about: `value`, or `cost_usd` where a minimum value was asked for."""
     solver: str = "solve_shards"
@@ -83,6 +86,7 @@ def solve_shards(
     budget_usd: float | None = None,
     *,
     minimum_value: float | None = None,
+    capacity: Integer[np.ndarray, " models"] | None = None,
     allow_unanswered: bool = False,
     map: Map = map,
 ) -> ShardedAssignment:
@@ -92,6 +96,9 @@ def solve_shards(
     parameters are those of a `Problem`; a model that may not answer has NaN in the shard. `map` runs a step on every shard: the
     `map` of an executor or an engine, see `Map`.
 
+    `capacity`, the largest number of queries per model `(models,)`, is kept exactly. Tolls are then searched beside the price,
+    see `solvers.sharded.tolls`: the bound is proved over all queries, whatever the search has missed.
+
     The same queries, by their numbers, give the same choices, value, cost and bound, however they are cut. Where steps tie at
     the price, those of the queries with the least `walking.ties(number)` are taken.
 
@@ -99,35 +106,63 @@ def solve_shards(
     cannot be used, and `InfeasibleBudget` or `InfeasibleValue` with a limit that is accepted when passed back.
     """
     started = time.perf_counter()
-    found = Rounds(*_posed(shards, budget_usd, minimum_value, switch("allow_unanswered", allow_unanswered)), map)
-    state, terms = found.decided(), found.terms
+    posed = _posed(shards, budget_usd, minimum_value, switch("allow_unanswered", allow_unanswered))
+    if capacity is None:
+        return _by_price(Rounds(*posed, map), started)
+    return _by_tolls(TollRounds(*posed, _capacity(capacity, posed), map), started)
+
+
+def _by_price(rounds: Rounds, started: float) -> ShardedAssignment:
+    state = rounds.decided()
     (value, cost), changed, taken = _spent(state)
-    bound = state.bound()
-    total, spent = math.fsum(value), math.fsum(cost)
-    closed = bound - total <= PROVED * state.magnitude
-    minimised = terms.minimised
-    multiplier = state.multiplier
+    price = Price(rounds.terms, state.multiplier, state.tie, changed)
+    sums = math.fsum(value), math.fsum(cost)
+    return _proved(rounds, price, sums, state.bound(), state.multiplier, taken, state.magnitude, started)
+
+
+def _by_tolls(rounds: TollRounds, started: float) -> ShardedAssignment:
+    found = rounds.found()
+    price = Price(found.terms, found.multiplier, changed=found.changed)
+    sums, bound = (found.value, found.cost), found.bound
+    made = _proved(rounds, price, sums, bound.value, bound.multiplier, found.taken, found.magnitude, started)
+    return replace(made, tolls=np.array(bound.tolls)[: found.terms.models])
+
+
+def _proved(
+    rounds: Rounds | TollRounds,
+    price: Price,
+    sums: tuple[float, float],
+    bound: float,
+    multiplier: float,
+    taken: Int[np.ndarray, " choices"],
+    magnitude: float,
+    started: float,
+) -> ShardedAssignment:
+    """What was found in the standard form, as its user sees it."""
+    value, cost = sums
+    minimised = price.terms.minimised
     if minimised:
         multiplier = 1 / multiplier if multiplier else math.inf
     return ShardedAssignment(
-        queries=state.queries,
-        value=-spent if minimised else total,
-        cost_usd=-total if minimised else spent,
-        bound=-max(bound, total) if minimised else max(bound, total),
+        queries=rounds.queries,
+        value=-cost if minimised else value,
+        cost_usd=-value if minimised else cost,
+        bound=-max(bound, value) if minimised else max(bound, value),
         multiplier=multiplier,
-        status="optimal" if closed else "feasible",
+        status="optimal" if bound - value <= PROVED * magnitude else "feasible",
         seconds=time.perf_counter() - started,
-        price=Price(terms, state.multiplier, state.tie, changed),
+        price=price,
         taken=taken,
-        rounds=tuple(found.said),
-        bytes_merged=found.bytes_merged,
+        rounds=tuple(rounds.said),
+        bytes_merged=rounds.bytes_merged,
         objective="cost_usd" if minimised else "value",
     )
 
 
-def _posed(
-    shards: Iterable[Shard], budget_usd: object, minimum_value: object, allow_unanswered: bool
-) -> tuple[list[Shard], Terms, float, float | None]:
+_Posed = tuple[list[Shard], Terms, float, float | None]
+
+
+def _posed(shards: Iterable[Shard], budget_usd: object, minimum_value: object, allow_unanswered: bool) -> _Posed:
     """The shards, what is asked of them, the limit of the standard form, and the number that it was made from."""
     listed = sorted(shards, key=lambda shard: (shard.start, len(shard)))
     held = [shard for shard in listed if len(shard)]
@@ -155,6 +190,21 @@ def _posed(
     if not math.isfinite(budget) or budget < 0:
         raise ProblemError(f"budget_usd={budget!r} must be finite and >= 0 dollars")
     return held, terms, min(budget * (1 + BUDGET_TOLERANCE), NO_LIMIT), budget
+
+
+def _capacity(capacity: object, posed: _Posed) -> Int[np.ndarray, " models"]:
+    """Checked; places for all queries are there, as far as no model is masked."""
+    shards, terms, _, _ = posed
+    given, queries = array("capacity", capacity, instead="pass an array without a mask"), sum(map(len, shards))
+    if given.shape != (terms.models,) or given.dtype.kind not in "iu" or (given < 0).any():
+        raise ProblemError(f"capacity={shown(given.tolist())} must be {terms.models} whole numbers >= 0, one per model")
+    places = sum(given.tolist())
+    if places < queries and not terms.allow_unanswered:
+        raise InfeasibleProblem(
+            f"capacity={shown(given.tolist())} has {places:,} places for {queries:,} queries: raise some, or allow unanswered "
+            "queries"
+        )
+    return given
 
 
 def _spent(state: Decided) -> tuple[tuple[list[float], list[float]], dict[int, int], Int[np.ndarray, " choices"]]:
