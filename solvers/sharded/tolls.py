@@ -37,14 +37,16 @@ from solvers.sharded.repair import Window
 from solvers.sharded.shards import Map, Shard
 from solvers.sharded.undecided import Few, See, Seen
 from solvers.sharded.walking import Weigher
-from solvers.sharded.weighing import lots, weigh
+from solvers.sharded.weighing import least_margins, lots, undecided, weigh
 from solvers.sums import exact_parts
 
 TRAVELLING = 2**14
 """Queries that are brought to one place to be solved in part; twice as many are solved whole."""
-SPREAD = 16.0
-"""So many standard deviations of the queries of a model that were drawn stay undecided."""
-WIDER = 8.0
+SPREAD = 24.0
+"""Of n queries that were brought to one place about so many times sqrt(n) stay undecided, as many of every model."""
+MOST_SPREAD = 0.5
+"""Of those that were brought to one place no larger part stays undecided."""
+WIDER = 4.0
 """By this factor more is undecided where what is decided leaves no way to meet the constraints."""
 DRAWN = 1e-10
 """The largest value that settles a tie, against the mean of the values."""
@@ -52,6 +54,8 @@ CLOSE = 1e-9
 """A relative gap after which no more looks are taken."""
 MOST_ROUNDS = 24
 MOST_REPAIRS = 4
+MOST_CELLS = 2**23
+"""Choices that are brought to one place, 128 MB, if nothing else finds one for every query."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +90,13 @@ class _Point:
 
     multiplier: float
     tolls: tuple[float, ...]
-    margin: float
+    margins: tuple[float, ...]
+    """Per choice, see `weighing.undecided`."""
     share: float
+
+    @property
+    def undecided_all(self) -> bool:
+        return all(map(math.isinf, self.margins))
 
 
 class TollRounds:
@@ -109,11 +118,19 @@ class TollRounds:
         self.places = np.append(places, self.queries) if terms.allow_unanswered else places
         self.said: list[str] = []
         self.bytes_merged = 0
+        self.most = 2 * TRAVELLING
+        """Queries that are brought to one place in a round."""
 
     def found(self) -> Tolled:
         """Raises `InfeasibleCapacity`, `InfeasibleBudget` or `InfeasibleValue` where nothing meets the constraints."""
         best, bound = self._searched()
         if best is not None:
+            return replace(best, bound=bound)
+        if self.queries * self.terms.width <= MOST_CELLS:
+            # In one place they are solved, or shown to have no solution.
+            self.most = self.queries
+            best, bound = self._searched()
+            assert best is not None
             return replace(best, bound=bound)
         least, _ = self._of_least_cost()._searched()
         if least is None:
@@ -127,18 +144,24 @@ class TollRounds:
 
     def _searched(self) -> tuple[Tolled | None, Bound]:
         """The most valuable choices that were found, and the least bound."""
-        point = _Point(0.0, (0.0,) * self.terms.width, math.inf, min(1.0, TRAVELLING / self.queries))
-        if self.queries <= 2 * TRAVELLING:
+        point = _Point(0.0, (0.0,) * self.terms.width, (math.inf,) * self.terms.width, min(1.0, TRAVELLING / self.queries))
+        if self.queries <= self.most:
             point = replace(point, share=1.0)
         best: Tolled | None = None
-        bound = Bound(math.inf, 0.0, point.tolls)
+        bound, centre = Bound(math.inf, 0.0, point.tolls), point
         expected, repairs = -math.inf, 0
-        while len(self.said) < MOST_ROUNDS and repairs < MOST_REPAIRS:
+        for _ in range(MOST_ROUNDS):
             seen = self._look(point)
-            height = self._height(point, seen)
+            height, magnitude = self._height(point, seen), seen.magnitude.rounded()
+            if height > bound.value + PROVED * magnitude:
+                # What was decided was wrong: back to the best point, with more undecided.
+                point = self._widened(centre, point.margins, seen)
+                if point.undecided_all:
+                    break
+                continue
+            centre = point
             if height < bound.value:
                 bound = Bound(height, point.multiplier, point.tolls)
-            magnitude = seen.magnitude.rounded()
             # With all others decided nothing is worth more: so nothing lies below this bound.
             if best is not None and (bound.value - expected <= PROVED * magnitude or self._close(best, bound)):
                 break
@@ -147,18 +170,19 @@ class TollRounds:
             whole = len(seen.few) == seen.undecided
             solved = self._solved(seen, whole, point)
             if solved is None:
-                if math.isinf(point.margin):
+                if point.undecided_all:
                     break
-                point = self._widened(point, seen)
+                point = self._widened(point, point.margins, seen)
                 continue
             if whole:
-                repairs += 1
                 made = self._made(seen, solved, point)
                 if best is None or self._worth(made) > self._worth(best):
                     best = made
                 expected = solved.dual.bound
-                if math.isinf(point.margin):
+                repairs += 1
+                if point.undecided_all:
                     bound = Bound(expected, solved.dual.multiplier, tuple(solved.tolls.tolist()))
+                if point.undecided_all or repairs == MOST_REPAIRS:
                     break
             point = self._next(seen, solved, whole, point)
         return best, bound
@@ -166,12 +190,11 @@ class TollRounds:
     def _look(self, point: _Point) -> Seen:
         """One round: all shards looked at and merged."""
         terms = replace(self.terms, tolls=point.tolls)
-        most = 2 * TRAVELLING
-        step, found = See(terms, point.multiplier, point.margin, point.share, most), Seen.empty(terms)
+        step, found = See(terms, point.multiplier, point.margins, point.share, self.most), Seen.empty(terms)
         for one in self.map(step, self.shards):
             self.bytes_merged += one.nbytes
-            found = found.merged(one, most)
-        found.few = found.few.least(most)
+            found = found.merged(one, self.most)
+        found.few = found.few.least(self.most)
         if found.queries != self.queries:
             raise ProblemError(f"{found.queries:,} of {self.queries:,} queries were looked at: a shard was lost, or read twice")
         self.said.append(
@@ -192,7 +215,9 @@ class TollRounds:
 
     def _solved(self, seen: Seen, whole: bool, point: _Point) -> _Solved | None:
         """The undecided queries within what the decided ones leave; None where that cannot be."""
-        few, everything = seen.few, whole and math.isinf(point.margin)
+        few, everything = seen.few, whole and point.undecided_all
+        if not whole and not len(few):
+            return None
         if whole:
             places, limit = self.places - seen.taken, self.limit
             settled = (seen.value.parts, seen.cost.parts)
@@ -267,37 +292,36 @@ class TollRounds:
 
     def _usual(self, few: Few, point: _Point) -> Int[np.ndarray, " rows"]:
         """What the point alone gives these queries."""
-        return self._weighed(few, point.multiplier, point.tolls)[0]
-
-    def _weighed(
-        self, few: Few, multiplier: float, tolls: Sequence[float]
-    ) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
-        """Choices and margins of these queries, as a shard finds them."""
         if not len(few):
-            return np.zeros(0, np.intp), np.zeros(0)
+            return np.zeros(0, np.intp)
+        block = self._block(few, point.tolls)
+        return weigh(block, Weigher(self.terms.width, len(few)), point.multiplier, self.terms.drawn)[0]
+
+    def _block(self, few: Few, tolls: Sequence[float]) -> Block:
+        """These queries as a shard has them."""
         value, cost = few.value.T, few.cost.T
         worth = np.where(np.isneginf(value), value, -cost) if self.terms.cheapest else value
-        block = Block(few.number, value, cost, worth - np.array(tolls)[:, None], 0.0)
-        choice, _, margin = weigh(block, Weigher(self.terms.width, len(few)), multiplier, self.terms.drawn)
-        return choice, margin
+        return Block(few.number, value, cost, worth - np.array(tolls)[:, None], 0.0)
 
     def _next(self, seen: Seen, solved: _Solved, whole: bool, point: _Point) -> _Point:
-        """Where to look next, with as much undecided as the draw of the queries leaves open."""
-        few, dual = seen.few, solved.dual
-        tolls = tuple(solved.tolls.tolist())
+        """Where to look next, with as much undecided as the draw of the queries leaves open: some of every model's."""
+        few, multiplier, tolls = seen.few, solved.dual.multiplier, tuple(solved.tolls.tolist())
         if whole:
-            return replace(point, multiplier=dual.multiplier, tolls=tolls)
-        margins = np.sort(self._weighed(few, dual.multiplier, tolls)[1])
-        count = min(len(few), math.ceil(SPREAD * math.sqrt(len(few))))
-        undecided = count * seen.undecided / len(few)
-        return _Point(dual.multiplier, tolls, float(margins[count - 1]), _share(undecided))
+            return replace(point, multiplier=multiplier, tolls=tolls)
+        block, drawn = self._block(few, tolls), self.terms.drawn
+        choice, _, margin = weigh(block, Weigher(self.terms.width, len(few)), multiplier, drawn)
+        count = math.ceil(min(SPREAD * math.sqrt(len(few)), MOST_SPREAD * len(few)) / self.terms.width)
+        margins = least_margins(block, choice, margin, count, multiplier, drawn)
+        part = len(undecided(block, choice, margin, margins, multiplier, drawn)) / len(few)
+        return _Point(multiplier, tolls, tuple(margins.tolist()), _share(part * seen.undecided))
 
-    def _widened(self, point: _Point, seen: Seen) -> _Point:
-        """The same multiplier and tolls with more undecided."""
-        undecided = WIDER * max(seen.undecided, TRAVELLING / WIDER)
-        if undecided >= self.queries:
-            return replace(point, margin=math.inf, share=_share(self.queries))
-        return replace(point, margin=max(WIDER * point.margin, self.terms.drawn), share=_share(undecided))
+    def _widened(self, point: _Point, margins: tuple[float, ...], seen: Seen) -> _Point:
+        """The point with more undecided than within `margins`, at which so much was seen. How many that are shows then."""
+        undecided = max(seen.undecided, TRAVELLING / WIDER)
+        if WIDER * undecided >= self.queries:
+            return replace(point, margins=(math.inf,) * self.terms.width, share=_share(self.queries))
+        wider = tuple(max(WIDER * margin, self.terms.drawn) for margin in margins)
+        return replace(point, margins=wider, share=_share(undecided))
 
     def _of_least_cost(self) -> TollRounds:
         """The same queries and capacities where least costs alone count."""

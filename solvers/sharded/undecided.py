@@ -1,7 +1,7 @@
 """What a shard says of a price with tolls: what is decided there, summed exactly, and some of the queries that are not.
 
-A query is decided where its best choice is worth more than the next one by a margin. Of those that are not, the ones travel
-whose numbers draw the least; which these are does not depend on how the queries are cut.
+A query is decided where its best choice is worth more than the next one by the margins of both. Of those that are not, the ones
+travel whose numbers draw the least; which these are does not depend on how the queries are cut.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from solvers.sharded.blocks import Block, Terms, blocks
 from solvers.sharded.shards import Shard
 from solvers.sharded.summaries import Total, largest
 from solvers.sharded.walking import MOST_TIE, Weigher, ties
-from solvers.sharded.weighing import weigh
+from solvers.sharded.weighing import undecided, weigh
 from solvers.sums import RunningSum
 
 
@@ -98,8 +98,8 @@ class See:
 
     terms: Terms
     multiplier: float
-    margin: float
-    """Queries whose best choice is worth more than the next one by no more than this are undecided."""
+    margins: tuple[float, ...]
+    """Per choice: a query is undecided whose best choice is worth more than the next one by no more than the larger of both."""
     share: float
     """Of the undecided queries the part that travels."""
     most: int
@@ -108,7 +108,7 @@ class See:
     def __call__(self, shard: Shard) -> Seen:
         """Raises `ProblemError` naming the shard and the first cell that cannot be used."""
         best, magnitude, costs, value, cost = (RunningSum() for _ in range(5))
-        taken, undecided, few = np.zeros(self.terms.width, np.int64), 0, list[Few]()
+        taken, count, few = np.zeros(self.terms.width, np.int64), 0, list[Few]()
         weigher: Weigher | None = None
         last = np.uint64(MOST_TIE if self.share >= 1 else int(self.share * 2.0**64))
         for block in blocks(shard, self.terms):
@@ -118,13 +118,14 @@ class See:
             best.add(worth)
             magnitude.add(largest(block))
             costs.add(np.broadcast_to(np.abs(block.cost).max(axis=0), len(block)))
-            decided = margin > self.margin
+            open_rows = undecided(block, choice, margin, np.array(self.margins), self.multiplier, self.terms.drawn)
+            decided = np.ones(len(block), bool)
+            decided[open_rows] = False
             values, dollars = block.picked(choice)
             value.add(values[decided])
             cost.add(np.broadcast_to(dollars, len(block))[decided])
             taken += np.bincount(choice[decided], minlength=len(taken))
-            open_rows = np.flatnonzero(~decided)
-            undecided += open_rows.size
+            count += open_rows.size
             travelling = open_rows[_lot(block.numbers[open_rows]) <= last]
             if travelling.size:
                 few.append(_few(block, travelling))
@@ -132,7 +133,7 @@ class See:
                 few = [Few.of(few, self.terms.width).least(self.most)]
         few_at_most = Few.of(few, self.terms.width).least(self.most)
         sums = tuple(Total(one.parts()) for one in (best, magnitude, costs, value, cost))
-        return Seen(len(shard), sums[0], sums[1], sums[2], sums[3], sums[4], taken, undecided, few_at_most)
+        return Seen(len(shard), sums[0], sums[1], sums[2], sums[3], sums[4], taken, count, few_at_most)
 
 
 def _few(block: Block, rows: Int[np.ndarray, " some"]) -> Few:
