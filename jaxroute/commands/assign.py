@@ -115,7 +115,7 @@ def _by_shards(config: AssignConfig, names: list[str]) -> bool:
     if names != ["auto"] or not config.estimates.is_dir():
         return SHARDS in names
     limits = len(config.budget_usd) + len(config.minimum_value)
-    if limits != 1 or config.capacity or config.available is not None:
+    if limits != 1 or config.available is not None:
         return False
     return is_large(config.estimates, EXACT_QUERIES)
 
@@ -128,8 +128,6 @@ def _assign_shards(config: AssignConfig) -> None:
         problems.append(f"budget_usd={config.budget_usd} and minimum_value={config.minimum_value}: give exactly one number")
     if config.solver.strip() != SHARDS and config.solver.strip() != "auto":
         problems.append(f"solver={config.solver!r}: shards cannot be compared with other solvers, run it alone")
-    if config.capacity:
-        problems.append(f"capacity={' '.join(config.capacity)}: shards know no capacities")
     if config.available is not None:
         problems.append(f"available={str(config.available)!r}: leave the cells empty in the shards")
     if problems:
@@ -141,6 +139,7 @@ def _assign_shards(config: AssignConfig) -> None:
         config.output,
         budget_usd=limit["budget_usd"],
         minimum_value=limit["minimum_value"],
+        capacity=read_capacity(config.capacity) or None,
         allow_unanswered=config.allow_unanswered,
         workers=config.workers,
     )

@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def choices(found: ShardedAssignment, shards: Sequence[ArrayShard]) -> np.ndarra
     return np.concatenate([part.choice for shard in ordered for part in found.price.assign(shard)])
 
 
-def everything(shards: list[ArrayShard], budget: float | None, **options: object) -> tuple:
+def everything(shards: list[ArrayShard], budget: float | None, **options: Any) -> tuple:
     found = solve_shards(shards, budget, **options)
     chosen = choices(found, shards).tobytes()
     return found.value, found.cost_usd, found.bound, found.multiplier, repr(found.price), chosen, tuple(found.taken.tolist())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,7 +33,7 @@ def test_between_what_is_possible_and_the_best(arguments: dict, share: float, mi
     value, cost, available = arguments["value"], arguments["cost_usd"], arguments.get("available")
     arguments.setdefault("capacity", np.full(value.shape[1], len(value)))
     every = assignments(arguments)
-    options: dict = {"allow_unanswered": arguments["allow_unanswered"], "capacity": arguments["capacity"]}
+    options: dict[str, Any] = {"allow_unanswered": arguments["allow_unanswered"], "capacity": arguments["capacity"]}
     shards = [cut(value, cost, one, available) for one in (1, count)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tolls, "TRAVELLING", travelling)
@@ -72,7 +74,7 @@ def test_rounds_of_a_large_problem_agree_with_the_lagrangian_of_all(kind: str, m
         available[:, 2] = True
         value = np.where(available, value, np.nan)
     shards = [cut(value, cost, count, available) for count in (1, 2, 7, 64)]
-    options: dict = {"capacity": capacity, "allow_unanswered": unanswered}
+    options: dict[str, Any] = {"capacity": capacity, "allow_unanswered": unanswered}
     found = solve_shards(shards[2], budget, **options)
     check_honest(found, value, cost, shards[2])
     assert (found.taken[:5] <= capacity).all() and found.cost_usd <= budget * (1 + 1e-12)
