@@ -27,6 +27,7 @@ from jaxroute.data.shard_files import SUFFIXES, ShardFile, list_shards
 from jaxroute.errors import OutputError, SourceError, counted, listed
 from jaxroute.routing.request import capacity_of, naming_models
 from jaxroute.storage.files import LOCK, alone_in, check_folder, replacing, write_json
+from jaxroute.storage.places import check_local, placed
 from solvers import InfeasibleProblem, InfeasibleValue
 from solvers.sharded import Map, Price, Shard, Terms, Total, WrongCell, solve_shards
 
@@ -108,6 +109,12 @@ def assign_shards(config: AssignShards, *, map: Map | None = None) -> ShardsRepo
     `map` runs a step on every shard, see `solvers.sharded.Map`; default: threads. Raises `SourceError` for files that are
     wrong, `OutputError` where the folder holds anything else or a run of something else, and what `solve_shards` raises.
     """
+    config = replace(
+        config,
+        estimates=placed("estimates", config.estimates),
+        costs=config.costs and check_local("costs", config.costs),
+        output=check_local("output", config.output),
+    )
     check_folder("output", config.output, ours=is_ours)
     shards = list_shards(config.estimates, config.costs, config.models)
     if {path.resolve().parent for shard in shards for path in shard.files} & {config.output.resolve()}:

@@ -17,6 +17,7 @@ from jaxroute.data.estimate_files import QUERY_ID, Given, read_given
 from jaxroute.errors import EngineError, counted
 from jaxroute.routing.request import capacity_of, naming_models, read_capacity
 from jaxroute.storage.files import check_folder, replacing
+from jaxroute.storage.places import is_remote, placed
 from solvers import Assignment, Problem, ProblemError, check_solver, solve
 
 EXACT_QUERIES = 20_000
@@ -69,6 +70,7 @@ class AssignConfig:
 
 def main(config: Annotated[AssignConfig, tyro.conf.arg(name="")]) -> list[Assignment]:
     """Solve, print the comparison, write it and the assignments; what is wrong is raised before the first solver runs."""
+    config = replace(config, estimates=placed("estimates", config.estimates))
     names = [name.strip() for name in config.solver.split(",")]
     if _by_shards(config, names):
         _assign_shards(config)
@@ -112,6 +114,8 @@ def main(config: Annotated[AssignConfig, tyro.conf.arg(name="")]) -> list[Assign
 
 def _by_shards(config: AssignConfig, names: list[str]) -> bool:
     """Whether a folder is assigned shard by shard."""
+    if is_remote(config.estimates):
+        return True
     if names != ["auto"] or not config.estimates.is_dir():
         return SHARDS in names
     limits = len(config.budget_usd) + len(config.minimum_value)
