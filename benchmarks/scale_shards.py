@@ -20,6 +20,7 @@ from jaxroute.batch.assigning import AssignShards, assign_shards
 from jaxroute.data.estimate_files import COST
 from jaxroute.data.shard_files import ShardFile, list_shards
 from jaxroute.storage.files import write_json
+from solvers import Problem, lagrangian
 from solvers.sharded import ArrayShard, ShardedAssignment, solve_shards
 from solvers.sharded.blocks import Terms
 from solvers.sharded.summaries import Look, Summary
@@ -59,11 +60,13 @@ def _everything(shards: list[ArrayShard], found: ShardedAssignment) -> tuple[obj
 
 
 def capacities(small: bool, scratch: Path) -> Figures:
-    """A capacity for every model, of 13 percent of the queries, over 1 and 64 shards: the same, and how near to the best."""
+    """A capacity for every model, of 13 percent of the queries, over 1 and 64 shards: the same, and how near to the best;
+    against `lagrangian` on all queries at once."""
     value, cost, budget = batch(60_000 if small else 1_000_000, MODELS, cost_per_query=True)
     capacity = np.full(MODELS, int(0.13 * len(value)))
     one = set[tuple[object, ...]]()
     result: Figures = {}
+    found = None
     for count in (CUTS[0], CUTS[-1]):
         shards, started = cut(value, cost, count), time.process_time()
         found = solve_shards(shards, budget, capacity=capacity)
@@ -71,7 +74,15 @@ def capacities(small: bool, scratch: Path) -> Figures:
         one.add(_everything(shards, found))
         assert (found.taken <= capacity).all() and found.cost_usd <= budget * (1 + 1e-12)
         result |= {"capacities_1e6x11_relative_gap": found.relative_gap, "capacities_1e6x11_passes": float(len(found.rounds))}
-    return result | {"identical_capacities": len(one) == 1}
+    assert found is not None
+    started = time.process_time()
+    together = lagrangian(Problem(value, cost, budget, capacity=capacity))
+    return result | {
+        "identical_capacities": len(one) == 1,
+        "capacities_1e6x11_lagrangian_cpu_seconds": time.process_time() - started,
+        "capacities_1e6x11_lagrangian_relative_gap": together.relative_gap,
+        "capacities_1e6x11_bound_off_lagrangian": abs(found.bound / together.bound - 1),
+    }
 
 
 def merged_summaries(small: bool, scratch: Path) -> Figures:
