@@ -32,7 +32,7 @@ class AssignConfig:
     estimates: Path
     """.csv, .jsonl or .parquet with a row per query and a column per model, and perhaps a query_id; or .npz with "estimates"
     (queries, models) and perhaps "models", "query_id", "cost_usd", "available"; or the folder, or a shard, that `jaxroute
-    score` wrote, or a folder of such .parquet or .npz files, or its URL (s3://...). An empty cell: that model may not answer."""
+    score` wrote, or a folder of such .parquet or .npz files, or its URL. An empty cell: that model may not answer."""
     costs: Path | None = None
     """Dollars per answer, in the same layout ("cost_usd" in an .npz); one row where they are the same for every query, which
     may also be a .json of {"model": dollars}; for a folder of estimates perhaps a folder of files of the same names. Default:
