@@ -11,6 +11,7 @@ CPU with `--small --encoders minilm`; no accelerator has been tried.
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Config:
 
 
 def main(config: Config) -> Result:
-    """Run them all; returns what is also written to result.json."""
+    """Run them all; returns what is also written to result.json. Raises at the end where a part has failed."""
     device = jax.devices()[0]
     print(f"results go to {config.output}/")
     result: Result = {"small": str(config.small), "platform": device.platform, "device": device.device_kind}
@@ -73,17 +74,23 @@ def main(config: Config) -> Result:
     parts |= {name: partial(encoder_speed, config, name, device, result) for name in config.encoders}
     parts |= {"lora": partial(lora_steps, config), "fit_linear": partial(fitted, config)}
     parts |= {"assignment": partial(assigned, config, device)}
+    failed: list[Exception] = []
     for name, part in parts.items():
         started = time.perf_counter()
         try:
             found = part()
         except (RuntimeError, ValueError, NotImplementedError) as error:
-            # What fails on a device is a figure too, and the other parts still say something.
-            found = {f"{name}_failed": f"{type(error).__name__}: {str(error)[:300]}"}
+            # The other parts still say something about the device.
+            error.add_note(f"in the part {name!r}")
+            failed.append(error)
+            print(f"{name} failed: {type(error).__name__}: {str(error)[:300]}", file=sys.stderr, flush=True)
+            continue
         result |= found | {f"{name}_part_seconds": time.perf_counter() - started}
         for key, value in found.items():
             print(f"{key:<44} {value if isinstance(value, str) else f'{value:.4g}'}", flush=True)
     write_json(config.output / "result.json", result)
+    if failed:
+        raise ExceptionGroup("result.json holds the figures of the other parts only", failed)
     return result
 
 

@@ -34,6 +34,7 @@ class Config:
 
 PARTS = [
     scale_shards.identical_shards,
+    scale_shards.capacities,
     scale_shards.merged_summaries,
     scale_shards.assigned_from_disk,
     scale_engines.engines,

@@ -34,6 +34,7 @@ from jaxroute.batch.assigning import AssignShards, assign_shards
 from jaxroute.batch.score_config import ScoreConfig
 from jaxroute.batch.windows import Window
 from jaxroute.batch.workers import EngineConfig, connected, cores_here
+from jaxroute.cli import main
 from jaxroute.data.estimates import Estimates, Estimator
 from jaxroute.encoders import load_encoder
 from jaxroute.encoders.features import FeatureConfig
@@ -63,11 +64,14 @@ def engines(small: bool, scratch: Path) -> Figures:
         with _cluster(cores) as address:
             # Ray is started before JAX computes anything.
             given = [*_prepared(folder, shards_of_run * rows), "--rows-per-shard", str(rows)]
-            found = _rates(folder, given, address, cores, rounds)
+            found = _rates(folder, given, address, cores, rounds, here=small)
             same = _same_assignments(next(folder.glob("plain_one_core-*")), folder, address)
         found["identical_engines"] = found["identical_scores"] and same
         found |= _driver_rate(folder, 20_000 if small else 200_000)
-        return found | _killed(folder, given, ["worker", "driver"] if small else MOMENTS)
+        # What a small run takes are mostly imports, 4 s of a core in every process: it starts as few as it can.
+        if small:
+            return found | _killed(folder, [*given, "--workers", "1"], ["worker", "driver"], longest_wait=1.0)
+        return found | _killed(folder, given, MOMENTS)
 
 
 @contextmanager
@@ -102,8 +106,8 @@ def _write_prompts(folder: Path, texts: list[str]) -> None:
         (folder / f"part-{number}.jsonl").write_text("".join(lines))
 
 
-def _rates(folder: Path, given: list[str], address: str, cores: list[int], rounds: int) -> Figures:
-    """Prompts per second of every way, in turns, and whether all wrote the same."""
+def _rates(folder: Path, given: list[str], address: str, cores: list[int], rounds: int, *, here: bool) -> Figures:
+    """Prompts per second of every way, in turns, and whether all wrote the same; `here`: the plain engine in this process."""
     ray = ["--engine", "ray", "--address", address, "--workers"]
     ways = {
         "plain_one_core": (cores[:1], []),
@@ -119,7 +123,11 @@ def _rates(folder: Path, given: list[str], address: str, cores: list[int], round
     for turn in range(rounds):
         for name, (allowed, options) in ways.items():
             output = folder / f"{name}-{turn}"
-            _run(["score", *given, "--output", str(output), *options], allowed)
+            command = ["score", *given, "--output", str(output), *options]
+            if here and not options:
+                main(command)
+            else:
+                _run(command, allowed)
             rates[name].append(_rate(output))
             found = _contents(output)
             contents.add(frozenset(found.items()))
@@ -191,7 +199,7 @@ def _driver_rate(folder: Path, prompts: int) -> Figures:
     return {"driver_prompts_per_second": prompts / seconds, "prompt_bytes_per_row": text / prompts}
 
 
-def _killed(folder: Path, given: list[str], moments: list[str]) -> Figures:
+def _killed(folder: Path, given: list[str], moments: list[str], longest_wait: float = 5.0) -> Figures:
     """What is in the shards of runs that were killed, against an unbroken one."""
     expected, dice = _contents(next(folder.glob("plain_one_core-*"))), random.Random(0)
     rows, lost, twice, same, kills, runs = _rows(expected), 0, 0, True, Counter[str](), 0
@@ -200,7 +208,9 @@ def _killed(folder: Path, given: list[str], moments: list[str]) -> Figures:
     while waiting:
         output = folder / f"killed-{runs}"
         runs += 1
-        _kill_until_done(["score", *given, "--output", str(output), "--engine", "ray"], waiting, kills, seen, dice)
+        _kill_until_done(
+            ["score", *given, "--output", str(output), "--engine", "ray"], waiting, kills, seen, dice, longest_wait
+        )
         found = _contents(output)
         counts = _rows(found)
         lost += (rows - counts).total()
@@ -217,9 +227,15 @@ def _killed(folder: Path, given: list[str], moments: list[str]) -> Figures:
 
 
 def _kill_until_done(
-    command: list[str], waiting: list[str], kills: Counter[str], seen: set[Process], dice: random.Random
+    command: list[str],
+    waiting: list[str],
+    kills: Counter[str],
+    seen: set[Process],
+    dice: random.Random,
+    longest_wait: float,
 ) -> None:
-    """Kill whom the moments name until none is left or the run is done; start again after a driver."""
+    """Kill whom the moments name, each after a wait in seconds, until none is left or the run is done; start again after a
+    driver."""
     deadline = time.monotonic() + LONGEST_SECONDS
     while True:
         driver = subprocess.Popen(
@@ -233,7 +249,7 @@ def _kill_until_done(
             workers = [one for one in below if one.command.startswith(WORKER)]
             if not waiting or (waiting[0] != "start" and not workers):
                 continue
-            at = at or time.monotonic() + dice.uniform(0, 5)
+            at = at or time.monotonic() + dice.uniform(0, longest_wait)
             if time.monotonic() < at:
                 continue
             victim = dice.choice(workers).pid if waiting[0] == "worker" else driver.pid

@@ -20,6 +20,7 @@ from jaxroute.batch.assigning import AssignShards, assign_shards
 from jaxroute.data.estimate_files import COST
 from jaxroute.data.shard_files import ShardFile, list_shards
 from jaxroute.storage.files import write_json
+from solvers import Problem, lagrangian
 from solvers.sharded import ArrayShard, ShardedAssignment, solve_shards
 from solvers.sharded.blocks import Terms
 from solvers.sharded.summaries import Look, Summary
@@ -35,7 +36,7 @@ def identical_shards(small: bool, scratch: Path) -> Figures:
     found = set[tuple[object, ...]]()
     for cost_per_query in (False, True):
         value, cost, budget = batch(20_000 if small else 1_000_000, MODELS, cost_per_query=cost_per_query)
-        one = {_everything(cut(value, cost, count), budget) for count in CUTS}
+        one = {_everything(shards, solve_shards(shards, budget)) for shards in (cut(value, cost, count) for count in CUTS)}
         found |= {(cost_per_query, len(one))}
     return {"identical_shards": found == {(False, 1), (True, 1)}}
 
@@ -51,12 +52,37 @@ def cut(value: np.ndarray, cost: np.ndarray, count: int) -> list[ArrayShard]:
     return [shards[place] for place in generator.permutation(count)]
 
 
-def _everything(shards: list[ArrayShard], budget: float) -> tuple[object, ...]:
+def _everything(shards: list[ArrayShard], found: ShardedAssignment) -> tuple[object, ...]:
     """All that an assignment says, as numbers and bytes that are compared bit by bit."""
-    found: ShardedAssignment = solve_shards(shards, budget)
     choices = [assigned.choice for shard in sorted(shards, key=lambda one: one.start) for assigned in found.price.assign(shard)]
     numbers = (found.value, found.cost_usd, found.bound, found.multiplier, found.price.tie)
     return *numbers, np.concatenate(choices).astype(np.int16).tobytes(), found.taken.tobytes()
+
+
+def capacities(small: bool, scratch: Path) -> Figures:
+    """A capacity for every model, of 13 percent of the queries, over 1 and 64 shards: the same, and how near to the best;
+    against `lagrangian` on all queries at once."""
+    value, cost, budget = batch(60_000 if small else 1_000_000, MODELS, cost_per_query=True)
+    capacity = np.full(MODELS, int(0.13 * len(value)))
+    one = set[tuple[object, ...]]()
+    result: Figures = {}
+    found = None
+    for count in (CUTS[0], CUTS[-1]):
+        shards, started = cut(value, cost, count), time.process_time()
+        found = solve_shards(shards, budget, capacity=capacity)
+        result |= {"capacities_1e6x11_cpu_seconds": time.process_time() - started}
+        one.add(_everything(shards, found))
+        assert (found.taken <= capacity).all() and found.cost_usd <= budget * (1 + 1e-12)
+        result |= {"capacities_1e6x11_relative_gap": found.relative_gap, "capacities_1e6x11_passes": float(len(found.rounds))}
+    assert found is not None
+    started = time.process_time()
+    together = lagrangian(Problem(value, cost, budget, capacity=capacity))
+    return result | {
+        "identical_capacities": len(one) == 1,
+        "capacities_1e6x11_lagrangian_cpu_seconds": time.process_time() - started,
+        "capacities_1e6x11_lagrangian_relative_gap": together.relative_gap,
+        "capacities_1e6x11_bound_off_lagrangian": abs(found.bound / together.bound - 1),
+    }
 
 
 def merged_summaries(small: bool, scratch: Path) -> Figures:

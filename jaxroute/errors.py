@@ -64,6 +64,10 @@ class LedgerError(JaxrouteError):
     """A ledger that cannot be read or written, or is asked for what contradicts what is booked."""
 
 
+class PlaceError(JaxrouteError):
+    """A URL that cannot be read or written: a package is missing, or the place is none that is supported."""
+
+
 class EngineError(JaxrouteError):
     """An engine that is not installed or cannot be reached, or workers that cannot be started or end again and again."""
 

@@ -14,12 +14,13 @@ from jaxtyping import Float, Int
 from solvers.errors import ProblemError
 from solvers.on_demand import when_read
 from solvers.problem import UNANSWERED, Problem
+from solvers.proof import Proof
 from solvers.sums import exact_sum
 
 
 @when_read("bound", "multiplier")
 @dataclass(frozen=True, eq=False)
-class Assignment:
+class Assignment(Proof):
     """One model per query, its value and cost, and a proof of how far from the best it can be.
 
     Value, cost and bound are computed in float64; value and cost are exact sums (`math.fsum`) over the queries. Where a solver
@@ -49,18 +50,6 @@ class Assignment:
     """What `bound` and `gap` are about: `value`, or `cost_usd` where a minimum value was asked for."""
     reason: str = ""
     """Why `solver="auto"` took this solver."""
-
-    @property
-    def gap(self) -> float:
-        """The most value that a better assignment could add, or the most dollars that it could save; >= 0."""
-        return max(0.0, self.bound - self.value if self.objective == "value" else self.cost_usd - self.bound)
-
-    @property
-    def relative_gap(self) -> float:
-        """`gap` as a share of the absolute bound; infinite where there is a gap and the bound is 0."""
-        if not self.gap:
-            return 0.0
-        return self.gap / abs(self.bound) if self.bound else math.inf
 
     @property
     def unanswered(self) -> int:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from tqdm.auto import tqdm
 
 from jaxroute.data.shard_files import SUFFIXES, ShardFile, list_shards
 from jaxroute.errors import OutputError, SourceError, counted, listed
+from jaxroute.routing.request import capacity_of, naming_models
 from jaxroute.storage.files import LOCK, alone_in, check_folder, replacing, write_json
+from jaxroute.storage.places import check_local, placed
 from solvers import InfeasibleProblem, InfeasibleValue
 from solvers.sharded import Map, Price, Shard, Terms, Total, WrongCell, solve_shards
 
@@ -54,6 +56,8 @@ class AssignShards:
     """Instead of either: what they must be on average."""
     multiplier: float | None = None
     """Instead of any: value per dollar; every query is then assigned on its own."""
+    capacity: Mapping[str, int] | None = None
+    """The largest number of queries per model, for those that have one."""
     allow_unanswered: bool = False
     """Let queries go unanswered, at value 0 and cost 0."""
     models: tuple[str, ...] | None = None
@@ -66,6 +70,8 @@ class AssignShards:
             raise OutputError(f"workers={self.workers} must be at least 1")
         if self.multiplier is not None and not 0 <= self.multiplier < math.inf:
             raise OutputError(f"multiplier={self.multiplier} must be finite and >= 0, value per dollar")
+        if self.multiplier is not None and self.capacity:
+            raise OutputError("multiplier and capacity: at a fixed multiplier every query is assigned on its own")
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,12 @@ def assign_shards(config: AssignShards, *, map: Map | None = None) -> ShardsRepo
     `map` runs a step on every shard, see `solvers.sharded.Map`; default: threads. Raises `SourceError` for files that are
     wrong, `OutputError` where the folder holds anything else or a run of something else, and what `solve_shards` raises.
     """
+    config = replace(
+        config,
+        estimates=placed("estimates", config.estimates),
+        costs=config.costs and check_local("costs", config.costs),
+        output=check_local("output", config.output),
+    )
     check_folder("output", config.output, ours=is_ours)
     shards = list_shards(config.estimates, config.costs, config.models)
     if {path.resolve().parent for shard in shards for path in shard.files} & {config.output.resolve()}:
@@ -183,11 +195,13 @@ def _solved(config: AssignShards, shards: list[ShardFile], map: Map) -> dict[str
         price = Price(Terms(len(shards[0].names), False, config.allow_unanswered), config.multiplier)
         return {"price": _price_text(price), "value": None, "cost_usd": None, "queries": queries}
     minimum = config.minimum_value if config.minimum_mean is None else config.minimum_mean * queries
-    with _naming_columns(shards), _naming_mean(config.minimum_mean, queries):
+    names = shards[0].names
+    with _naming_columns(shards), _naming_mean(config.minimum_mean, queries), naming_models(names, queries):
         found = solve_shards(
             shards,
             config.budget_usd,
             minimum_value=minimum,
+            capacity=capacity_of(config.capacity, names, queries) if config.capacity else None,
             allow_unanswered=config.allow_unanswered,
             map=map,
         )
@@ -200,6 +214,7 @@ def _solved(config: AssignShards, shards: list[ShardFile], map: Map) -> dict[str
         "gap": found.gap,
         "relative_gap": found.relative_gap,
         "multiplier": found.multiplier,
+        **({} if found.tolls is None else {"tolls": dict(zip(names, found.tolls.tolist(), strict=True))}),
         "status": found.status,
         "passes": len(found.rounds),
     }
@@ -243,6 +258,7 @@ def _asked(config: AssignShards, shards: list[ShardFile]) -> dict[str, Any]:
         "minimum_value": config.minimum_value,
         "minimum_mean": config.minimum_mean,
         "multiplier": config.multiplier,
+        "capacity": dict(config.capacity) if config.capacity else None,
         "allow_unanswered": config.allow_unanswered,
         "models": list(shards[0].names),
         "costs": list(shards[0].costs) if isinstance(shards[0].costs, tuple) else None,
@@ -290,12 +306,17 @@ def _price_text(price: Price) -> dict[str, Any]:
         "allow_unanswered": terms.allow_unanswered,
         "multiplier": price.multiplier,
         "tie": price.tie,
+        "tolls": terms.tolls,
+        "drawn": terms.drawn,
+        "cheapest": terms.cheapest,
         "changed": {str(query): choice for query, choice in price.changed.items()},
     }
 
 
 def _price_of(text: dict[str, Any]) -> Price:
     terms = Terms(text["models"], text["minimised"], text["allow_unanswered"])
+    if text.get("tolls") is not None:
+        terms = replace(terms, tolls=tuple(text["tolls"]), drawn=text["drawn"], cheapest=text["cheapest"])
     return Price(terms, text["multiplier"], text["tie"], {int(query): choice for query, choice in text["changed"].items()})
 
 

@@ -19,9 +19,10 @@ class ScoreConfig:
     """Folder that `jaxroute train` or `jaxroute demo` wrote."""
     prompts: Path
     """.jsonl, .json (an array), .csv or .parquet with a "prompt" or chat "messages" each, an OpenAI batch file, or .txt with a
-    prompt per line; also a folder of such files, or a pattern in quotes ('logs/*.jsonl'), read in the order of their names."""
+    prompt per line; also a folder of such files, or a pattern in quotes ('logs/*.jsonl'), read in the order of their names; or
+    the URL of any of these (s3://...)."""
     output: Path
-    """Folder of the shards. What a stopped run left there is kept, and the same command resumes from it."""
+    """Folder of the shards, or its URL. What a stopped run left there is kept, and the same command resumes from it."""
     format: Literal["parquet", "jsonl"] = "parquet"
     """Of the shards."""
     rows_per_shard: int = 10_000

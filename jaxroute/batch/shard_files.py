@@ -16,6 +16,7 @@ from jaxroute.data.estimates import Estimates
 from jaxroute.data.prompt_files import PromptFiles
 from jaxroute.data.prompts import PromptRow
 from jaxroute.storage.files import replacing
+from jaxroute.storage.places import readable
 
 
 def shard_table(start: int, rows: Sequence[PromptRow], estimates: Estimates, prompts: PromptFiles) -> pyarrow.Table:
@@ -55,7 +56,7 @@ def count_rows(path: Path) -> int:
     """-1 where the file is not whole."""
     if path.suffix == ".parquet":
         try:
-            return pyarrow.parquet.read_metadata(path).num_rows
+            return pyarrow.parquet.read_metadata(readable(path)).num_rows
         except (OSError, pyarrow.ArrowException):
             return -1
     with path.open("rb") as file:
@@ -65,7 +66,7 @@ def count_rows(path: Path) -> int:
 def count_cut(path: Path) -> int:
     """How many of its prompts were cut."""
     if path.suffix == ".parquet":
-        return int(np.sum(pyarrow.parquet.read_table(path, columns=["cut"])["cut"].to_numpy()))
+        return int(np.sum(pyarrow.parquet.read_table(readable(path), columns=["cut"])["cut"].to_numpy()))
     with path.open(encoding="utf-8") as file:
         return sum(json.loads(line)["cut"] for line in file)
 
@@ -73,8 +74,10 @@ def count_cut(path: Path) -> int:
 def count_unknown(path: Path, below: float) -> int:
     """Shards of an estimator that reads no features have no p-values."""
     if path.suffix == ".parquet":
-        if P_VALUE not in pyarrow.parquet.read_schema(path).names:
+        if P_VALUE not in pyarrow.parquet.read_schema(readable(path)).names:
             return 0
-        return int(np.sum(pyarrow.parquet.read_table(path, columns=[P_VALUE])[P_VALUE].to_numpy() < np.float32(below)))
+        return int(
+            np.sum(pyarrow.parquet.read_table(readable(path), columns=[P_VALUE])[P_VALUE].to_numpy() < np.float32(below))
+        )
     with path.open(encoding="utf-8") as file:
         return sum(json.loads(line).get(P_VALUE, 1.0) < below for line in file)

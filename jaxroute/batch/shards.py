@@ -31,6 +31,7 @@ from jaxroute.predictor.checkpoint import description_of
 from jaxroute.predictor.predictor import Predictor
 from jaxroute.storage.digests import file_digest, files_digest
 from jaxroute.storage.files import LOCK, alone_in, check_folder, write_json
+from jaxroute.storage.places import is_remote, placed
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -63,6 +64,7 @@ def score_file(config: ScoreConfig, engine: EngineConfig = PLAIN) -> ScoreReport
     Raises `PromptError` for rows without a prompt, `OutputError` where the folder holds anything else, or a run of something
     else, and `EngineError` where Ray is missing or cannot be reached, all before any prompt is scored.
     """
+    config = replace(config, prompts=placed("prompts", config.prompts), output=placed("output", config.output))
     check_folder("output", config.output, ours=_is_ours)
     check_engine(engine)
     _check_apart(config)
@@ -197,6 +199,8 @@ def _missing(paths: list[Path], rows: int, rows_per_shard: int) -> list[int]:
 
 def _check_apart(config: ScoreConfig) -> None:
     """Raise `OutputError` where the shards would be taken for prompts the next time."""
+    if is_remote(config.output) != is_remote(config.prompts):
+        return
     if config.prompts.is_dir() and config.output.absolute().is_relative_to(config.prompts.absolute()):
         raise OutputError(f"output={str(config.output)!r} lies within prompts={str(config.prompts)!r}: give a folder elsewhere")
 

@@ -17,6 +17,7 @@ from jaxroute.data.estimate_files import QUERY_ID, Given, read_given
 from jaxroute.errors import EngineError, counted
 from jaxroute.routing.request import capacity_of, naming_models, read_capacity
 from jaxroute.storage.files import check_folder, replacing
+from jaxroute.storage.places import is_remote, placed
 from solvers import Assignment, Problem, ProblemError, check_solver, solve
 
 EXACT_QUERIES = 20_000
@@ -31,7 +32,7 @@ class AssignConfig:
     estimates: Path
     """.csv, .jsonl or .parquet with a row per query and a column per model, and perhaps a query_id; or .npz with "estimates"
     (queries, models) and perhaps "models", "query_id", "cost_usd", "available"; or the folder, or a shard, that `jaxroute
-    score` wrote, or a folder of such .parquet or .npz files. An empty cell: that model may not answer."""
+    score` wrote, or a folder of such .parquet or .npz files, or its URL. An empty cell: that model may not answer."""
     costs: Path | None = None
     """Dollars per answer, in the same layout ("cost_usd" in an .npz); one row where they are the same for every query, which
     may also be a .json of {"model": dollars}; for a folder of estimates perhaps a folder of files of the same names. Default:
@@ -69,6 +70,7 @@ class AssignConfig:
 
 def main(config: Annotated[AssignConfig, tyro.conf.arg(name="")]) -> list[Assignment]:
     """Solve, print the comparison, write it and the assignments; what is wrong is raised before the first solver runs."""
+    config = replace(config, estimates=placed("estimates", config.estimates))
     names = [name.strip() for name in config.solver.split(",")]
     if _by_shards(config, names):
         _assign_shards(config)
@@ -112,10 +114,12 @@ def main(config: Annotated[AssignConfig, tyro.conf.arg(name="")]) -> list[Assign
 
 def _by_shards(config: AssignConfig, names: list[str]) -> bool:
     """Whether a folder is assigned shard by shard."""
+    if is_remote(config.estimates):
+        return True
     if names != ["auto"] or not config.estimates.is_dir():
         return SHARDS in names
     limits = len(config.budget_usd) + len(config.minimum_value)
-    if limits != 1 or config.capacity or config.available is not None:
+    if limits != 1 or config.available is not None:
         return False
     return is_large(config.estimates, EXACT_QUERIES)
 
@@ -128,8 +132,6 @@ def _assign_shards(config: AssignConfig) -> None:
         problems.append(f"budget_usd={config.budget_usd} and minimum_value={config.minimum_value}: give exactly one number")
     if config.solver.strip() != SHARDS and config.solver.strip() != "auto":
         problems.append(f"solver={config.solver!r}: shards cannot be compared with other solvers, run it alone")
-    if config.capacity:
-        problems.append(f"capacity={' '.join(config.capacity)}: shards know no capacities")
     if config.available is not None:
         problems.append(f"available={str(config.available)!r}: leave the cells empty in the shards")
     if problems:
@@ -141,6 +143,7 @@ def _assign_shards(config: AssignConfig) -> None:
         config.output,
         budget_usd=limit["budget_usd"],
         minimum_value=limit["minimum_value"],
+        capacity=read_capacity(config.capacity) or None,
         allow_unanswered=config.allow_unanswered,
         workers=config.workers,
     )

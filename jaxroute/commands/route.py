@@ -10,7 +10,7 @@ import tyro
 
 from jaxroute.batch.assigning import AssignShards, assign_shards
 from jaxroute.data.prompts import read_prompts
-from jaxroute.errors import TableError, listed
+from jaxroute.errors import TableError
 from jaxroute.guarantees.safe_choice import unknown_words
 from jaxroute.routing.assignment_files import write_routed
 from jaxroute.routing.request import DEFAULT_SOLVER, RouteRequest
@@ -67,8 +67,6 @@ def _route_shards(config: Route, scored: Path) -> None:
     request, problems = config.request, []
     if config.checkpoint is not None or config.prompts is not None or config.encoder is not None:
         problems.append("checkpoint, prompts and encoder: --scored has their estimates already, leave them out")
-    if request.capacity:
-        problems.append(f"capacity={listed(f'{model}={count}' for model, count in request.capacity.items())}: shards know none")
     if request.prices is not None or request.output_tokens is not None:
         problems.append(
             "prices and output_tokens: the shards hold dollars already; give prices to `jaxroute score`'s checkpoint"
@@ -85,6 +83,7 @@ def _route_shards(config: Route, scored: Path) -> None:
         budget_usd=request.budget_usd,
         minimum_mean=request.minimum_quality,
         multiplier=request.multiplier,
+        capacity=request.capacity,
         allow_unanswered=request.allow_unanswered,
         models=request.models,
     )

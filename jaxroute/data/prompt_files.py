@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxroute.data.prompts import ID_FIELDS, SUFFIXES, PromptFile, PromptRow, check_prompt_file
 from jaxroute.errors import PromptError, counted, listed
+from jaxroute.storage.places import matching
 
 WILDCARDS = "*?["
 MOST_FILES_SHOWN = 3
@@ -72,15 +73,14 @@ def check_prompt_files(given: Path) -> PromptFiles:
 def prompt_paths(given: Path) -> list[Path]:
     """The files that `given` names, sorted. Raises `PromptError` for a folder that holds anything else, lest it be left out."""
     if given.is_dir():
-        found = sorted(path for path in given.iterdir() if not path.name.startswith(HIDDEN))
+        found = sorted((path for path in given.iterdir() if not path.name.startswith(HIDDEN)), key=str)
         if others := [path.name for path in found if path.is_dir() or path.suffix not in SUFFIXES]:
             raise PromptError(
                 f"prompts={str(given)!r} holds what is not a file of prompts ({', '.join(SUFFIXES)}): {listed(others)}. Name "
                 f"the files that are meant with a pattern in quotes, such as '{given}/*.jsonl' or '{given}/**/*.parquet'"
             )
     elif any(mark in str(given) for mark in WILDCARDS) and not given.exists():
-        anchor = Path(given.anchor or ".")
-        found = sorted(path for path in anchor.glob(str(given.relative_to(anchor))) if not path.is_dir())
+        found = matching(given)
     else:
         return [given]
     if not found:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxroute.errors import JaxrouteError, listed, shortened
+from jaxroute.storage.places import readable
 
 LARGEST_CELL = 2**31 - 1
 ROWS_AT_A_TIME = 1024
@@ -182,7 +183,7 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[Row]:
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(readable(path)) as file:
             names = [name for name in file.schema_arrow.names if not is_index_column(name)]
             if twice := repeated(names):
                 raise Unreadable(f"columns that appear twice: {listed(twice)}")

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from jaxroute.data.estimate_files import COST, IDS, QUERY_ID, SHARD, read_model_costs
 from jaxroute.data.reading import Problems
 from jaxroute.errors import SourceError, listed, shortened
+from jaxroute.storage.places import is_remote, readable
 
 SUFFIXES = (".parquet", ".npz")
 ROWS_AT_A_TIME = 2**16
@@ -95,11 +96,11 @@ class ShardFile:
     def identities(self) -> pyarrow.Table:
         """The columns that name its queries; their numbers where there are none."""
         if self.path.suffix == ".npz":
-            with np.load(self.path, allow_pickle=False) as stored:
+            with np.load(readable(self.path), allow_pickle=False) as stored:
                 if QUERY_ID in stored.files:
                     return pyarrow.table({QUERY_ID: stored[QUERY_ID].astype(str)})
         elif self.identity:
-            return pyarrow.parquet.read_table(self.path, columns=list(self.identity), use_threads=False)
+            return pyarrow.parquet.read_table(readable(self.path), columns=list(self.identity), use_threads=False)
         return pyarrow.table({"row": np.arange(self.start, self.start + self.rows)})
 
     @cached_property
@@ -114,7 +115,7 @@ class ShardFile:
             return
         names = [model + suffix for suffix in suffixes for model in self.names]
         try:
-            with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
+            with parquet_file(path) as file:
                 for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=names, use_threads=False):
                     columns = {name: batch.column(name) for name in names}
                     yield tuple(_matrix([columns[model + suffix] for model in self.names]) for suffix in suffixes)
@@ -170,9 +171,10 @@ class _Head:
 def _paths(folder: Path, problems: Problems) -> list[Path]:
     if not folder.is_dir():
         problems.add("there is no such folder")
-    paths = sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES and not path.name.startswith("."))
+    held = sorted(folder.iterdir(), key=str) if folder.is_dir() else []
+    paths = [path for path in held if path.suffix in SUFFIXES and not path.name.startswith(".")]
     if folder.is_dir() and not paths:
-        other = listed(sorted(path.name for path in folder.glob("*"))) or "nothing"
+        other = listed(path.name for path in held) or "nothing"
         problems.add(f"it holds no .parquet and no .npz; it holds {other}")
     problems.stop()
     return paths
@@ -187,7 +189,7 @@ def _head(path: Path, problems: Problems) -> _Head:
 
 
 def _parquet_head(path: Path, problems: Problems) -> _Head:
-    with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
+    with parquet_file(path) as file:
         schema, metadata = file.schema_arrow, file.metadata
         stored = [name for name in schema.names if name not in LEFT_OUT]
         models = tuple(name for name in stored if not name.endswith(COST))
@@ -206,7 +208,7 @@ def _parquet_head(path: Path, problems: Problems) -> _Head:
 
 
 def _npz_head(path: Path) -> _Head:
-    with np.load(path, allow_pickle=False, mmap_mode="r") as stored:
+    with np.load(readable(path), allow_pickle=False) as stored:
         name = "estimates" if "estimates" in stored.files else "cost_usd"
         if name not in stored.files:
             raise ValueError(f"it holds {listed(stored.files)}, expected estimates or cost_usd")
@@ -224,7 +226,7 @@ def _npz_shape(path: Path, name: str) -> tuple[int, ...]:
     """Of an array in an .npz, from its first bytes."""
     import zipfile
 
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+    with zipfile.ZipFile(readable(path)) as archive, archive.open(f"{name}.npy") as file:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         return read(file)[0]
@@ -233,7 +235,7 @@ def _npz_shape(path: Path, name: str) -> tuple[int, ...]:
 def _npz_cells(shard: ShardFile, path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[np.ndarray, ...]]:
     """The same of an .npz: costs are in "cost_usd", estimates in "estimates"."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(readable(path), allow_pickle=False) as stored:
             names = [str(one) for one in stored["models"]] if "models" in stored.files else list(shard.names)
             order = [names.index(name) for name in shard.names]
             parts = [stored["cost_usd" if suffix or path != shard.path else "estimates"] for suffix in suffixes]
@@ -361,6 +363,11 @@ def _check_same_queries(path: Path, costs: Path, columns: list[str], problems: P
                 f"{shortened(left[row])}: put both in the same order"
             )
             return
+
+
+def parquet_file(path: Path) -> pyarrow.parquet.ParquetFile:
+    """Open; a local one is mapped into memory."""
+    return pyarrow.parquet.ParquetFile(readable(path), memory_map=not is_remote(path))
 
 
 def _columns_of(path: Path) -> list[str]:

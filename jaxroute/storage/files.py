@@ -13,14 +13,24 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from jaxroute.errors import OutputError
+from jaxroute.storage.places import is_remote, put
 
 LOCK = ".lock"
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path (same suffix) to write to; it takes the place of `path` when the block ends well."""
-    path = Path(path)
+    """Yield a temporary path (same suffix) to write to; it takes the place of `path` when the block ends well.
+
+    What belongs to a URL is written on this machine and then put there as one object.
+    """
+    path = Path(path) if isinstance(path, str) else path
+    if is_remote(path):
+        with tempfile.TemporaryDirectory() as folder:
+            partial = Path(folder) / path.name
+            yield partial
+            put(partial, path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=path.suffix)
     os.close(handle)
@@ -62,8 +72,11 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
 def alone_in(folder: Path) -> Iterator[None]:
     """Raise `OutputError` where another process works in `folder`; a process that was killed holds nothing.
 
-    Where nothing was written, nothing stays: neither the lock nor a folder that was made for it.
+    Where nothing was written, nothing stays: neither the lock nor a folder that was made for it. URLs have no locks.
     """
+    if is_remote(folder):
+        yield
+        return
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
@@ -99,7 +112,8 @@ def check_folder(field: str, path: Path, *, ours: Callable[[Path], bool] | None 
         raise OutputError(f"{field}={str(path)!r} is a file: give the name of a folder")
     if ours and path.is_dir() and any(path.iterdir()) and not ours(path):
         raise OutputError(f"{field}={str(path)!r} holds other files, which would be lost: give a new folder")
-    _check_parents(field, path)
+    if not is_remote(path):
+        _check_parents(field, path)
 
 
 def _check_parents(field: str, path: Path) -> None:

@@ -4,7 +4,8 @@ What belongs here: `solve_shards`, what it asks of a shard and of an engine (`Sh
 (`Price`). What does not: files, and engines; those are `jaxroute.batch`.
 
 `blocks` is the standard form of a few queries, `walking` their steps up the hull, `summaries` what a shard says of them,
-`solving` the rounds, `repair` the last of the budget, `price` the choices.
+`rounds` the search for the price, `repair` the last of the budget, `solving` the proof, `price` the choices. With capacities
+`tolls` is the search, `weighing` the best choices at a price and tolls, `undecided` what a shard says of them.
 """
 
 from solvers.sharded.blocks import Terms, WrongCell

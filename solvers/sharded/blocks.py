@@ -32,6 +32,10 @@ class Terms:
     allow_unanswered: bool = False
     tolls: tuple[float, ...] | None = None
     """Value per place of every choice; None without capacities."""
+    drawn: float = 0.0
+    """With tolls: the largest value that is drawn to settle ties, see `weighing`."""
+    cheapest: bool = False
+    """With tolls: whether least costs alone count, and no values."""
 
     @property
     def width(self) -> int:
@@ -135,7 +139,8 @@ def _standard(shard: Shard, terms: Terms, offset: int, value: np.ndarray, cost: 
     worth = given
     if terms.tolls is not None:
         tolls = np.array(terms.tolls)
-        worth, size = given - tolls[:, None], size + float(np.abs(tolls).max())
+        worth = np.where(np.isneginf(given), given, -dollars) if terms.cheapest else given
+        worth, size = worth - tolls[:, None], size + float(np.abs(tolls).max())
     if masked and not terms.allow_unanswered and closed.all(axis=0).any():
         row = shard.start + offset + int(np.argmax(closed.all(axis=0)))
         raise InfeasibleProblem(

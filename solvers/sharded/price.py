@@ -12,13 +12,17 @@ from solvers.sharded.blocks import Block, Terms, blocks
 from solvers.sharded.shards import Shard
 from solvers.sharded.summaries import above
 from solvers.sharded.walking import Span, Weigher
+from solvers.sharded.weighing import weigh
 
 UNANSWERED = -1
 
 
 @dataclass(frozen=True)
 class Price:
-    """A multiplier, the ties that are above it, and the few queries that spend the last of the budget."""
+    """A multiplier, the ties that are above it, and the few queries that spend the last of the budget.
+
+    With capacities the tolls are in `terms`, ties are settled by what is drawn, and the few queries fill the last places too.
+    """
 
     terms: Terms
     multiplier: float
@@ -36,10 +40,13 @@ class Price:
         for block in blocks(shard, self.terms):
             if weigher is None or len(block) > weigher.rows:
                 weigher = Weigher(self.terms.width, len(block))
-            best, certain = weigher.best_at(block, self.multiplier)
-            choice, open_rows = best.astype(np.intp), np.flatnonzero(~certain)
-            if open_rows.size:
-                choice[open_rows] = above(block.only(open_rows), span)[0]
+            if self.terms.tolls is not None:
+                choice, _, _ = weigh(block, weigher, self.multiplier, self.terms.drawn)
+            else:
+                best, certain = weigher.best_at(block, self.multiplier)
+                choice, open_rows = best.astype(np.intp), np.flatnonzero(~certain)
+                if open_rows.size:
+                    choice[open_rows] = above(block.only(open_rows), span)[0]
             first, last = np.searchsorted(numbers, (block.numbers[0], block.numbers[-1] + 1))
             for query in numbers[first:last].tolist():
                 choice[query - block.numbers[0]] = self.changed[query]

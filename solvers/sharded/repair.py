@@ -22,8 +22,9 @@ class Window(Choices):
         cells: tuple[Float[np.ndarray, "queries choices"], Float[np.ndarray, "queries choices"]],
         settled: tuple[list[float], list[float]],
         limit: float,
+        places: Int[np.ndarray, " choices"] | None = None,
     ):
-        self.cells, self.settled_sums, self.limit, self.places = cells, settled, limit, None
+        self.cells, self.settled_sums, self.limit, self.places = cells, settled, limit, places
         usable = np.isfinite(cells[0])
         self.magnitude, self.cost_magnitude = (float(np.abs(np.where(usable, one, 0.0)).sum()) for one in cells)
         self.steps = 0

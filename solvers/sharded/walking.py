@@ -103,6 +103,21 @@ class Weigher:
     def best_at(self, block: Block, multiplier: float) -> tuple[Int[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
         """Per query the best choice, and whether it is certain: no other is as good but for rounding. Both are overwritten by
         the second call after this one."""
+        choice, best, second = self.weigh(block, multiplier)
+        rounding = self._float[0, : len(block)]
+        np.abs(best, out=rounding)
+        rounding += block.size
+        rounding *= CERTAIN
+        # Where everything is -inf this is NaN, and not certain.
+        with np.errstate(invalid="ignore"):
+            np.subtract(best, second, out=best)
+        return choice, best > rounding
+
+    def weigh(
+        self, block: Block, multiplier: float
+    ) -> tuple[Int[np.ndarray, " rows"], Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
+        """Per query the best choice, the last among equals, what it is worth at the multiplier, and what the next one is. The
+        choices are overwritten by the second call after this one, the others by the next."""
         count = len(block)
         worth, least, best, second = (one[:count] for one in self._float)
         self._best = self._best[::-1]
@@ -120,13 +135,7 @@ class Weigher:
             np.maximum(best, worth, out=best)
             # The later column is the larger number.
             np.maximum(choice, marks * choice.dtype.type(column), out=choice)
-        np.abs(best, out=worth)
-        worth += block.size
-        worth *= CERTAIN
-        # Where everything is -inf this is NaN, and not certain.
-        with np.errstate(invalid="ignore"):
-            np.subtract(best, second, out=best)
-        return choice, best > worth
+        return choice, best, second
 
 
 def walk(block: Block) -> tuple[Int[np.ndarray, " rows"], list[tuple[np.ndarray, ...]]]:

@@ -21,7 +21,7 @@ from benchmarks.instances import batch
 from jaxroute import OutputError, SourceError, TableError
 from jaxroute.batch.assigning import AssignShards, assign_shards
 from jaxroute.cli import main
-from solvers import InfeasibleBudget, InfeasibleProblem, ProblemError
+from solvers import InfeasibleBudget, InfeasibleProblem, Problem, ProblemError, lagrangian
 from solvers.sharded import ArrayShard, solve_shards
 
 MODELS = ["small", "middle", "large"]
@@ -232,10 +232,42 @@ def test_a_budget_that_is_too_small_leaves_nothing_behind(tmp_path: Path):
     assert assign_shards(AssignShards(folder, None, tmp_path / "out", budget_usd=least)).figures["cost_usd"] <= least * (
         1 + 1e-12
     )
-    with pytest.raises(ProblemError, match="capacity=small=3: shards know no capacities"):
-        main(
-            f"assign --estimates {folder} --budget-usd 1 --solver shards --capacity small=3 --output {tmp_path / 'no'}".split()
-        )
+
+
+def test_capacities_hold_over_all_shards_and_are_asked_for_as_without_shards(tmp_path: Path):
+    folder = write(tmp_path / "in")
+    there = f"--estimates {folder} --output {tmp_path}"
+    main(f"assign {there}/a --budget-usd {BUDGET} --solver shards --capacity large=20 middle=150".split())
+    summary = json.loads((tmp_path / "a/summary.json").read_text())
+    counts = summary["queries_by_model"]
+    assert counts["large"] == 20 and counts["middle"] <= 150 and summary["tolls"]["large"] > 0
+    names = [row["model"] for row in read(tmp_path / "a")]
+    assert {model: names.count(model) for model in MODELS} == counts
+    found = lagrangian(Problem(VALUE, COST, BUDGET, capacity=np.array([300, 150, 20])))
+    assert summary["bound"] == pytest.approx(found.bound, rel=1e-9) and summary["value"] <= found.bound
+    main(f"route --scored {folder} --output {tmp_path}/b --budget-usd {BUDGET} --capacity large=20 middle=150".split())
+    assert read(tmp_path / "b") == read(tmp_path / "a")
+    # A stopped run resumes with the same capacities only.
+    (tmp_path / "a/shard-00001.parquet").unlink()
+    with pytest.raises(OutputError, match="capacity was"):
+        main(f"assign {there}/a --budget-usd {BUDGET} --solver shards --capacity large=21 middle=150".split())
+    main(f"assign {there}/a --budget-usd {BUDGET} --solver shards --capacity large=20 middle=150".split())
+    assert read(tmp_path / "b") == read(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("capacity", "said"),
+    [
+        ("huge=3", "capacity of unknown models: huge=3"),
+        ("small=few", "capacity='small=few' must be MODEL=COUNT"),
+        ("small=1 middle=1 large=1", "has 3 places for 300 queries"),
+    ],
+)
+def test_capacities_that_cannot_be_are_named(tmp_path: Path, capacity: str, said: str):
+    folder = write(tmp_path / "in")
+    with pytest.raises((TableError, ProblemError), match=said):
+        main(f"assign --estimates {folder} --budget-usd 9 --solver shards --output {tmp_path}/no --capacity {capacity}".split())
+    assert not (tmp_path / "no").exists()
 
 
 @pytest.mark.slow

@@ -8,13 +8,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import solvers.sharded.solving as solving
+import solvers.sharded.rounds as rounds
 from benchmarks.instances import answers, batch
 from solvers import InfeasibleBudget, InfeasibleProblem, InfeasibleValue, Problem, ProblemError, lagrangian
 from solvers.sharded import ArrayShard, ShardedAssignment, WrongCell, solve_shards
@@ -47,7 +48,7 @@ def choices(found: ShardedAssignment, shards: Sequence[ArrayShard]) -> np.ndarra
     return np.concatenate([part.choice for shard in ordered for part in found.price.assign(shard)])
 
 
-def everything(shards: list[ArrayShard], budget: float | None, **options: object) -> tuple:
+def everything(shards: list[ArrayShard], budget: float | None, **options: Any) -> tuple:
     found = solve_shards(shards, budget, **options)
     chosen = choices(found, shards).tobytes()
     return found.value, found.cost_usd, found.bound, found.multiplier, repr(found.price), chosen, tuple(found.taken.tolist())
@@ -103,7 +104,7 @@ def test_between_the_cheapest_and_the_best_and_the_same_however_it_is_cut(
 def test_rounds_of_a_large_problem_agree_with_the_lagrangian_of_all(kind: str, monkeypatch: pytest.MonkeyPatch):
     """With limits so small that the sample, the histograms, and the ties of right and wrong are all needed."""
     for name, small in {"FEW": 100, "SAMPLE": 300, "MOST_STEPS": 400, "WINDOW": 50}.items():
-        monkeypatch.setattr(solving, name, small)
+        monkeypatch.setattr(rounds, name, small)
     value, cost, budget = batch(6_000, 5, cost_per_query=kind == "cost per query")
     available = None
     if kind == "right or wrong":
@@ -126,7 +127,7 @@ def test_rounds_of_a_large_problem_agree_with_the_lagrangian_of_all(kind: str, m
 def test_a_sample_that_misleads_costs_passes_and_nothing_else(monkeypatch: pytest.MonkeyPatch):
     """First come the easy questions of every file: the price is far from where the first look says."""
     for name, small in {"FEW": 100, "SAMPLE": 300, "MOST_STEPS": 500, "WINDOW": 50}.items():
-        monkeypatch.setattr(solving, name, small)
+        monkeypatch.setattr(rounds, name, small)
     value, cost, budget = batch(6_000, 5)
     order = np.argsort(value[:, -1] - value[:, 0])
     for sorted_rows in (order, order[::-1]):
@@ -149,7 +150,7 @@ def test_a_budget_that_is_too_small_names_one_that_is_accepted():
 
 
 def test_without_a_limit_every_query_has_its_best_model(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(solving, "FEW", 10)
+    monkeypatch.setattr(rounds, "FEW", 10)
     value, cost, _ = batch(400, 4)
     for limit in (None, 1e6):
         found = solve_shards(cut(value, cost, 3), limit)
@@ -205,7 +206,7 @@ def test_ties_differ_for_all_queries_and_follow_no_order():
 def test_summaries_stay_small_however_many_steps_there_are(monkeypatch: pytest.MonkeyPatch):
     """Where steps are many, a shard answers with a histogram."""
     for name, small in {"FEW": 100, "SAMPLE": 300, "MOST_STEPS": 100, "WINDOW": 20}.items():
-        monkeypatch.setattr(solving, name, small)
+        monkeypatch.setattr(rounds, name, small)
     value, cost, budget = batch(5_000, 5)
     sizes = []
 

@@ -1,0 +1,134 @@
+"""Capacities over shards: kept exactly, near the best, a bound above it, and the same however the queries are cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import solvers.sharded.tolls as tolls
+from benchmarks.instances import answers, batch
+from solvers import InfeasibleBudget, InfeasibleCapacity, InfeasibleProblem, InfeasibleValue, Problem, ProblemError, lagrangian
+from solvers.sharded import solve_shards
+from tests.solvers.constrained import ROUNDING, assignments, drawn
+from tests.solvers.test_sharded import check_honest, cut, everything
+
+CAREFUL = settings(deadline=None, derandomize=True, max_examples=80)
+
+
+@given(
+    arguments=drawn(),
+    share=st.floats(0, 1),
+    minimised=st.booleans(),
+    count=st.integers(2, 5),
+    travelling=st.sampled_from([1, 2, 9]),
+)
+@CAREFUL
+def test_between_what_is_possible_and_the_best(arguments: dict, share: float, minimised: bool, count: int, travelling: int):
+    """All assignments of small problems, with ties, masks, equal models, and so few queries brought to one place that some
+    are left where they are."""
+    value, cost, available = arguments["value"], arguments["cost_usd"], arguments.get("available")
+    arguments.setdefault("capacity", np.full(value.shape[1], len(value)))
+    every = assignments(arguments)
+    options: dict[str, Any] = {"allow_unanswered": arguments["allow_unanswered"], "capacity": arguments["capacity"]}
+    shards = [cut(value, cost, one, available) for one in (1, count)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tolls, "TRAVELLING", travelling)
+        if not every:
+            with pytest.raises(InfeasibleProblem, match=r"no model is available|capacity="):
+                solve_shards(shards[1], 1.0, **options)
+            return
+        sums = sorted(one[0 if minimised else 1] for one in every)
+        limit = sums[int(share * (len(sums) - 1))]
+        if minimised:
+            best = min(one[1] for one in every if one[0] >= limit - 1e-12 * abs(limit))
+            options["minimum_value"] = limit
+        else:
+            best = max(one[0] for one in every if one[1] <= limit * (1 + 1e-12))
+        found = solve_shards(shards[0], None if minimised else limit, **options)
+        check_honest(found, value, cost, shards[0])
+        assert (found.taken[: value.shape[1]] <= arguments["capacity"]).all()
+        if minimised:
+            assert found.value >= limit - 1e-12 * abs(limit)
+            assert found.bound <= best + ROUNDING and best <= found.cost_usd
+        else:
+            assert found.cost_usd <= limit * (1 + 1e-12)
+            assert found.value <= best and best <= found.bound + ROUNDING
+        assert len({everything(one, None if minimised else limit, **options) for one in shards}) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["one cost", "cost per query", pytest.param("right or wrong", marks=pytest.mark.slow), "masked"]
+)
+def test_rounds_of_a_large_problem_agree_with_the_lagrangian_of_all(kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tolls, "TRAVELLING", 400)
+    value, cost, budget = batch(6_000, 5, cost_per_query=kind == "cost per query")
+    available, unanswered, capacity = None, False, np.array([1_500, 1_500, 1_500, 1_000, 900])
+    if kind == "right or wrong":
+        value, capacity, unanswered = answers(6_000, 5).astype(float), np.full(5, 100), True
+    if kind == "masked":
+        available = np.random.default_rng(0).random(value.shape) < 0.7
+        available[:, 2] = True
+        value = np.where(available, value, np.nan)
+    shards = [cut(value, cost, count, available) for count in (1, 2, 7, 64)]
+    options: dict[str, Any] = {"capacity": capacity, "allow_unanswered": unanswered}
+    found = solve_shards(shards[2], budget, **options)
+    check_honest(found, value, cost, shards[2])
+    assert (found.taken[:5] <= capacity).all() and found.cost_usd <= budget * (1 + 1e-12)
+    near = lagrangian(Problem(np.nan_to_num(value), cost, budget, available=available, **options))
+    assert found.bound == pytest.approx(near.bound, rel=1e-9) and near.value <= found.bound
+    assert found.value >= near.value - 2e-4 * near.bound
+    assert found.tolls is not None and (found.tolls > 0).any()
+    assert len({everything(one, budget, **options) for one in shards}) == 1
+
+
+def test_what_cannot_be_is_named_and_what_is_named_can_be(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tolls, "TRAVELLING", 100)
+    value, cost, _ = batch(500, 4, cost_per_query=True)
+    capacity = np.array([100, 150, 150, 150])
+    with pytest.raises(InfeasibleBudget) as raised:
+        solve_shards(cut(value, cost, 3), 1e-9, capacity=capacity)
+    least = raised.value.least_budget_usd
+    assert least == Problem(value, cost, capacity=capacity).least_cost
+    assert solve_shards(cut(value, cost, 3), least, capacity=capacity).cost_usd <= least * (1 + 1e-12)
+    with pytest.raises(InfeasibleValue) as too_much:
+        solve_shards(cut(value, cost, 3), minimum_value=1e9, capacity=capacity)
+    most = too_much.value.most_value
+    assert solve_shards(cut(value, cost, 3), minimum_value=most, capacity=capacity).value >= most * (1 - 1e-12)
+    with pytest.raises(InfeasibleProblem, match="400 places for 500 queries"):
+        solve_shards(cut(value, cost, 3), 1.0, capacity=np.full(4, 100))
+    available = np.ones(value.shape, bool)
+    available[:200, 1:] = False
+    with pytest.raises(InfeasibleCapacity) as crowded:
+        solve_shards(cut(value, cost, 3, available), 1e6, capacity=np.array([100, 300, 300, 300]))
+    assert crowded.value.enough_capacity == [200, 300, 300, 300]
+    solve_shards(cut(value, cost, 3, available), 1e6, capacity=np.array(crowded.value.enough_capacity))
+    for wrong in ([1, 2], [-1, 500, 500, 500], [0.5, 500, 500, 500]):
+        with pytest.raises(ProblemError, match=r"capacity=.* must be 4 whole numbers"):
+            solve_shards(cut(value, cost, 3), 1.0, capacity=np.array(wrong))
+
+
+def test_where_not_all_can_be_brought_to_one_place_the_least_costs_are_searched_the_same_way(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tolls, "TRAVELLING", 300)
+    monkeypatch.setattr(tolls, "MOST_CELLS", 0)
+    value, cost, _ = batch(6_000, 4, cost_per_query=True)
+    capacity = np.array([1_000, 1_500, 2_000, 2_500])
+    least = Problem(value, cost, capacity=capacity).least_cost
+    with pytest.raises(InfeasibleBudget) as raised:
+        solve_shards(cut(value, cost, 3), 1e-9, capacity=capacity)
+    named = raised.value.least_budget_usd
+    assert named == pytest.approx(least, rel=1e-9) and named >= least
+    found = solve_shards(cut(value, cost, 3), named, capacity=capacity)
+    assert found.cost_usd <= named * (1 + 1e-12) and (found.taken <= capacity).all() and found.bound >= found.value
+    check_honest(found, value, cost, cut(value, cost, 3))
+
+
+def test_capacities_that_bind_nobody_change_nothing():
+    value, cost, budget = batch(20_000, 4)
+    free = solve_shards(cut(value, cost, 3), budget)
+    found = solve_shards(cut(value, cost, 3), budget, capacity=np.full(4, 20_000))
+    assert found.tolls is not None and not found.tolls.any()
+    assert found.value == pytest.approx(free.value, rel=1e-6) and found.bound == pytest.approx(free.bound, rel=1e-12)
