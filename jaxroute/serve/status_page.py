@@ -124,7 +124,10 @@ def _promise(service: Service) -> str:
         return ""
     first, *rest = str(promise).splitlines()
     if drift.unsupported:
-        support = f"<p class='warn'>{escape(drift.unsupported)}</p>"
+        support = (
+            "<p class='warn'>No longer supported, since the drift above: do what is said there, and then promise it again with "
+            "`jaxroute guarantee` and outcomes of now.</p>"
+        )
     elif drift.watch is None:
         support = "<p class='warn'>Drift is not watched: nothing would show that the promise no longer holds.</p>"
     else:
@@ -132,8 +135,9 @@ def _promise(service: Service) -> str:
         rated = f"{drift.rated_answers:,} rated answers"
         unrated = "" if drift.rated_answers else ": until some are, a model that answers worse is not noticed"
         support = f"<p class='empty'>No alarm of drift speaks against it, {prompts}of {rated}{unrated}.</p>"
-    lines = "".join(f"<p class='note'>{escape(line.strip())}</p>" for line in rest)
-    return f"<h2>Promise</h2><p class='note'><b>{escape(first)}</b></p>{support}{lines}"
+    said = [escape(line[:1].upper() + line[1:]) for line in (line.strip() for line in (first, *rest))]
+    lines = "".join(f"<p class='note'>{line}</p>" for line in said[1:])
+    return f"<h2>Promise</h2><p class='note'><b>{said[0]}</b></p>{support}{lines}"
 
 
 def _budgets(service: Service) -> str:

@@ -146,7 +146,7 @@ def test_the_page_and_the_metrics_show_alarms(tmp_path: Path, state: Any) -> Non
         after = [one.request("GET", path).body.decode() for path in ("/", "/metrics")]
     assert "of 0 rated answers: until some are" in before[0] and "jaxroute_promise_supported 1.0" in before[1]
     assert "at most 2 points below the best single model" in before[0] and "calibration rows of mine.csv" in before[0]
-    assert "<p class='warn'>the promise is no longer supported: a answers" in after[0]
+    assert "<p class='warn'>No longer supported" in after[0] and "Drift: a answers worse" in after[0]
     assert "jaxroute_promise_supported 0.0" in after[1]
     assert "Drift: a answers worse than estimated" in page
     assert 'jaxroute_drift_alarm{direction="worse",of="a"} 1.0' in metrics
