@@ -66,6 +66,8 @@ class Config:
     """mmlu, paretobandit, and RouterBench's arc and mbpp."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Of the router on the MMLU pool."""
+    train_others: TrainConfig = field(default_factory=lambda: TrainConfig(encoder="minilm"))
+    """Of the routers on the other pools."""
     seed: int = 0
     """Of the draws."""
 
@@ -211,8 +213,11 @@ def _promised(
 def _pools(config: Config) -> Iterator[Pool]:
     makers: dict[str, Callable[[], Pool]] = {
         "mmlu": lambda: _mmlu(config.train),
-        "paretobandit": lambda: _of_parts("paretobandit", *_paretobandit()),
-        **{name: lambda part=part, name=name: _of_parts(name, *routerbench_parts(part)) for name, part in ROUTERBENCH.items()},
+        "paretobandit": lambda: _of_parts("paretobandit", *_paretobandit(), config.train_others),
+        **{
+            name: lambda part=part, name=name: _of_parts(name, *routerbench_parts(part), config.train_others)
+            for name, part in ROUTERBENCH.items()
+        },
     }
     for name in config.pools:
         yield makers[name]()
@@ -230,9 +235,9 @@ def _mmlu(config: TrainConfig) -> Pool:
     return Pool("mmlu", pool.test, np.asarray(quality, np.float64), expected, pool.test.models.index(GPT4))
 
 
-def _of_parts(name: str, train: RoutingTable, test: RoutingTable) -> Pool:
-    """Learnt from one part, with MiniLM; compared with the model that was best in it."""
-    predictor, _ = train_estimator(train, TrainConfig(encoder="minilm"))
+def _of_parts(name: str, train: RoutingTable, test: RoutingTable, config: TrainConfig) -> Pool:
+    """Learnt from one part; compared with the model that was best in it."""
+    predictor, _ = train_estimator(train, config)
     estimates = predictor.estimate(test.queries).select(test.models)
     return Pool(name, test, estimates.quality, estimates.cost_usd, int(np.nanmean(train.quality, axis=0).argmax()))
 

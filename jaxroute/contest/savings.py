@@ -21,7 +21,6 @@ from jaxtyping import Float, Int
 
 from jaxroute.contest.judging import Judged
 from jaxroute.contest.rows import Contest
-from jaxroute.errors import counted
 from jaxroute.evaluation import SHUFFLES, Curve, Interval, curve_of, shuffled_means
 from jaxroute.evaluation.bootstrap import interval_of
 from jaxroute.evaluation.verdicts import SIGNIFICANT
@@ -31,6 +30,9 @@ NO_ROUTERS = ("best_single", "zero_router", "random", "oracle")
 POWER = 0.8
 DETECTED = (1.959964 + 0.841621) ** 2
 """(z of a two-sided error of 5 percent + z of POWER) squared: n = DETECTED (standard deviation / difference)^2."""
+
+ROUNDING = 1e-12
+"""Dollars that are none."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Saving:
     """How often shuffled choices are as far above the mix."""
     estimate_seconds: float | None
     """Per prompt; None where it was not measured."""
+    always: str | None
+    """The model that it asks for all of these queries; None where it asks several."""
     waits_seconds: float | None
     """What the chosen models take per answer less what the best one takes, where the table has latencies."""
 
@@ -116,19 +120,18 @@ def in_words(contest: Contest, found: Savings) -> str:
     one, scale = found.best, contest.scale
     lines = ["\nwould a router save money on these queries?"]
     if not any(found.helps(each) for each in found.found):
-        tried = counted(len(found.found), "router")
-        lines.append(
-            f"no router helps here: of {tried} none is shown to be better than a fixed mix of models; the best, {one.router}:"
-        )
+        tried = f"of {len(found.found)} routers none is" if len(found.found) > 1 else "the one that was tried is not"
+        lines.append(f"no router helps here: {tried} shown to be better than a fixed mix of models; the best, {one.router}:")
     else:
         lines.append(f"yes, {one.router} does:")
     own = f", {_usd(one.own_usd * scale)} of them its own" if one.own_usd else ""
     lines += [
         f"  {100 * one.quality:.1f} points for {_usd(one.cost_usd * scale)} {contest.unit}{own}; always {one.best_model} "
         f"{100 * (one.quality - one.quality_over_best.value):.1f} for {_usd(one.best_cost_usd * scale)}",
-        f"  against always {one.best_model}: saves {_interval(one.over_best, scale)}, "
-        f"{one.over_best.value / one.best_cost_usd if one.best_cost_usd else 0:.0%}; quality {one.quality_over_best.in_points}",
-        f"  against the cheapest mix as good as it: saves {_interval(one.over_mix, scale)}; quality at the same cost "
+        f"  against always {one.best_model}: {_saves(one.over_best, scale)}, "
+        f"{abs(one.over_best.value) / one.best_cost_usd if one.best_cost_usd else 0:.0%}; quality "
+        f"{one.quality_over_best.in_points}",
+        f"  against the cheapest mix as good as it: {_saves(one.over_mix, scale)}; quality at the same cost "
         f"{one.quality_over_mix.in_points}, p {one.p_value:.3f}",
     ]
     if one.estimate_seconds is not None:
@@ -139,7 +142,12 @@ def in_words(contest: Contest, found: Savings) -> str:
         lines.append(f"  the router takes {1000 * one.estimate_seconds:.3g} ms per prompt here, many at a time{waits}")
     if not any(found.helps(each) for each in found.found):
         needed = found.further_outcomes()
-        if needed is None:
+        if needed is None and one.always is not None:
+            lines.append(
+                f"  it asks {one.always} for every query here, as a fixed choice would: further test queries would not change "
+                "that, more outcomes to learn from might"
+            )
+        elif needed is None:
             lines.append("  its interval leaves no gain open: more outcomes would not change that")
         else:
             gain, further = needed
@@ -199,6 +207,7 @@ def _saving(contest: Contest, judged: Judged, price: RouterPrice, shuffles: int)
         quality_over_mix=interval_of(gain, gains),
         p_value=float((1 + np.sum(null >= gain - 1e-12)) / (1 + len(null))),
         estimate_seconds=seconds,
+        always=test.models[choice[0]] if (choice == choice[0]).all() else None,
         waits_seconds=waits,
     )
 
@@ -243,8 +252,12 @@ def _ends(interval: Interval) -> list[tuple[str, float]]:
 
 
 def _usd(dollars: float) -> str:
-    return f"{dollars:.4g}"
+    return f"{dollars if abs(dollars) > ROUNDING else 0.0:.4g}"
 
 
-def _interval(interval: Interval, scale: float) -> str:
-    return f"{_usd(interval.value * scale)} ({_usd(interval.low * scale)} to {_usd(interval.high * scale)})"
+def _saves(interval: Interval, scale: float) -> str:
+    """`saves 2 (1 to 3)`; `costs 2 (1 to 3) more` where that is negative."""
+    low, value, high = (one * scale for one in (interval.low, interval.value, interval.high))
+    if value < -ROUNDING:
+        return f"costs {_usd(-value)} ({_usd(-high)} to {_usd(-low)}) more"
+    return f"saves {_usd(value)} ({_usd(low)} to {_usd(high)})"

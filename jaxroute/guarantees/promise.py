@@ -230,14 +230,15 @@ def _by_domain(rows: Calibration, asked: Asked, exact: bool) -> tuple[list[Part]
 
 
 def _enough_rows(claim: QualityClaim, counts: dict[str, int], error: float) -> tuple[list[str], int]:
-    """The domains that are tested, by how many rows they have and not by what these say; and how many rows they need."""
-    tested = list(counts)
-    while True:
-        needed = least_rows(claim, error / max(1, len(tested)))
-        enough = [name for name in tested if counts[name] >= needed]
-        if len(enough) == len(tested) or not enough:
-            return enough, needed
-        tested = enough
+    """The domains that are tested, by how many rows they have and not by what these say; and how many rows a further one needs.
+
+    As many of the largest as can all be shown when they share the error evenly.
+    """
+    largest = sorted(counts, key=lambda name: -counts[name])
+    needed = [least_rows(claim, error / (place + 1)) for place in range(len(largest))]
+    enough = [place for place, name in enumerate(largest) if counts[name] >= needed[place]]
+    tested = largest[: enough[-1] + 1] if enough else []
+    return tested, needed[min(len(tested), len(largest) - 1)]
 
 
 def _quality_claim(asked: Asked, exact: bool) -> QualityClaim:

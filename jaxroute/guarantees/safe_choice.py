@@ -29,8 +29,8 @@ def unknown(estimates: Estimates, below: float = UNKNOWN_BELOW) -> Bool[np.ndarr
 def with_safe_choice(estimates: Estimates, below: float = UNKNOWN_BELOW) -> tuple[Estimates, int]:
     """The estimates with every model's mean on the rows of unknown prompts, and how many these are.
 
-    `below` = 0 leaves all as they are, and so do estimates without p-values. A model whose mean is not known is not chosen for
-    an unknown prompt while there is another.
+    `below` = 0 leaves all as they are, and so do estimates without p-values. A model whose mean is not known counts as 0,
+    the worst that there is: nothing speaks for it but its cost.
     """
     check_unknown_below(below)
     rows = unknown(estimates, below)
@@ -40,7 +40,7 @@ def with_safe_choice(estimates: Estimates, below: float = UNKNOWN_BELOW) -> tupl
     if np.isnan(means).all():
         return estimates, 0
     quality = estimates.quality.copy()
-    quality[rows] = np.where(np.isnan(means), np.nanmin(means) - 1e3, means)
+    quality[rows] = np.nan_to_num(means)
     return replace(estimates, quality=quality), int(rows.sum())
 
 

@@ -1,14 +1,16 @@
 """The judge: how likely an answer is right, from the prompt, the answer, and what was estimated before it was there.
 
-    logit P(answer of model m to query j is right) = logit q_jm + x_jm w + b_m
+    logit P(answer of model m to query j is right) = logit q_jm + x_jm w + b_m + sum over other answers n  f_jmn v
 
 q_jm is the estimate from the prompt alone. x_jm holds the encoder's features of the prompt, what they change by once the
 answer follows the prompt, the log of the answer's length in tokens and, where it is known, its log-likelihood. w and b are
 one convex fit on the answers of all models together, ridge-penalised; the penalty is chosen on held-out queries. Where no
-penalty is clearly better than w = b = 0, the judge knows nothing and repeats q exactly.
+penalty is clearly better than w = b = 0, an answer by itself shows nothing. f_jmn compares the answer with another one
+(see `agreement.py`).
 
-Two more things are read off the held-out judgements, which a cascade needs (see `cascade_price.py`): how far a
-judgement may lie from q (`surprise`), and how much of what an answer told holds for the other models' answers (`carry`).
+A cascade also needs to know what the next answer may show (see `cascade_price.py`): how far a judgement may lie from q
+(`surprise`), what another answer may do to it (`scenarios`), and how much of what answers show holds for the models that
+have not been asked (`carry`). All three are read off held-out judgements.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from jaxtyping import Float, Int
 from jaxroute.encoders import Encoder
 from jaxroute.encoders.features import FeatureConfig, prompt_features
 from jaxroute.errors import TableError
+from jaxroute.predictor.agreement import Agreement, evidence, fit_agreement
 from jaxroute.predictor.regression import Linear, Penalties, fit_linear, rotation
-from jaxroute.predictor.softmax import fit_directions
 from jaxroute.storage.bundles import misfits, read_bundle, write_bundle
 
 FILE = "judge.json"
@@ -36,7 +38,7 @@ SMALLEST = 1e-4
 class JudgeConfig:
     """How a judge is fitted."""
 
-    penalties: tuple[float, ...] = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+    penalties: tuple[float, ...] = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
     """Strengths of the ridge to try, relative to the mean over the answers."""
     directions: int = 256
     """Principal directions of the features that are kept."""
@@ -66,13 +68,18 @@ class Judge:
     level: Float[np.ndarray, " models"]
     surprise: Float[np.ndarray, "models nodes"]
     """Equally likely values of (judgement - q) / (q (1 - q)), of mean 0."""
-    carry: float
-    """An answer that moves its own logit by x moves the other models' by `carry` x."""
+    agreement: Agreement
+    """What other answers to the same prompt show."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether an answer by itself shows anything."""
+        return bool(self.weight.any() or self.level.any())
 
     def estimate(
         self, features: Float[np.ndarray, "queries models features"], quality: Float[np.ndarray, "queries models"]
     ) -> Float[np.ndarray, "queries models"]:
-        """The probability that each answer is right, where `quality` was estimated from the prompt alone."""
+        """The probability that each answer is right, judged alone, where `quality` was estimated from the prompt."""
         if features.shape[:2] != quality.shape or features.shape[1:] != (len(self.models), len(self.weight)):
             raise TableError(
                 f"features of shape {features.shape} and estimates of shape {quality.shape} do not fit a judge of "
@@ -82,16 +89,29 @@ class Judge:
         move = hidden @ self.weight + self.level
         return np.where(move == 0, quality, sigmoid(logit(quality) + move))
 
+    def evidence(
+        self, pairs: Float[np.ndarray, "queries models models kinds"], judged: Float[np.ndarray, "queries models"]
+    ) -> Float[np.ndarray, "queries models models"]:
+        """[j, m, n]: what n's answer to query j adds to the log-odds of m's; `judged` is what `estimate` gave, `pairs` what
+        `agreement.compared` did."""
+        return evidence(self.agreement.weight, pairs, logit(judged))
+
     def save(self, folder: Path | str) -> None:
         """Write it into `folder`, which is replaced."""
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        write_bundle(folder, FILE, {"models": self.models, "carry": self.carry}, arrays)
+        arrays |= {"agreement_weight": self.agreement.weight, "scenarios": self.agreement.scenarios}
+        # JSON has no NaN: losses of a judge that compared nothing are null.
+        losses = [None if np.isnan(one) else one for one in self.agreement.losses]
+        write_bundle(folder, FILE, {"models": self.models, "carry": self.agreement.carry, "losses": losses}, arrays)
 
     @staticmethod
     def load(folder: Path | str) -> Judge:
         """What `save` wrote. Raises `CheckpointError`."""
-        described, arrays = read_bundle(Path(folder), FILE, lambda found: misfits(found, {"models": list, "carry": float}))
-        return Judge(described["models"], carry=described["carry"], **{name: arrays[name] for name in ARRAYS})
+        kinds = {"models": list, "carry": float, "losses": list}
+        described, arrays = read_bundle(Path(folder), FILE, lambda found: misfits(found, kinds))
+        losses = [np.nan if one is None else float(one) for one in described["losses"]]
+        agreement = Agreement(arrays["agreement_weight"], arrays["scenarios"], described["carry"], (losses[0], losses[1]))
+        return Judge(described["models"], agreement=agreement, **{name: arrays[name] for name in ARRAYS})
 
 
 ARRAYS = ("mean", "scale", "low", "high", "weight", "level", "surprise")
@@ -106,7 +126,7 @@ class JudgeReport:
     penalty: float
     """The chosen one; infinity where the answers say nothing."""
     held_out: Float[np.ndarray, "queries models"]
-    """Each answer judged by a fit that did not see its query."""
+    """Each answer judged alone, by a fit that did not see its query."""
 
 
 def fit_judge(
@@ -116,11 +136,14 @@ def fit_judge(
     fold: Int[np.ndarray, " queries"],
     models: Sequence[str],
     config: JudgeConfig | None = None,
+    *,
+    pairs: Float[np.ndarray, "queries models models kinds"] | None = None,
 ) -> tuple[Judge, JudgeReport]:
     """Fit it to answers of true `quality` in [0, 1], NaN where a model was not run.
 
     `estimates` must be held-out ones of the same prompts, or the judge trusts them too much; `fold` numbers, from 0, the
-    folds in which queries are held out together. Raises `TableError` where the shapes do not fit.
+    folds in which queries are held out together. `pairs` is what `agreement.compared` gave; without them answers show nothing
+    of each other. Raises `TableError` where the shapes do not fit.
     """
     config = config or JudgeConfig()
     if not features.shape[:2] == estimates.shape == quality.shape == (len(fold), len(models)):
@@ -161,8 +184,10 @@ def fit_judge(
     held_out = np.where(run & (move != 0), sigmoid(logit(estimates) + move), estimates)
     moved = [(move[run[:, one], one], estimates[run[:, one], one]) for one in range(len(models))]
     surprise = np.stack([_surprise(one, other, config.nodes) for one, other in moved])
-    carry = _carry(move, estimates, quality) if move.any() else 0.0
-    judge = Judge(list(models), mean, scale, low, high, weight, level, surprise, carry)
+    together = fit_agreement(
+        pairs, logit(held_out), np.where(run, move, 0.0), quality, fold, nodes=config.nodes, clear=config.clear
+    )
+    judge = Judge(list(models), mean, scale, low, high, weight, level, surprise, together)
     return judge, JudgeReport(losses, best, held_out)
 
 
@@ -248,17 +273,3 @@ def _surprise(move: np.ndarray, estimates: np.ndarray, nodes: int) -> Float[np.n
     away = np.sort((sigmoid(logit(inside) + move) - inside) / (inside * (1 - inside)))
     values = np.quantile(away, (np.arange(nodes * 20) + 0.5) / (nodes * 20)).reshape(nodes, 20).mean(axis=1)
     return values - values.mean()
-
-
-def _carry(move: np.ndarray, estimates: np.ndarray, quality: np.ndarray) -> float:
-    """One slope over all pairs of different models on a query, by logistic regression; never below 0."""
-    run = ~np.isnan(quality)
-    one, other = np.nonzero(~np.eye(quality.shape[1], dtype=bool))
-    query, pair = np.nonzero(run[:, one] & run[:, other])
-    if not len(query):
-        return 0.0
-    told, asked = one[pair], other[pair]
-    target = np.stack([1 - quality[query, asked], quality[query, asked]], axis=1)
-    offset = np.stack([np.zeros(len(query)), logit(estimates[query, asked])], axis=1)
-    direction = np.stack([np.zeros(len(query)), move[query, told]], axis=1)[..., None]
-    return max(0.0, float(fit_directions(target, direction, np.ones(1), np.zeros(1), offset)[0]))

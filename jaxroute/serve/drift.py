@@ -1,7 +1,8 @@
 """Drift of the live stream: every rated answer and every routed prompt goes to the tests of `guarantees.drift`, kept in a file.
 
 The file is read and written within one transaction, so that workers share its tests and a restart resumes them. Another
-checkpoint has tests of its own. What a kill loses is at most the last few prompts, which harms no guarantee.
+checkpoint has tests of its own, and so has a promise that was made again: an alarm from before says nothing against it. What a
+kill loses is at most the last few prompts, which harms no guarantee.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any
 from jaxroute.data.estimates import Estimator
 from jaxroute.errors import OutputError, shortened
 from jaxroute.guarantees.drift import Alarm, DriftWatch
-from jaxroute.predictor.checkpoint import description_of
+from jaxroute.guarantees.promise import Promise
+from jaxroute.guarantees.support import against, support_words
+from jaxroute.predictor.checkpoint import PROMISE, description_of
 from jaxroute.serve.finished import Finished
 from jaxroute.serve.state import State
 from jaxroute.storage.digests import file_digest
@@ -40,6 +43,8 @@ class Drifting:
         self._broken = False
         self._chooser: Any = None
         self.watch: DriftWatch | None = None
+        self.promise: Promise | None = None
+        """What is routed by; an alarm may leave it without support."""
         self._key = ""
         # Without a checkpoint there is nothing to test, now and after every reading of the files.
         if state.config.drift_alpha and state.config.drift_file is not None and state.config.checkpoint is not None:
@@ -62,13 +67,24 @@ class Drifting:
         named |= {} if self.watch.prompts is None else {"prompts": self.watch.prompts}
         return {name: one.value / self.watch.threshold for name, one in named.items()}
 
+    @property
+    def unsupported(self) -> str:
+        """Why the promise is no longer supported, and what to do; empty where it is, or where nothing is promised."""
+        return "" if self.promise is None else support_words(self.promise, self.alarms)
+
+    @property
+    def rated_answers(self) -> int:
+        """How many have been seen by the tests of models; without any, none of these can raise an alarm."""
+        self.flush()
+        return 0 if self.watch is None else sum(one.worse.seen for one in self.watch.models.values())
+
     def follow(self, state: State) -> None:
         """The files have been read again: another checkpoint has tests of its own."""
         chooser = getattr(state.chooser, "chooser", state.chooser)
         if chooser is self._chooser:
             return
         self.flush()
-        self._chooser, self.watch, config = chooser, None, state.config
+        self._chooser, self.watch, self.promise, config = chooser, None, state.promise, state.config
         estimator: Estimator | None = getattr(chooser, "estimator", None)
         if estimator is None or config.checkpoint is None or not config.drift_alpha:
             return
@@ -76,7 +92,11 @@ class Drifting:
         calibration = None if familiarity is None else len(familiarity.distances)
         self.watch = DriftWatch(estimator.models, calibration, alpha=config.drift_alpha, tolerance=config.drift_tolerance)
         self._key = file_digest(description_of(config.checkpoint))
+        if self.promise is not None:
+            self._key += "-" + file_digest(config.checkpoint / PROMISE)
         self.flush(empty=True)
+        if words := self.unsupported:
+            self.log.warning("%s", words)
 
     def __call__(self, finished: Finished) -> None:
         """A request has ended."""
@@ -138,6 +158,8 @@ class Drifting:
             alarm = self.watch.outcome(model, value, estimate) if model else self.watch.prompt(value)
             if alarm is not None:
                 self.log.warning("drift: %s", alarm)
+                if self.promise is not None and against(self.promise, [alarm]):
+                    self.log.warning("%s", support_words(self.promise, [alarm]))
         self._pending.clear()
 
     def _note(self, error: sqlite3.Error) -> None:

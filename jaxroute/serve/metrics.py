@@ -125,6 +125,11 @@ class _Present:
         for alarm in self.service.drift.alarms:
             alarmed.add_metric([alarm.name, alarm.direction], 1.0)
         yield alarmed
+        if state.promise is not None:
+            supported = float(not self.service.drift.unsupported)
+            yield GaugeMetricFamily(
+                "jaxroute_promise_supported", "0 since an alarm of drift speaks against it", value=supported
+            )
         yield tolls
         yield GaugeMetricFamily("jaxroute_models", "Models that are served", value=len(state.upstreams))
         if state.accounts.everyone is not None:

@@ -34,6 +34,7 @@ th{color:var(--soft);font-weight:500}
 th:first-child,td:first-child,th.text,td.text{text-align:left}
 td.text{white-space:normal;overflow-wrap:anywhere}
 .bar{background:var(--line);height:8px;border-radius:4px;overflow:hidden}.bar i{display:block;height:100%;background:var(--bar)}
+.note{margin:4px 0;overflow-wrap:anywhere}
 .share{min-width:90px}.wide{margin:10px 0 4px}.warn{color:var(--warn)}.empty{color:var(--soft)}
 """
 
@@ -58,6 +59,7 @@ def status_page(service: Service, recent: Recent) -> str:
         _wrong(service.wrong_files),
         *(f'<p class="warn">Drift: {escape(str(alarm))}</p>' for alarm in service.drift.alarms),
         _cards(service, requests),
+        _promise(service),
         _budgets(service),
         "<h2>Who answers</h2>",
         _models(service, requests),
@@ -114,6 +116,28 @@ def _unknown_share(service: Service, routed: Sequence[Finished]) -> str:
     known = [one.p_value for one in routed if one.p_value is not None]
     below = service.state.config.unknown_below
     return f"{100 * sum(value < below for value in known) / len(known):.2g} %" if known else "-"
+
+
+def _promise(service: Service) -> str:
+    promise, drift = service.state.promise, service.drift
+    if promise is None:
+        return ""
+    first, *rest = str(promise).splitlines()
+    if drift.unsupported:
+        support = (
+            "<p class='warn'>No longer supported, since the drift above: do what is said there, and then promise it again with "
+            "`jaxroute guarantee` and outcomes of now.</p>"
+        )
+    elif drift.watch is None:
+        support = "<p class='warn'>Drift is not watched: nothing would show that the promise no longer holds.</p>"
+    else:
+        prompts = "" if drift.watch.prompts is None else "of the prompts, and "
+        rated = f"{drift.rated_answers:,} rated answers"
+        unrated = "" if drift.rated_answers else ": until some are, a model that answers worse is not noticed"
+        support = f"<p class='empty'>No alarm of drift speaks against it, {prompts}of {rated}{unrated}.</p>"
+    said = [escape(line[:1].upper() + line[1:]) for line in (line.strip() for line in (first, *rest))]
+    lines = "".join(f"<p class='note'>{line}</p>" for line in said[1:])
+    return f"<h2>Promise</h2><p class='note'><b>{said[0]}</b></p>{support}{lines}"
 
 
 def _budgets(service: Service) -> str:

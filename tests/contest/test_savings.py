@@ -62,3 +62,16 @@ def test_what_a_router_costs_itself_is_taken_off() -> None:
     free, priced = found_by(contest), found_by(contest, RouterPrice(router_usd=0.02))
     assert free.best.over_best.value - priced.best.over_best.value == pytest.approx(0.02)
     assert not priced.helps(priced.best)
+    words = in_words(contest, priced)
+    assert "against always strong: costs " in words and "saves -" not in words
+
+
+def test_a_router_that_asks_one_model_for_everything_is_said_to_be_that_model() -> None:
+    contest = contest_of(600, signal=True)
+    same = np.tile([0.2, 0.85], (len(contest.test), 1))
+    entry = enter(contest, "always strong", "", same, lagrangian, budgets=21)
+    found = savings(contest, [judge(contest, entry, shuffles=99)], RouterPrice(), shuffles=99)
+    assert found is not None and found.best.always == "strong" and found_by(contest).best.always is None
+    words = in_words(contest, found)
+    assert "the one that was tried is not shown" in words and "saves 0 (0 to 0)" in words
+    assert "it asks strong for every query here" in words and "leaves no gain open" not in words

@@ -11,8 +11,9 @@ import pytest
 from jaxroute import Router, RoutingTable
 from jaxroute.errors import GuaranteeError
 from jaxroute.guarantees.asked import Asked
+from jaxroute.guarantees.claims import QualityClaim, least_rows
 from jaxroute.guarantees.out_of_fold import out_of_fold_rows
-from jaxroute.guarantees.promise import make_promise
+from jaxroute.guarantees.promise import _enough_rows, make_promise
 from jaxroute.guarantees.promise_files import read_promise, write_promise
 from jaxroute.guarantees.rows import calibration_rows
 from jaxroute.guarantees.sequence import choices_at, policies
@@ -109,6 +110,17 @@ def test_every_domain_has_its_own_price_and_too_small_ones_none() -> None:
     assert "more rows" in promise.unpromised["odd"]
     assert promise.multipliers(["easy", "odd", "unknown"]).tolist() == [multiplier["easy"], 0.0, 0.0]
     assert promise.uncovered(["easy", "odd", "unknown"]) == 2
+
+
+def test_as_many_domains_share_the_error_as_can_all_be_shown() -> None:
+    claim = QualityClaim(0.1, None, exact=True)
+    alone, three = least_rows(claim, 0.1), least_rows(claim, 0.1 / 3)
+    assert alone < three
+    assert _enough_rows(claim, {"a": three, "b": 1, "c": three, "d": three}, 0.1)[0] == ["a", "c", "d"]
+    # A domain that would do alone is left out where all of them would not, and still needs more rows.
+    tested, needed = _enough_rows(claim, {"a": three, "b": three, "c": alone}, 0.1)
+    assert tested == ["a", "b"] and needed == three > alone
+    assert _enough_rows(claim, {"a": 1, "b": 2}, 0.1) == ([], alone)
 
 
 def test_too_few_rows_end_in_a_number_of_further_ones() -> None:

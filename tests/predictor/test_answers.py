@@ -28,7 +28,7 @@ def answered(strength: float, queries: int = 400, seed: int = 0):
 
 
 def beforehand(judge: Judge, estimates: np.ndarray) -> Beforehand:
-    return Beforehand(estimates, np.broadcast_to([1.0, 5.0], estimates.shape), judge.surprise, judge.carry)
+    return Beforehand.of(judge, estimates, np.broadcast_to([1.0, 5.0], estimates.shape))
 
 
 def test_a_planted_signal_is_found_and_pays() -> None:
@@ -56,7 +56,7 @@ def test_a_planted_signal_is_found_and_pays() -> None:
 def test_a_judge_that_knows_nothing_changes_nothing(look_ahead: bool) -> None:
     judge, report = fit_judge(*answered(0.0), MODELS, CONFIG)
     features, estimates, _, _ = answered(0.0, seed=1)
-    assert report.penalty == np.inf and judge.carry == 0 and not judge.surprise.any()
+    assert report.penalty == np.inf and judge.agreement.carry == 0 and not judge.surprise.any()
     judged = judge.estimate(features, estimates)
     assert (judged == estimates).all()
     known = beforehand(judge, estimates)
@@ -83,7 +83,7 @@ def test_other_answers_to_a_hard_question_are_trusted_less() -> None:
     features[..., 2] = np.random.default_rng(6).standard_normal(quality.shape) + 2 * quality - 1
     judge, _ = fit_judge(features, estimates * 0.5, quality, fold, MODELS, CONFIG)
     free, _ = fit_judge(*answered(1.0), MODELS, CONFIG)
-    assert judge.carry > free.carry + 0.1
+    assert judge.agreement.carry > free.agreement.carry + 0.1
 
 
 def test_missing_answers_are_left_out_and_a_judge_is_kept(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_missing_answers_are_left_out_and_a_judge_is_kept(tmp_path: Path) -> Non
     judge.save(tmp_path / "judge")
     again = Judge.load(tmp_path / "judge")
     assert (again.estimate(features, estimates) == judge.estimate(features, estimates)).all()
-    assert (again.surprise == judge.surprise).all() and again.carry == judge.carry
+    assert (again.surprise == judge.surprise).all() and again.agreement.carry == judge.agreement.carry
 
 
 def test_wrong_shapes_and_prices_are_refused() -> None:

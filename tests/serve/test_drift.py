@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jaxroute.guarantees.asked import Asked
+from jaxroute.guarantees.promise import Part, Promise
 from jaxroute.serve.drift import Drifting
 from jaxroute.serve.finished import Finished
+from jaxroute.serve.promised import Promised
 from tests.serve.proxies import MESSAGES, proxy
 from tests.serve.test_reloading import wait_until
 
@@ -28,7 +33,15 @@ def state(tmp_path: Path) -> Any:
     config = SimpleNamespace(
         checkpoint=tmp_path / "checkpoint", drift_alpha=0.05, drift_tolerance=0.02, drift_file=tmp_path / "drift.db"
     )
-    return SimpleNamespace(config=config, chooser=SimpleNamespace(estimator=estimator))
+    return SimpleNamespace(config=config, chooser=SimpleNamespace(estimator=estimator), promise=None)
+
+
+def promised(state: Any, text: str) -> Any:
+    """The same, and what was promised of it."""
+    (state.config.checkpoint / "promise.json").write_text(text)
+    part = Part(None, 1.0, 100, 0.8, "a", 0.8, 1e-4, math.nan, 0.01)
+    promise = Promise(asked=Asked(within=0.02), models=["a", "b"], parts=[part], calibration="mine.csv", rows=100)
+    return SimpleNamespace(config=state.config, chooser=SimpleNamespace(chooser=state.chooser), promise=promise)
 
 
 def request(**fields: Any) -> Finished:
@@ -58,6 +71,21 @@ def test_another_checkpoint_begins_anew(state: Any) -> None:
     state.chooser = SimpleNamespace(chooser=SimpleNamespace(estimator=state.chooser.estimator))
     watching.follow(state)
     assert not watching.alarms
+
+
+def test_an_alarm_takes_the_support_of_a_promise_until_it_is_made_again(state: Any, caplog: pytest.LogCaptureFixture) -> None:
+    kept = promised(state, "1")
+    watching = Drifting(kept, LOG)
+    assert watching.unsupported == ""
+    with caplog.at_level(logging.WARNING, "jaxroute.serve"):
+        for _ in range(60):
+            watching.rated(request(), 0.0)
+        watching.close()
+        # A restart says it again: whoever reads the promise at the start must know.
+        assert "jaxroute probes" in Drifting(kept, LOG).unsupported
+    assert [record.message.count("no longer supported: a answers worse") for record in caplog.records] == [0, 1, 1]
+    again = Drifting(promised(state, "2"), LOG)
+    assert again.unsupported == "" and not again.alarms and again.rated_answers == 0
 
 
 def test_a_file_that_is_locked_costs_no_request(state: Any) -> None:
@@ -106,6 +134,20 @@ def test_the_page_and_the_metrics_show_alarms(tmp_path: Path, state: Any) -> Non
         for _ in range(60):
             service.drift.rated(finished, 0.0)
         page, metrics = (one.request("GET", path).body.decode() for path in ("/", "/metrics"))
+        assert "Promise" not in page and "jaxroute_promise" not in metrics
+        kept = promised(state, "1")
+        endpoints: Any = dict.fromkeys("ab")
+        service.state = replace(service.state, chooser=Promised(kept.chooser, kept.promise, endpoints))
+        kept.chooser = SimpleNamespace(estimator=state.chooser.estimator)
+        service.drift.follow(kept)
+        before = [one.request("GET", path).body.decode() for path in ("/", "/metrics")]
+        for _ in range(60):
+            service.drift.rated(finished, 0.0)
+        after = [one.request("GET", path).body.decode() for path in ("/", "/metrics")]
+    assert "of 0 rated answers: until some are" in before[0] and "jaxroute_promise_supported 1.0" in before[1]
+    assert "at most 2 points below the best single model" in before[0] and "calibration rows of mine.csv" in before[0]
+    assert "<p class='warn'>No longer supported" in after[0] and "Drift: a answers worse" in after[0]
+    assert "jaxroute_promise_supported 0.0" in after[1]
     assert "Drift: a answers worse than estimated" in page
     assert 'jaxroute_drift_alarm{direction="worse",of="a"} 1.0' in metrics
     assert "jaxroute_unknown_prompts_total 0.0" in metrics
