@@ -7,7 +7,7 @@ import pytest
 
 from jaxroute.predictor.agreement import WEIGHTS, compared, evidence, final_answer, fit_agreement
 from jaxroute.predictor.answers import logit, sigmoid
-from jaxroute.predictor.cascade_price import Beforehand, cascade_at, together
+from jaxroute.predictor.cascade_price import Beforehand, _shift, _tilted, cascade_at, together
 
 CHANCE = np.array([0.7, 0.72, 0.9])
 COST = np.array([1.0, 1.0, 10.0])
@@ -100,3 +100,16 @@ def test_answers_that_show_nothing_of_each_other_change_nothing() -> None:
     partly = fitted(estimates, asked_twice()[1], missing, fold)
     assert np.isfinite(partly.weight).all() and partly.weight.any()
     assert sigmoid(evidence(partly.weight, compared(asked_twice()[1]), logit(estimates))).max() <= 1
+
+
+def test_what_an_answer_may_show_changes_no_expectation() -> None:
+    """Scenarios are weighted and shifted so that judgements stay what they are on average."""
+    generator = np.random.default_rng(4)
+    logits, added, own = generator.normal(1, 1, 50), generator.normal(0.5, 2, (50, 9)), generator.normal(0.3, 1, (50, 9))
+    weight = _tilted(logits, added, sigmoid(logits))
+    assert weight.sum(axis=1) == pytest.approx(np.ones(50)) and (weight >= 0).all()
+    reachable = (added.min(axis=1) < 0) & (added.max(axis=1) > 0)
+    assert reachable.sum() > 40
+    assert (weight * sigmoid(logits[:, None] + added)).sum(axis=1)[reachable] == pytest.approx(sigmoid(logits[reachable]))
+    shift = _shift(logits, own, weight)
+    assert (weight * sigmoid(logits[:, None] + own + shift[:, None])).sum(axis=1) == pytest.approx(sigmoid(logits))
