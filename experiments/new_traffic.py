@@ -13,6 +13,8 @@ that knows the means of the prompts that are judged on (errors up to 1.2), befor
     MBPP, then ARC                1.322  0.525 0.495 0.481    -3.9  -3.4 -3.2 -1.3   -5.5 -2.6 -1.0
     MMLU, then law                0.714  0.680 0.661 0.659    +0.4  +0.5 +0.1 +0.1   -6.3 -1.9 -1.2
     MMLU, then mathematics        0.675  0.692 0.676 0.672    +0.2  -0.1 -0.1 -0.7   -1.4 -1.4 -2.2
+    MMLU, then medicine           0.629  0.678 0.642 0.631    -1.3  -1.5 -1.6 -1.4   -6.1 -2.6 -0.4
+    MMLU, then moral scenarios    0.738  0.657 0.642 0.629    -0.1  -1.6 -0.9 -1.5   -9.7 -3.3 -1.6
 """
 
 from __future__ import annotations
