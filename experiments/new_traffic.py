@@ -5,6 +5,16 @@
 Trains on one kind of prompts, draws some of another kind with the outcomes of all models, moves every model's level by them,
 and judges on the rest of that kind: on RouterBench one task after the other, in the MMLU pool a group of subjects after all
 others. Beside it a router that knows nothing but the means of the same few outcomes, shrunk to each other.
+
+About 5 minutes of one core. Seen, 12 draws: log-loss as it was and after 10, 30, 100 prompts, then points over the zero router
+that knows the means of the prompts that are judged on (errors up to 1.2), before, after 10, 30, 100, and by their means alone.
+
+    ARC, then MBPP                0.831  0.712 0.680 0.669   -11.4  -8.1 -2.2 -1.6   -7.0 -4.3 -2.3
+    MBPP, then ARC                1.322  0.525 0.495 0.481    -3.9  -3.4 -3.2 -1.3   -5.5 -2.6 -1.0
+    MMLU, then law                0.714  0.680 0.661 0.659    +0.4  +0.5 +0.1 +0.1   -6.3 -1.9 -1.2
+    MMLU, then mathematics        0.675  0.692 0.676 0.672    +0.2  -0.1 -0.1 -0.7   -1.4 -1.4 -2.2
+    MMLU, then medicine           0.629  0.678 0.642 0.631    -1.3  -1.5 -1.6 -1.4   -6.1 -2.6 -0.4
+    MMLU, then moral scenarios    0.738  0.657 0.642 0.629    -0.1  -1.6 -0.9 -1.5   -9.7 -3.3 -1.6
 """
 
 from __future__ import annotations
