@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,12 @@ CONFIG = LiveConfig(
 
 
 @pytest.fixture(scope="module", params=["mean", pytest.param("last", marks=pytest.mark.slow)])
-def live(request: pytest.FixtureRequest, tiny_encoder: Path) -> LiveEncoder:
-    return LiveEncoder(load_encoder(str(tiny_encoder)), FeatureConfig(layers=(1, 2), pooling=request.param), CONFIG)
+def live(request: pytest.FixtureRequest, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> LiveEncoder:
+    folder = tmp_path_factory.mktemp("longer") / "encoder"
+    shutil.copytree(tiny_encoder, folder)
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": CONFIG.longest}))
+    return LiveEncoder(load_encoder(str(folder)), FeatureConfig(layers=(1, 2), pooling=request.param), CONFIG)
 
 
 @pytest.fixture(scope="module")

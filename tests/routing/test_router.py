@@ -29,7 +29,7 @@ from jaxroute.encoders.batching import _run
 from jaxroute.encoders.features import FeatureConfig
 from jaxroute.errors import OutputError
 from jaxroute.predictor.checkpoint import load_checkpoint, save_checkpoint
-from jaxroute.predictor.predictor import _logits
+from jaxroute.predictor.predictor import _estimates
 from jaxroute.predictor.pricing import table_pricing
 from solvers import InfeasibleBudget, InfeasibleProblem, ProblemError
 
@@ -166,9 +166,9 @@ def test_a_long_prompt_is_paid_for_whole_though_the_encoder_reads_a_part(checkpo
 def test_single_prompts_are_not_compiled_again(checkpoint_folder: Path, fresh_cache: Path) -> None:
     router = Router.load(checkpoint_folder)
     router.route(["What is 1 plus 1?"], multiplier=1.0)
-    compiled = _logits._cache_size(), _run._cache_size()
+    compiled = _estimates._cache_size(), _run._cache_size()
     router.route(["What is 3 plus 4?"], multiplier=1.0)
-    assert (_logits._cache_size(), _run._cache_size()) == compiled
+    assert (_estimates._cache_size(), _run._cache_size()) == compiled
 
 
 def test_bad_requests_are_named(checkpoint_folder: Path, fresh_cache: Path) -> None:
