@@ -143,7 +143,7 @@ class LedgerPace:
 
     def figures(self) -> dict[str, float]:
         """For the metrics: name -> number."""
-        return {"requests_to_come": self.to_come}
+        return {"requests_to_come": self.to_come, "kept_usd": self._surely * self._routed_share * self._kept_usd}
 
     def _look_if_due(self) -> None:
         few = len(self._sample) < 2 * self.every

@@ -26,6 +26,8 @@ TOLL = "toll/"
 """What the names of figures that are a model's toll begin with."""
 TOTAL = "_total"
 """What the names of figures end with that only grow, over all lives of a worker."""
+OF_ALL = ("requests_to_come", "kept_usd")
+"""Figures of all requests, which every worker knows."""
 EVERY = 256
 """Entries after which those above the limit are forgotten."""
 SCHEMA = """
@@ -88,7 +90,7 @@ class Shared:
         for lives, (_, text) in zip(alive, rows, strict=True):
             for name, value in json.loads(text).items():
                 if lives or is_total(name):
-                    most = name.endswith("_seconds") or name == "requests_to_come" or name.startswith(TOLL)
+                    most = name.endswith("_seconds") or name in OF_ALL or name.startswith(TOLL)
                     before = together.get(name, 0.0)
                     together[name] = max(before, value) if most else before + value
         return together

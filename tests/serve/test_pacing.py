@@ -115,6 +115,7 @@ def test_the_share_of_requests_by_name_is_what_it_was_however_many_have_come():
         clock.now += 2
         # Nine tenths of the requests to come will be routed, and money is kept for these.
         assert 1e6 - pace.most_usd(ledger, 1e6, 0.0) == pytest.approx(0.9 * 100_000 * 0.02, rel=0.02)
+        assert pace.figures()["kept_usd"] == pytest.approx(0.9 * 100_000 * 0.02, rel=0.02)
 
 
 def test_a_burst_at_the_beginning_of_a_window_keeps_no_money_for_a_flood():
