@@ -48,6 +48,8 @@ SETTINGS = {
     "RAY_worker_niceness": "0",
     # After a kill its processes end so soon, and do not wait for a minute for one that will not come back.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+    # Under `uv run` Ray would pack the working directory and start workers by the same command in a copy of it.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
 """Of a Ray that is started here, unless the user has set them."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -137,6 +138,23 @@ def test_errors_of_workers_are_those_of_this_process(config: ScoreConfig, tmp_pa
         assert sorted(each(_halved, [2, 4, 6])) == [1, 2, 3]
         with pytest.raises(ProblemError, match="3 is odd"):
             list(each(_halved, [2, 3]))
+
+
+@needs_ray
+@pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed")
+@pytest.mark.slow
+def test_a_command_that_uv_runs_sends_no_folder_to_its_workers(tmp_path: Path) -> None:
+    program = """
+from jaxroute.batch.workers import EngineConfig, mapping
+with mapping(EngineConfig("ray")) as each:
+    print(*each(abs, [-1, 2]))
+"""
+    # Ray would pack the working directory for its workers, and gives up on one as large as this.
+    with (tmp_path / "prompts.jsonl").open("wb") as large:
+        large.truncate(2**30)
+    command = ["uv", "run", "--no-project", "--python", sys.executable, "python", "-c", program]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE)
+    assert sorted(found.stdout.split()) == ["1", "2"], found.stderr[-2000:]
 
 
 @needs_ray
