@@ -32,7 +32,7 @@ LEAST = 200
 """Outcomes of a model that others may lean on."""
 
 
-def rarely_run(quality: Float[np.ndarray, "queries models"]) -> Int[np.ndarray, " models"]:
+def rarely_run(quality: Float[np.ndarray, "queries models"]) -> Int[np.ndarray, " rare"]:
     """Columns of the models that are to lean on the others; none where all have about as many outcomes."""
     counts = (~np.isnan(quality)).sum(axis=0)
     if len(counts) <= FEW:
