@@ -84,6 +84,6 @@ def with_rarely_run(
             row = base.fitted(questions, np.where(out, np.nan, quality), cost[model])
             logits = base.logits(questions, row)[out]
             estimates[out, column] = expected_quality(logits)
-            losses[out, place] = cell_losses(logits, target[out], ~np.isnan(quality[out]))
+            losses[out, place] = cell_losses(logits, target[out], (~np.isnan(quality[out])).astype(float))
     order = [rows[model] if model in rows else known.index(model) for model in table.models]
     return Leaning(base.head_with(order), rows, questions.shared, estimates, losses)

@@ -16,6 +16,7 @@ CHUNK_ROWS = 2**14
 Made = TypeVar("Made")
 
 
+@runtime_checkable
 class Shard(Protocol):
     """Some queries of a large problem: any object with these members, which processes can send to each other (pickle).
 
