@@ -57,7 +57,7 @@ def engines(small: bool, scratch: Path) -> Figures:
     """Bytes, rates and kills of `score` with and without Ray, and bytes of `assign`."""
     if importlib.util.find_spec("ray") is None:
         return {"identical_engines": "not measured: Ray is not installed (extra: scale)"}
-    shards_of_run, rows, rounds = (4, 24, 1) if small else (12, 128, 3)
+    shards_of_run, rows, rounds = (4, 24, 1) if small else (24, 200, 3)
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as name:
         folder, cores = Path(name).absolute(), sorted(os.sched_getaffinity(0))[: 2 if cores_here() > 1 else 1]

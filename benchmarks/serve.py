@@ -9,8 +9,8 @@ with `litellm[proxy]` is given (or named by LITELLM_PYTHON), through LiteLLM's p
 overhead of a proxy is the difference of the percentiles of all its requests and of all direct ones. Then 10,000 requests try to
 spend more than the budget (`serve_adversary`).
 
-A minute and a half on 2 cores with nothing else to do, 8 on busy ones. Seen on the former: 0.77 ms at the median and 1.6 at the
-99th percentile (LiteLLM's 14.7 and 16.9), 1,538 requests per second (76), 0.22 ms for a chunk, and nothing above the budget.
+A minute and a half on 2 cores with nothing else to do, 8 on busy ones. Seen on the former: 0.86 ms at the median and 2.0 at the
+99th percentile (LiteLLM's 16.5 and 22.0), 1,367 requests per second (67), 0.25 ms for a chunk, and nothing above the budget.
 With `--soak 30`, beside other jobs: 100,500 requests, none with an error of ours, none without an answer or an error; 568 MB
 when warm and 568 at the end.
 """
