@@ -22,7 +22,7 @@ Result = dict[str, float | str | bool]
 
 @dataclass(frozen=True)
 class Config:
-    """One budget over many files; a full run takes up to a quarter of an hour, `--small` less than a minute."""
+    """One budget over many files; a full run takes up to a quarter of an hour, `--small` two minutes."""
 
     output: Path = Path("runs/benchmarks/scale")
     """Folder for result.json, and for the files that are made; those are removed at the end."""
