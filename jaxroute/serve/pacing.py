@@ -26,34 +26,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-
-import numpy as np
-from jaxtyping import Float
+from collections.abc import Callable, Sequence
 
 from jaxroute.endpoints.floor import SAFETY, spare_usd
 from jaxroute.endpoints.ledger import Ledger
 from jaxroute.serve.choosing import Pace, Ranked
+from jaxroute.serve.observed import ENOUGH, SAMPLE_ROWS, Costs, Rate, Sample
 from jaxroute.serve.shared_price import Estimates as Estimated
 from jaxroute.serve.shared_price import Others, Price, SharedPrice
-from solvers import Pacer, Problem
+from solvers import Pacer
 
 MOST_MULTIPLIER = 1e15
 """In place of an infinite one: quality plays no part any more, and 0 dollars times it are 0."""
-SAMPLE_ROWS = 1_000
-REPLACED = 20
-"""Training prompts in whose place one request comes."""
-MEMORY = 0.1
-"""After this part of a window, an observed rate of requests counts 1/e."""
-FIRST = 0.005
-"""Of a window: what a rate is taken over at the very beginning, so that a first burst forecasts no flood."""
-ENOUGH = 30
-"""Requests that say at what rate they come, however short the time."""
 MOST_SECONDS = 1.0
 """Between two looks, as long as requests come."""
-COSTS_REMEMBERED = 500.0
-"""Requests, after which what they cost counts 1/e."""
 
 
 class LedgerPace:
@@ -84,11 +70,11 @@ class LedgerPace:
         self._new_rows, self._since, self._looked = 0, every, -math.inf
         self._multiplier = floor
         self._expected_usd, self._held_usd, self._expected_share = 0.0, 0.0, 0.5
-        self._estimated, self._others = _Costs(), _Costs()
+        self._estimated, self._others = Costs(), Costs()
         # In place of what is paid, the worst case.
-        self._cheapest = _Costs()
+        self._cheapest = Costs()
         self._kept_usd, self._margin_usd, self._routed_share = 0.0, 0.0, 1.0
-        self._rate: _Rate | None = None
+        self._rate: Rate | None = None
         self._ends: float | None = None
         self._counted = 0
         self.to_come = 0.0
@@ -159,9 +145,9 @@ class LedgerPace:
         self.to_come, self._surely = self._forecast(totals.reservations, begun)
         estimated, by_name, cheapest = self._estimated, self._others, self._cheapest
         if others is not None:
-            estimated = _Costs.together([estimated, *(_Costs.read(one, "estimated") for one in others.sums)])
-            by_name = _Costs.together([by_name, *(_Costs.read(one, "others") for one in others.sums)])
-            cheapest = _Costs.together([cheapest, *(_Costs.read(one, "cheapest") for one in others.sums)])
+            estimated = Costs.together([estimated, *(Costs.read(one, "estimated") for one in others.sums)])
+            by_name = Costs.together([by_name, *(Costs.read(one, "others") for one in others.sums)])
+            cheapest = Costs.together([cheapest, *(Costs.read(one, "cheapest") for one in others.sums)])
         kappa = min(max(estimated.ratio, 0.05), 20.0)
         share = by_name.count / max(by_name.count + estimated.count, 1.0)
         fixed, moved = share * by_name.mean, 1 - share
@@ -226,7 +212,7 @@ class LedgerPace:
             found = float(left) if left > 0 else max(begun / 20, 1.0)
             return found, found
         if self._rate is None:
-            self._rate = _Rate(now, self._length(ends), self.expected_requests)
+            self._rate = Rate(now, self._length(ends), self.expected_requests)
             self._counted = reservations
             if self.expected_requests is None and reservations >= ENOUGH:
                 # A process before this one has counted since the window began.
@@ -277,137 +263,3 @@ class PaceOfBoth:
     def figures(self) -> dict[str, float]:
         """Those of all."""
         return self.everyone.figures()
-
-
-class Sample:
-    """Estimates of the latest requests; where a model was no candidate, there are none of it.
-
-    Rows of `before` stand in for requests as long as few have come: each request takes the place of REPLACED of them.
-    """
-
-    def __init__(self, rows: int = SAMPLE_ROWS, before: Sequence[Estimated] = ()) -> None:
-        self._models: dict[str, int] = {}
-        self._values: Float[np.ndarray, "two rows models"] = np.full((2, rows, 0), np.nan)
-        self._before: Float[np.ndarray, "two rows models"] = np.full((2, 0, 0), np.nan)
-        self._seen = 0
-        if before:
-            sample = Sample(len(before))
-            for estimates in before:
-                sample.add(estimates)
-            self._models, self._before = sample._models, sample._values
-            self._values = np.full((2, rows, len(self._models)), np.nan)
-
-    def __len__(self) -> int:
-        return self.live + self._kept
-
-    @property
-    def live(self) -> int:
-        """Rows of requests."""
-        return min(self._seen, self._values.shape[1])
-
-    @property
-    def _kept(self) -> int:
-        return max(self._before.shape[1] - REPLACED * self.live, 0)
-
-    def add(self, estimates: Estimated) -> None:
-        """Quality and dollars by model."""
-        for model in estimates.keys() - self._models.keys():
-            self._models[model] = len(self._models)
-            self._values, self._before = (_with_column(one) for one in (self._values, self._before))
-        row = self._values[:, self._seen % self._values.shape[1]]
-        row[:] = np.nan
-        for model, (quality, cost_usd) in estimates.items():
-            row[:, self._models[model]] = quality, cost_usd
-        self._seen += 1
-
-    def problem(self) -> Problem:
-        """A row per request."""
-        value, cost = np.concatenate([self._values[:, : self.live], self._before[:, : self._kept]], axis=1)
-        return Problem(value, cost, available=~np.isnan(value))
-
-
-def _with_column(values: Float[np.ndarray, "two rows models"]) -> np.ndarray:
-    return np.concatenate([values, np.full((*values.shape[:2], 1), np.nan)], axis=2)
-
-
-@dataclass
-class _Costs:
-    """What requests were expected to cost and cost, the latest counting most."""
-
-    expected_usd: float = 0.0
-    paid_usd: float = 0.0
-    count: float = 0.0
-
-    def add(self, expected_usd: float, paid_usd: float) -> None:
-        self.fade()
-        self.expected_usd += expected_usd
-        self.paid_usd += paid_usd
-        self.count += 1
-
-    def fade(self) -> None:
-        """A request of another kind has ended."""
-        keep = 1 - 1 / COSTS_REMEMBERED
-        self.expected_usd, self.paid_usd, self.count = keep * self.expected_usd, keep * self.paid_usd, keep * self.count
-
-    @property
-    def ratio(self) -> float:
-        """Paid over expected; as if ten requests more had cost what they were expected to."""
-        if not self.count or not self.expected_usd:
-            return 1.0
-        prior = 10 * self.expected_usd / self.count
-        return (self.paid_usd + prior) / (self.expected_usd + prior)
-
-    @property
-    def mean(self) -> float:
-        return self.paid_usd / self.count if self.count else 0.0
-
-    @property
-    def expected_mean(self) -> float:
-        return self.expected_usd / self.count if self.count else 0.0
-
-    def named(self, name: str) -> dict[str, float]:
-        """As numbers for other workers."""
-        return {f"{name}_{one.name}": getattr(self, one.name) for one in fields(self)}
-
-    @staticmethod
-    def read(numbers: Mapping[str, float], name: str) -> _Costs:
-        """The opposite of `named`."""
-        return _Costs(*(numbers.get(f"{name}_{one.name}", 0.0) for one in fields(_Costs)))
-
-    @staticmethod
-    def together(several: Sequence[_Costs]) -> _Costs:
-        """Of all of them."""
-        return _Costs(*(sum(getattr(costs, one.name) for costs in several) for one in fields(_Costs)))
-
-
-class _Rate:
-    """Requests per second, each counting exp(-its age / memory)."""
-
-    def __init__(self, now: float, window_seconds: float, expected: int | None) -> None:
-        self.memory, self._now = MEMORY * window_seconds, now
-        self._first = FIRST * window_seconds
-        self._seconds = 0.0 if expected is None else self.memory
-        self._count = 0.0 if expected is None else expected / window_seconds * self.memory
-
-    def began(self, seconds: float) -> None:
-        """What is counted next has come within so many seconds."""
-        self._now -= seconds
-
-    def saw(self, now: float, count: int) -> None:
-        """So many since the last time."""
-        passed = max(now - self._now, 1e-9)
-        keep = math.exp(-passed / self.memory)
-        # Spread evenly over the time that has passed.
-        weight = self.memory * (1 - keep) / passed
-        self._count = keep * self._count + weight * count
-        self._seconds = keep * self._seconds + self.memory * (1 - keep)
-        self._now = now
-
-    @property
-    def per_second(self) -> float:
-        return self._count / self._seconds if self._count >= ENOUGH else self.spread_per_second
-
-    @property
-    def spread_per_second(self) -> float:
-        """As if all had come over no less than the first part of a window."""
-        return self._count / max(self._seconds, self._first)

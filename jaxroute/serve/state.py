@@ -24,7 +24,8 @@ from jaxroute.serve.asking import AUTO
 from jaxroute.serve.choosing import Chooser, FixedPace, Pace
 from jaxroute.serve.clients import ServedClient, load_clients
 from jaxroute.serve.live import LiveChooser, live_chooser
-from jaxroute.serve.pacing import SAMPLE_ROWS, LedgerPace, PaceOfBoth
+from jaxroute.serve.observed import SAMPLE_ROWS
+from jaxroute.serve.pacing import LedgerPace, PaceOfBoth
 from jaxroute.serve.promised import Promised
 from jaxroute.serve.records import Kept
 from jaxroute.serve.shared import Worker

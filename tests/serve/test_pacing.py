@@ -17,7 +17,7 @@ from jaxroute.endpoints.prices import TokenPrice
 from jaxroute.serve.accounts import Accounts, Budget
 from jaxroute.serve.choosing import Candidate, FixedPace, Ranked
 from jaxroute.serve.clients import new_key
-from jaxroute.serve.pacing import MOST_MULTIPLIER, REPLACED, LedgerPace, PaceOfBoth, Sample
+from jaxroute.serve.pacing import MOST_MULTIPLIER, LedgerPace, PaceOfBoth
 from jaxroute.serve.shared_price import SharedPrice
 from jaxroute.serve.state import ServeConfig, read_state
 from tests.serve.proxies import MESSAGES, proxy, three_models
@@ -175,9 +175,6 @@ def test_training_prompts_stand_in_for_requests_and_make_room_for_them():
     # The price that a hundred requests like them would have found, before there is one.
     assert prices[0][0] == pytest.approx(prices[1][1], rel=0.1) and prices[1][0] == 0
     assert prices[0][1] == prices[1][1]
-    sample = Sample(rows=10, before=before)
-    sample.add({"other": (0.9, 2.0)})
-    assert len(sample) == 1 + 100 - REPLACED and sample.problem().value.shape == (len(sample), 3)
 
 
 def test_less_money_makes_a_higher_price():
@@ -268,16 +265,6 @@ def test_a_budget_without_an_end_is_paced_where_it_is_known_for_how_many(tmp_pat
     assert isinstance(state.pace, LedgerPace) and again.pace is state.pace and again.chooser is state.chooser
     for one in (fixed, state):
         one.accounts.close()
-
-
-def test_a_sample_keeps_the_latest_and_knows_who_was_no_candidate():
-    sample = Sample(rows=3)
-    for number in range(5):
-        sample.add({"small": (number / 10, 1.0)} | ({"large": (0.9, 2.0)} if number == 4 else {}))
-    problem = sample.problem()
-    assert len(sample) == len(problem) == 3
-    assert sorted(problem.value[:, 0].tolist()) == [0.2, 0.3, 0.4]
-    assert problem.available is not None and problem.available[:, 1].sum() == 1
 
 
 def test_a_client_whose_own_budget_is_short_pays_its_own_price(tmp_path: Path):
