@@ -23,10 +23,12 @@ from jaxroute.storage.files import check_file
 if TYPE_CHECKING:
     from jaxroute.serve.server import Listening
     from jaxroute.serve.state import ServeConfig
-    from jaxroute.serve.workers import Place
+    from jaxroute.serve.worker_process import Place
 
 DEMO_QUERIES = 600
 DEMO_BUDGET_USD = 1.0
+FORCED = 130
+"""The exit status after a second SIGTERM or Ctrl-C, as of every command that was interrupted."""
 MOST_ENCODER_TOKENS = 32_768
 """Of a prompt that is read for an estimate; every shape is compiled at the start."""
 
@@ -102,7 +104,8 @@ class Serve:
     drain_seconds: float = 20.0
     """How long an answer is read on whose client has gone, to know what it cost; then it counts at its worst case."""
     stop_seconds: float = 30.0
-    """How long answers may go on after SIGTERM or Ctrl-C."""
+    """How long answers may go on after SIGTERM or Ctrl-C; a second one ends them at once, at their worst
+    cases."""
     access_log: bool = True
     """Write a line of JSON per request to standard error; it holds no prompt, no answer and no key."""
 
@@ -136,7 +139,8 @@ def main(config: Annotated[Serve, tyro.conf.arg(name="")]) -> None:
             _serve_on_several(served, config.workers)
         else:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(served))
+                forced = runner.run(_serve(served))
+            _leave(forced)
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,7 @@ def _serve_on_several(served: _Served, count: int) -> None:
         print(greeting)
         sys.stdout.flush()
         workers.watch()
+    _leave(workers.forced)
 
 
 def _work(served: _Served, place: Place) -> None:
@@ -232,19 +237,39 @@ def _work(served: _Served, place: Place) -> None:
         runner.run(_serve(served, place))
 
 
-async def _serve(served: _Served, place: Place | None = None) -> None:
-    from jaxroute.serve.server import bound_socket, serving
+def _leave(forced: bool) -> None:
+    if forced:
+        print("ended at once: answers that had begun are cut, and count at their worst cases", file=sys.stderr)
+        sys.exit(FORCED)
+
+
+async def _serve(served: _Served, place: Place | None = None) -> bool:
+    """Until it is asked to end; returns whether that was forced."""
+    from jaxroute.serve.server import ENDING, bound_socket, serving
     from jaxroute.serve.state import read_state
 
     # A port that is taken is found before a checkpoint is read.
     bound = bound_socket(served.listening) if place is None else place.bound
     _log_to_standard_error(served.access_log)
     state = read_state(replace(served.settings, worker=None if place is None else place.worker))
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    # Before the first request can come: one that has begun must not be lost to a signal.
-    for one in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(one, stopped.set)
-    async with serving(state, served.listening, bound) as running:
+    loop, stopped, forced = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+    def end() -> None:
+        if stopped.is_set():
+            forced.set()
+            # Should a thread still hold the process, such as one that reads a checkpoint, the next one kills it.
+            for one in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(one)
+                signal.signal(one, signal.SIG_DFL)
+        stopped.set()
+
+    # Before the first request can come: one that has begun must not be lost to a signal. A worker gets SIGTERM from its parent,
+    # and where a service manager signals every process, from that too: whether it is forced the parent alone knows.
+    for one in (signal.SIGTERM, signal.SIGINT) if place is None else ():
+        loop.add_signal_handler(one, end)
+    if place is not None:
+        loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    async with serving(state, served.listening, bound, forced) as running:
         if hasattr(signal, "SIGHUP"):
             loop.add_signal_handler(signal.SIGHUP, running.reloading.now)
         greeting = _greeting(running.base_url, state.routed, sorted(state.upstreams), keys=state.clients is not None)
@@ -253,11 +278,12 @@ async def _serve(served: _Served, place: Place | None = None) -> None:
         if place is not None:
             place.ready(greeting)
             await place.asked_to_end(stopped)
-            return
+            return False
         print(greeting)
         sys.stdout.flush()
         await stopped.wait()
-        print("ending: answers that have begun are sent to their end", file=sys.stderr)
+        print(ENDING, file=sys.stderr)
+    return forced.is_set()
 
 
 def _greeting(base_url: str, routed: list[str], models: list[str], *, keys: bool) -> str:

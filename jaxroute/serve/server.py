@@ -19,8 +19,11 @@ from jaxroute.serve.reloading import Reloading
 from jaxroute.serve.service import Service
 from jaxroute.serve.state import State
 
+ENDING = "ending: answers that have begun are sent to their end; Ctrl-C again ends them at once"
 ARRIVAL_SECONDS = 0.3
 """How long the request of a new connection may take to arrive once the end was asked for."""
+SETTLE_SECONDS = 1.0
+"""How long what was cut may take to settle what it holds."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,35 @@ class _Server(uvicorn.Server):
     """Signals are the caller's, and its end loses nobody who has connected.
 
     uvicorn closes its socket with whoever waits there to be accepted, and at once every connection whose request it has not
-    read yet. Here those that wait are accepted first, and requests get a moment to arrive.
+    read yet. Here those that wait are accepted first, and requests get a moment to arrive. Once `forced` is set, what is under
+    way is cut; that is settled before this ends, and so is what is cut after `timeout_graceful_shutdown`.
     """
+
+    def __init__(self, config: uvicorn.Config, forced: asyncio.Event) -> None:
+        super().__init__(config)
+        self.forced = forced
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ways = [asyncio.ensure_future(one) for one in (self._end_gently(sockets), self.forced.wait())]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for one in ways:
+            one.cancel()
+        under_way = list(self.server_state.tasks)
+        for task in under_way:
+            task.cancel()
+        if under_way:
+            await asyncio.wait(under_way, timeout=SETTLE_SECONDS)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # pyright: ignore[reportAttributeAccessIssue]
+        ending, _ = ways
+        if ending.done() and not ending.cancelled():
+            ending.result()
+
+    async def _end_gently(self, sockets: list[socket.socket] | None) -> None:
         loop = asyncio.get_running_loop()
         waiting = [connection for one in sockets or [] for connection in _accepted(one)]
         for server in self.servers:
@@ -91,11 +115,15 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(
-    state: State, listening: Listening | None = None, bound: socket.socket | None = None
+    state: State,
+    listening: Listening | None = None,
+    bound: socket.socket | None = None,
+    forced: asyncio.Event | None = None,
 ) -> AsyncIterator[Running]:
     """Serve on this event loop until the block ends. Raises `EndpointError` where it may or can not listen there.
 
-    `bound` is a socket that listens there already, such as one that several processes share.
+    `bound` is a socket that listens there already, such as one that several processes share. Once `forced` is set, the end
+    waits for no answer any more.
     """
     listening = listening or Listening()
     listening.check(keys=state.clients is not None)
@@ -111,7 +139,7 @@ async def serving(
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(1, round(listening.stop_seconds)),
         )
-        server = _Server(config)
+        server = _Server(config, forced or asyncio.Event())
         bound = bound_socket(listening) if bound is None else bound
         task = asyncio.create_task(server.serve(sockets=[bound]))
         while not server.started and not task.done():

@@ -1,32 +1,31 @@
 """Several processes that answer on one address: a parent binds the socket, starts them, and starts again what dies.
 
 All workers accept from one socket, so that the end of one loses nobody who waits to be accepted. What they share besides is in
-files: the ledger and what it says of the price (`shared_pace`), and what one worker has to know of the answers of another
-(`shared`). A worker ends when it is asked to, and when its parent has gone.
+files: the ledger and what it says of the price (`shared_price`), and what one worker has to know of the answers of another
+(`shared`). A worker ends when it is asked to, and when its parent has gone (`worker_process`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import multiprocessing
 import os
 import signal
 import socket
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from jaxroute.errors import EndpointError
 from jaxroute.serve.metrics import METRICS_FOLDER
-from jaxroute.serve.server import Listening, bound_socket
+from jaxroute.serve.server import ENDING, Listening, bound_socket
 from jaxroute.serve.shared import Worker
+from jaxroute.serve.worker_process import Work, live, packed
 
 LOG = logging.getLogger("jaxroute.serve")
 MOST_WORKERS = 64
@@ -38,44 +37,6 @@ PAUSE_SECONDS = 1.0
 """Before a worker is started again that has lived for no longer than that."""
 MOST_PAUSE_SECONDS = 60.0
 """The pause doubles with every start that has failed, as it does while the files are wrong."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a worker gets from its parent."""
-
-    worker: Worker
-    bound: socket.socket
-    connection: Connection
-    """To say that it is ready, or what is wrong; closed where the parent has gone."""
-    answers: threading.Event | None = None
-    """Whether it does; the worker's own."""
-
-    def ready(self, greeting: str) -> None:
-        """It answers from now on."""
-        if self.answers is not None:
-            self.answers.set()
-        self.connection.send((True, greeting))
-
-    def end_with_parent(self) -> None:
-        """In a thread: end at once where the parent goes before this worker answers, so that another may listen there."""
-        with suppress(OSError):
-            self.connection.poll(None)
-        if self.answers is None or not self.answers.is_set():
-            os._exit(1)
-
-    async def asked_to_end(self, stopped: asyncio.Event) -> None:
-        """Returns when the worker is asked to end, or when its parent has ended without a word."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self.connection.fileno(), stopped.set)
-        try:
-            await stopped.wait()
-        finally:
-            loop.remove_reader(self.connection.fileno())
-
-
-Work = Callable[[Any, Place], None]
-"""What a worker does: a function of a module, with the settings that the parent was given."""
 
 
 @dataclass
@@ -102,6 +63,8 @@ class Workers:
         """How often its start has failed, since the last that has not."""
         self._ends: float | None = None
         """When those that have been asked to end are killed."""
+        self.forced = False
+        """Whether they were killed since the parent was asked to end for the second time."""
         # Signals wake the parent through this pair, wherever it waits.
         self._wake, self._woken = socket.socketpair()
         for one in (self._wake, self._woken):
@@ -139,7 +102,8 @@ class Workers:
                 os.environ.pop(METRICS_FOLDER, None)
 
     def watch(self) -> None:
-        """Until SIGTERM or SIGINT, and the end of all workers."""
+        """Until SIGTERM or SIGINT, and the end of all workers; a second one kills them, and their reservations are settled at
+        the next start."""
         while self._running or (self._later and self._ends is None):
             due = [*self._later.values(), *([] if self._ends is None else [self._ends])]
             seconds = max(min(due) - time.monotonic(), 0.0) if due else None
@@ -161,8 +125,8 @@ class Workers:
 
     def _start(self, number: int) -> None:
         ours, theirs = self._context.Pipe()
-        place = Place(Worker(number, self.count, self._folder), self._bound, theirs)
-        process = self._context.Process(target=_run, args=(self.work, self.settings, place), name=f"worker-{number}")
+        given = Worker(number, self.count, self._folder), self._bound, theirs, packed(self.work, self.settings)
+        process = self._context.Process(target=live, args=given, name=f"worker-{number}")
         process.start()
         theirs.close()
         self._running[number] = _Running(process, ours, time.monotonic())
@@ -220,6 +184,9 @@ class Workers:
             self._bound.close()
             self._ends = time.monotonic() + self.listening.stop_seconds + GRACE_SECONDS
             self._signal(signal.SIGTERM)
+            LOG.warning(ENDING)
+        if self._asked_to_end > 1 and not self.forced:
+            self.forced, self._ends = True, time.monotonic()
 
     def _signal(self, which: int) -> None:
         for one in self._running.values():
@@ -228,10 +195,10 @@ class Workers:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        self._asked_to_end = False
+        self._asked_to_end = 0
 
         def end(*_: object) -> None:
-            self._asked_to_end = True
+            self._asked_to_end += 1
             self._wake_up()
 
         def hang_up(*_: object) -> None:
@@ -251,19 +218,3 @@ class Workers:
     def _wake_up(self) -> None:
         with suppress(OSError):
             self._wake.send(b"!")
-
-
-def _run(work: Work, settings: object, place: Place) -> None:
-    """A worker's whole life."""
-    try:
-        # Until it has handlers of its own, it ends at once; what the terminal sends it gets from the parent.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        place = replace(place, answers=threading.Event())
-        threading.Thread(target=place.end_with_parent, daemon=True).start()
-        work(settings, place)
-    except Exception as error:  # noqa: BLE001, the parent says it
-        with suppress(OSError):
-            place.connection.send((False, str(error)))
-        raise SystemExit(1) from (None if isinstance(error, EndpointError) else error)

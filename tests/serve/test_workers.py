@@ -16,7 +16,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +38,8 @@ from jaxroute.serve.service import _written
 from jaxroute.serve.shared import Shared, Worker
 from jaxroute.serve.shared_price import SharedPrice
 from jaxroute.serve.state import ServeConfig, read_state
-from jaxroute.serve.workers import Place, Workers, _Running
+from jaxroute.serve.worker_process import Place
+from jaxroute.serve.workers import Workers, _Running
 from jaxroute.simulation import SimulationConfig, serving_in_thread, simulated_endpoints
 
 LINE = "from jaxroute.cli import run; run()"
@@ -164,6 +165,77 @@ def test_a_worker_that_cannot_start_is_started_more_and_more_seldom() -> None:
 
 
 @pytest.mark.slow
+def test_a_worker_that_has_just_been_born_ends_with_its_parent(tmp_path: Path) -> None:
+    """Its parent is killed while it has not imported anything yet."""
+    started = time.monotonic()
+    # The parent's start takes longer than a worker's: it is killed as soon as it has a child.
+    with serving_in_thread(SimulationConfig()) as simulation:
+        (tmp_path / "models.yaml").write_text(models_yaml(simulation.base_url))
+        command = [sys.executable, "-c", LINE, "serve", "--models", "models.yaml", "--workers", "2", "--port", "0"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment) as parent:
+            _until(lambda: bool(_workers(parent)))
+            [worker] = _workers(parent)
+            # As long as its interpreter starts, what it is to do is not read yet.
+            imports = time.monotonic() - started
+            parent.kill()
+            killed = time.monotonic()
+            _until(lambda: not Path(f"/proc/{worker}").exists() or b"Z" in _stat(worker))
+        # An import of all that a worker needs takes as long as the parent's own; it waits for none.
+        assert time.monotonic() - killed < max(0.5, imports / 4)
+
+
+@pytest.mark.slow
+def test_workers_whose_parent_is_killed_answer_what_they_have_begun(tmp_path: Path) -> None:
+    with serving_in_thread(SimulationConfig(time_scale=2.0)) as simulation:
+        (tmp_path / "models.yaml").write_text(models_yaml(simulation.base_url))
+        with _served(tmp_path, 1.0, "--stop-seconds", "30") as (process, address):
+            workers, bodies = _workers(process), list[bytes]()
+            threads = [threading.Thread(target=lambda: bodies.append(_streamed(address))) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            with Ledger(tmp_path / "ledger.db") as ledger:
+                _until(lambda: len(ledger.open()) == 6, 20)
+            process.kill()
+            process.wait()
+            for thread in threads:
+                thread.join()
+            _until(lambda: not any(Path(f"/proc/{one}").exists() for one in workers), 10)
+        assert [body.endswith(b"data: [DONE]\n\n") for body in bodies] == [True] * 6
+        with Ledger(tmp_path / "ledger.db") as ledger:
+            totals = ledger.totals()
+            assert totals.reserved_usd == 0
+            assert totals.settled_usd == pytest.approx(simulation.counts.answered_pico / 1e12, abs=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_signal_ends_at_once_and_worst_cases_count(tmp_path: Path, workers: int) -> None:
+    with serving_in_thread(SimulationConfig(time_scale=20.0)) as simulation:
+        (tmp_path / "models.yaml").write_text(models_yaml(simulation.base_url))
+        with _served(tmp_path, 1.0, workers=workers) as (process, address):
+            threads = [threading.Thread(target=_ignoring, args=(address,)) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            with Ledger(tmp_path / "ledger.db") as ledger:
+                _until(lambda: ledger.totals().reservations == 6, 20)
+                held = ledger.totals().reserved_usd
+            process.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(2)
+            asked, children = time.monotonic(), _workers(process)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 130 and time.monotonic() - asked < 4
+            for thread in threads:
+                thread.join()
+            assert not any(Path(f"/proc/{one}").exists() for one in children)
+        with Ledger(tmp_path / "ledger.db") as ledger:
+            ledger.settle_abandoned()
+            totals = ledger.totals()
+            assert totals.reserved_usd == 0 and totals.settled_usd == pytest.approx(held) and held > 0
+
+
+@pytest.mark.slow
 def test_two_workers_under_load_kill_and_end(tmp_path: Path) -> None:
     with serving_in_thread(SimulationConfig(time_scale=0.05)) as simulation:
         (tmp_path / "models.yaml").write_text(models_yaml(simulation.base_url))
@@ -240,6 +312,23 @@ def _ask(address: str, seen: Counter[str], stop: threading.Event, number: int) -
             seen["lost"] += 1
 
 
+def _streamed(address: str) -> bytes:
+    content = json.dumps({**CHAT, "model": "sim-nano", "stream": True, "max_tokens": 200}).encode()
+    with urllib.request.urlopen(urllib.request.Request(f"{address}/chat/completions", content), timeout=60) as response:
+        return response.read()
+
+
+def _ignoring(address: str) -> None:
+    with suppress(OSError, HTTPException):
+        _streamed(address)
+
+
+def _stat(process: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    return b"Z"
+
+
 def _answered(address: str) -> str:
     """The number of an answer."""
     request = urllib.request.Request(f"{address}/chat/completions", json.dumps({**CHAT, "model": "sim-nano"}).encode())
@@ -273,10 +362,12 @@ def _until(done, seconds: float = 60.0) -> None:
 
 
 @contextmanager
-def _served(folder: Path, budget_usd: float) -> Iterator[tuple[subprocess.Popen, str]]:
-    options = ["--models", "models.yaml", "--checkpoint", "checkpoint", "--budget-usd", str(budget_usd), "--per", "month"]
-    options += ["--expected-requests", "5000", "--ledger", "ledger.db", "--workers", "2", "--port", "0", "--no-access-log"]
-    options += ["--record", "full", "--record-file", "record.db"]
+def _served(folder: Path, budget_usd: float, *further: str, workers: int = 2) -> Iterator[tuple[subprocess.Popen, str]]:
+    options = ["--models", "models.yaml", "--budget-usd", str(budget_usd), "--per", "month", "--ledger", "ledger.db"]
+    options += ["--workers", str(workers), "--port", "0", "--no-access-log", "--record", "full", "--record-file", "record.db"]
+    if (folder / "checkpoint").exists():
+        options += ["--checkpoint", "checkpoint", "--expected-requests", "5000"]
+    options += further
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", LINE, "serve", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment) as process:
