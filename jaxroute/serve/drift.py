@@ -18,10 +18,8 @@ from jaxroute.errors import OutputError, shortened
 from jaxroute.guarantees.drift import Alarm, DriftWatch
 from jaxroute.guarantees.promise import Promise
 from jaxroute.guarantees.support import against, support_words
-from jaxroute.predictor.checkpoint import PROMISE, description_of
 from jaxroute.serve.finished import Finished
 from jaxroute.serve.state import State
-from jaxroute.storage.digests import file_digest
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS drift (checkpoint TEXT PRIMARY KEY, content TEXT NOT NULL)"
 UPSERT = "INSERT INTO drift VALUES (?, ?) ON CONFLICT (checkpoint) DO UPDATE SET content = excluded.content"
@@ -91,21 +89,19 @@ class Drifting:
         familiarity = getattr(estimator, "familiarity", None)
         calibration = None if familiarity is None else len(familiarity.distances)
         self.watch = DriftWatch(estimator.models, calibration, alpha=config.drift_alpha, tolerance=config.drift_tolerance)
-        self._key = file_digest(description_of(config.checkpoint))
-        if self.promise is not None:
-            self._key += "-" + file_digest(config.checkpoint / PROMISE)
+        self._key = state.checkpoint_digest
         self.flush(empty=True)
         if words := self.unsupported:
             self.log.warning("%s", words)
 
     def __call__(self, finished: Finished) -> None:
         """A request has ended."""
-        if finished.routed and finished.p_value is not None:
+        if self._is_of_this(finished) and finished.p_value is not None:
             self._add("", finished.p_value, 0.0)
 
     def rated(self, finished: Finished, quality: float) -> None:
         """Its answer was rated for the first time."""
-        if finished.routed and finished.quality is not None and finished.model is not None:
+        if self._is_of_this(finished) and finished.quality is not None and finished.model is not None:
             self._add(finished.model, quality, finished.quality)
             self.flush()
 
@@ -143,6 +139,10 @@ class Drifting:
             self._note(error)
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+
+    def _is_of_this(self, finished: Finished) -> bool:
+        """Whether it was routed by the estimates that are tested now, not by those of an earlier checkpoint."""
+        return finished.routed and finished.checkpoint_digest == self._key
 
     def _add(self, model: str, value: float, estimate: float) -> None:
         if self.watch is None:

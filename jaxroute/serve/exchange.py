@@ -45,7 +45,8 @@ class Exchange:
         self.scope, self.receive, self.send = scope, receive, send
         self.loop = asyncio.get_running_loop()
         self.started = perf_counter()
-        self.finished = Finished(id=f"jr-{secrets.token_hex(12)}", kind=kind)
+        number, digest = f"jr-{secrets.token_hex(12)}", self.state.checkpoint_digest
+        self.finished = Finished(id=number, kind=kind, checkpoint_digest=digest)
         self.client: ServedClient | None = None
         self.gone = False
         """Whether the client has left."""

@@ -51,6 +51,8 @@ class Finished:
     """All but waiting for endpoints."""
     rated: float | None = None
     """The quality that somebody has given, in [0, 1]."""
+    checkpoint_digest: str = ""
+    """Of the checkpoint whose estimates these are: a rating says nothing of another one's."""
 
     def as_json(self) -> dict[str, object]:
         """What its client may know of it."""

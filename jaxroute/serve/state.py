@@ -18,6 +18,7 @@ from jaxroute.endpoints.models import Endpoint, load_models, read_keys
 from jaxroute.errors import EndpointError, listed, shortened
 from jaxroute.guarantees.promise import Promise
 from jaxroute.guarantees.safe_choice import UNKNOWN_BELOW
+from jaxroute.predictor.checkpoint import PROMISE, description_of
 from jaxroute.routing.router import Router
 from jaxroute.serve.accounts import Accounts, Budget, client_file
 from jaxroute.serve.asking import AUTO
@@ -31,6 +32,7 @@ from jaxroute.serve.records import Kept
 from jaxroute.serve.shared import Worker
 from jaxroute.serve.shared_price import Estimates, SharedPrice
 from jaxroute.serve.traces import check_address
+from jaxroute.storage.digests import file_digest
 
 BURST = 0.1
 """Of the requests that a model may be asked in a minute, how many may begin at once: nobody waits for an even spacing."""
@@ -169,6 +171,8 @@ class State:
     """How the files looked before they were read."""
     own_paces: Mapping[str, Pace] = field(default_factory=dict)
     """Of clients with a budget of their own."""
+    checkpoint_digest: str = ""
+    """Of the checkpoint that the chooser was read from, and of the promise that it keeps; empty where there is none."""
 
     def pace_of(self, client: str | None) -> Pace:
         """At whose price a client's requests are routed."""
@@ -191,10 +195,10 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
 
     Endpoints that are as they were in `before` keep their places and pauses. `chooser` stands in for the checkpoint's.
     """
-    looked = stamps(config)
+    looked, digest = stamps(config), ""
     endpoints, keys, clients = read_files(config, 1 if config.worker is None else config.worker.count)
     if chooser is None and before is not None and _same_estimates(before, endpoints, looked):
-        chooser = before.chooser
+        chooser, digest = before.chooser, before.checkpoint_digest
     elif chooser is None and config.checkpoint is not None:
         router = Router.load(config.checkpoint)
         made = live_chooser(
@@ -214,6 +218,7 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
         # What is wrong with a promise is found before anything is compiled.
         chooser = Promised(made, router.promise, endpoints) if config.guarantee else made
         made.warm()
+        digest = _checkpoint_digest(config.checkpoint, promised=config.guarantee)
     upstreams = {}
     for name, endpoint in endpoints.items():
         made = Upstream.of(endpoint, keys.get(name), config.worker)
@@ -227,7 +232,7 @@ def read_state(config: ServeConfig, before: State | None = None, *, chooser: Cho
     if isinstance(chooser, Promised):
         # A promise holds at its own price alone.
         pace, own = FixedPace(chooser.multiplier), {}
-    return State(config, upstreams, clients, accounts, chooser, pace, looked, own)
+    return State(config, upstreams, clients, accounts, chooser, pace, looked, own, digest)
 
 
 def read_files(
@@ -251,6 +256,12 @@ def stamps(config: ServeConfig) -> dict[str, object]:
             inner = sorted(path.iterdir()) if path.is_dir() else [path]
             found[str(path)] = [(one.name, one.stat().st_mtime_ns, one.stat().st_size) for one in inner if one.exists()]
     return found
+
+
+def _checkpoint_digest(checkpoint: Path, *, promised: bool) -> str:
+    """Of its estimator's description, which names all that it holds, and of its promise."""
+    files = [description_of(checkpoint), *([checkpoint / PROMISE] if promised else [])]
+    return "-".join(file_digest(path) for path in files)
 
 
 def _check_places(config: ServeConfig, endpoints: Mapping[str, Endpoint], workers: int) -> None:

@@ -33,19 +33,21 @@ def state(tmp_path: Path) -> Any:
     config = SimpleNamespace(
         checkpoint=tmp_path / "checkpoint", drift_alpha=0.05, drift_tolerance=0.02, drift_file=tmp_path / "drift.db"
     )
-    return SimpleNamespace(config=config, chooser=SimpleNamespace(estimator=estimator), promise=None)
+    return SimpleNamespace(config=config, chooser=SimpleNamespace(estimator=estimator), promise=None, checkpoint_digest="first")
 
 
 def promised(state: Any, text: str) -> Any:
     """The same, and what was promised of it."""
-    (state.config.checkpoint / "promise.json").write_text(text)
     part = Part(None, 1.0, 100, 0.8, "a", 0.8, 1e-4, math.nan, 0.01)
     promise = Promise(asked=Asked(within=0.02), models=["a", "b"], parts=[part], calibration="mine.csv", rows=100)
-    return SimpleNamespace(config=state.config, chooser=SimpleNamespace(chooser=state.chooser), promise=promise)
+    return SimpleNamespace(
+        config=state.config, chooser=SimpleNamespace(chooser=state.chooser), promise=promise, checkpoint_digest=f"first-{text}"
+    )
 
 
-def request(**fields: Any) -> Finished:
-    return Finished(id="jr-1", kind="chat", routed=True, model="a", quality=0.8, p_value=0.5, **fields)
+def request(checkpoint_digest: str = "first") -> Finished:
+    fields = {"model": "a", "quality": 0.8, "p_value": 0.5, "checkpoint_digest": checkpoint_digest}
+    return Finished(id="jr-1", kind="chat", routed=True, **fields)
 
 
 def test_an_alarm_is_logged_once_and_survives_a_restart(state: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -67,10 +69,19 @@ def test_another_checkpoint_begins_anew(state: Any) -> None:
     for _ in range(60):
         watching.rated(request(), 0.0)
     assert watching.alarms
-    (state.config.checkpoint / "estimator.json").write_text('{"other": 1}')
+    state.checkpoint_digest = "second"
     state.chooser = SimpleNamespace(chooser=SimpleNamespace(estimator=state.chooser.estimator))
     watching.follow(state)
     assert not watching.alarms
+    # What the first one estimated says nothing of the second one, whenever it ends or is rated.
+    for _ in range(60):
+        watching.rated(request(), 0.0)
+        watching(request())
+    watching.flush()
+    assert watching.watch is not None and watching.watch.prompts is not None
+    assert watching.watch.models["a"].worse.seen == watching.watch.prompts.wealth.seen == 0
+    watching.rated(request("second"), 0.0)
+    assert watching.watch.models["a"].worse.seen == 1
 
 
 def test_an_alarm_takes_the_support_of_a_promise_until_it_is_made_again(state: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -79,7 +90,7 @@ def test_an_alarm_takes_the_support_of_a_promise_until_it_is_made_again(state: A
     assert watching.unsupported == ""
     with caplog.at_level(logging.WARNING, "jaxroute.serve"):
         for _ in range(60):
-            watching.rated(request(), 0.0)
+            watching.rated(request("first-1"), 0.0)
         watching.close()
         # A restart says it again: whoever reads the promise at the start must know.
         assert "jaxroute probes" in Drifting(kept, LOG).unsupported
@@ -110,9 +121,9 @@ def test_a_damaged_state_begins_anew(state: Any, caplog: pytest.LogCaptureFixtur
 
 def test_what_was_named_or_not_estimated_is_no_evidence(state: Any) -> None:
     watching = Drifting(state, LOG)
-    watching.rated(Finished(id="jr-1", kind="chat", model="a", quality=0.8), 0.0)
-    watching.rated(Finished(id="jr-1", kind="chat", routed=True, model="a"), 0.0)
-    watching(Finished(id="jr-1", kind="chat", routed=True, model="a"))
+    watching.rated(Finished(id="jr-1", kind="chat", model="a", quality=0.8, checkpoint_digest="first"), 0.0)
+    watching.rated(Finished(id="jr-1", kind="chat", routed=True, model="a", checkpoint_digest="first"), 0.0)
+    watching(Finished(id="jr-1", kind="chat", routed=True, model="a", checkpoint_digest="first"))
     watching.flush()
     assert watching.watch is not None and watching.watch.models["a"].worse.seen == 0
 
@@ -127,7 +138,7 @@ def test_the_page_and_the_metrics_show_alarms(tmp_path: Path, state: Any) -> Non
         wait_until(lambda: service.answers.get(number) is not None)
         finished = service.answers.get(number)
         assert finished is not None
-        finished.quality, finished.model = 0.9, "a"
+        finished.quality, finished.model, finished.checkpoint_digest = 0.9, "a", "first"
         for _ in range(2):
             assert one.post({"id": number, "quality": 0.0}, path="/v1/feedback").status == 200
         assert service.drift.watch is not None and service.drift.watch.models["a"].worse.seen == 1
@@ -140,6 +151,7 @@ def test_the_page_and_the_metrics_show_alarms(tmp_path: Path, state: Any) -> Non
         service.state = replace(service.state, chooser=Promised(kept.chooser, kept.promise, endpoints))
         kept.chooser = SimpleNamespace(estimator=state.chooser.estimator)
         service.drift.follow(kept)
+        finished.checkpoint_digest = "first-1"
         before = [one.request("GET", path).body.decode() for path in ("/", "/metrics")]
         for _ in range(60):
             service.drift.rated(finished, 0.0)

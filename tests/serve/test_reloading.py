@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jaxroute.errors import EndpointError
+from jaxroute.guarantees.asked import Asked as Asking
+from jaxroute.guarantees.promise import Part, Promise
 from jaxroute.serve.accounts import Budget
+from jaxroute.serve.asking import Asked
+from jaxroute.serve.choosing import Ranked
 from jaxroute.serve.clients import load_clients, new_key
+from jaxroute.serve.promised import Promised
 from jaxroute.serve.server import Listening, serving_in_thread
 from jaxroute.serve.state import ServeConfig, read_state
-from tests.serve.proxies import MESSAGES, proxy
+from tests.serve.proxies import MESSAGES, FixedChooser, proxy, three_models
 
 CHAT = {"model": "sim-nano", "messages": MESSAGES}
 
@@ -55,6 +65,56 @@ def test_models_come_and_go_and_no_request_is_lost(tmp_path: Path) -> None:
             thread.join()
         assert len(statuses) > 5 and set(statuses) == {200}
         assert one.ledger.totals().settled_usd == pytest.approx(one.simulation.counts.answered_pico / 1e12)
+
+
+class Counting(FixedChooser):
+    """Estimates of one checkpoint, which counts from 0."""
+
+    read = 0
+
+    async def rank(self, asked: Asked, *rest: Any) -> list[Ranked]:
+        self.read += 1
+        return await super().rank(asked, *rest)
+
+    def figures(self) -> dict[str, float]:
+        return {"prompts_read_total": float(self.read), "conversations_remembered": float(self.read)}
+
+
+def test_what_was_counted_and_promised_outlasts_a_new_checkpoint(tmp_path: Path) -> None:
+    endpoints: Any = dict.fromkeys(three_models().models)
+    part = Part(None, 1.0, 100, 0.8, "sim-large", 0.8, 1e-4, math.nan, 0.01)
+    promise = Promise(asked=Asking(within=0.02), models=list(endpoints), parts=[part], calibration="mine.csv", rows=100)
+    outside = {"x-jaxroute-minimum-quality": "0.5"}
+
+    def checkpoint(promised: bool) -> Any:
+        plain = Counting(three_models().quality, three_models().cost_usd)
+        return Promised(plain, promise, endpoints) if promised else plain
+
+    def scraped() -> dict[str, float]:
+        text = one.request("GET", "/metrics").body.decode()
+        found = re.findall(r"^jaxroute_(\S+_total|conversations_remembered) (\S+)$", text, re.MULTILINE)
+        return {name: float(value) for name, value in found}
+
+    with proxy(tmp_path, chooser=checkpoint(True)) as one:
+        service, seen, numbers = one.running.service, [scraped()], []
+        for promised in (True, False, True):
+            for headers in ({}, outside):
+                numbers.append(one.post({**CHAT, "model": "auto"}, headers=headers).headers["x-jaxroute-id"])
+            wait_until(lambda: service.answers.get(numbers[-1]) is not None)
+            seen.append(scraped())
+            service.exchange(replace(service.state, chooser=checkpoint(promised), checkpoint_digest=str(len(numbers))))
+            seen.append(scraped())
+        # No total ever falls, what is no total begins anew, and nothing is counted twice.
+        for before, after in itertools.pairwise(seen):
+            assert all(value <= after[name] for name, value in before.items() if name.endswith("_total"))
+        assert [one["prompts_read_total"] for one in seen] == [0, 2, 2, 4, 4, 6, 6]
+        assert [one["conversations_remembered"] for one in seen] == [0, 2, 0, 2, 0, 2, 0]
+        # Only while a promise was kept to, but its count stays there.
+        assert [one["requests_outside_promise_total"] for one in seen] == [0, 1, 1, 2, 2, 2, 2]
+        # An answer of the first checkpoint can still be rated, and its estimate is still known.
+        assert one.post({"id": numbers[0], "quality": 0.4}, "/v1/feedback").status == 200
+        known = one.request("GET", f"/v1/feedback/{numbers[0]}").content
+        assert known["quality"] == 0.4 and known["expected_quality"] == 0.9
 
 
 def test_a_stream_that_has_begun_ends_after_the_end_was_asked_for(tmp_path: Path) -> None:
