@@ -8,6 +8,7 @@ import math
 import re
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from jaxroute.guarantees.asked import Asked as Asking
 from jaxroute.guarantees.promise import Part, Promise
 from jaxroute.serve.accounts import Budget
 from jaxroute.serve.asking import Asked
-from jaxroute.serve.choosing import Ranked
+from jaxroute.serve.choosing import Candidate, Ranked
 from jaxroute.serve.clients import load_clients, new_key
 from jaxroute.serve.promised import Promised
 from jaxroute.serve.server import Listening, serving_in_thread
@@ -72,9 +73,11 @@ class Counting(FixedChooser):
 
     read = 0
 
-    async def rank(self, asked: Asked, *rest: Any) -> list[Ranked]:
+    async def rank(
+        self, asked: Asked, candidates: Sequence[Candidate], multiplier: float, minimum_quality: float | None
+    ) -> list[Ranked]:
         self.read += 1
-        return await super().rank(asked, *rest)
+        return await super().rank(asked, candidates, multiplier, minimum_quality)
 
     def figures(self) -> dict[str, float]:
         return {"prompts_read_total": float(self.read), "conversations_remembered": float(self.read)}
