@@ -126,8 +126,8 @@ class Exchange:
             except Failure as failure:
                 failed = (candidate.model, failure)
                 self.finished.failures.append((candidate.model, failure.reason))
-                if failure.reason == "rate_limit" and failure.retry_after and self.finished.routed:
-                    self.service.paused[candidate.model] = self.loop.time() + failure.retry_after
+                if failure.retry_after and failure.reason in ("rate_limit", "server_error") and self.finished.routed:
+                    self.service.pauses.asked(candidate.model, failure.retry_after)
                 if self.begun or not failure.moves or self.loop.time() >= self.deadline:
                     break
         if failed is None:

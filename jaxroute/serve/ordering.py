@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from time import perf_counter
 
 from jaxroute.errors import listed, shortened
@@ -51,7 +50,8 @@ class Ordering:
         self.finished.routing_seconds = perf_counter() - begun
         self.service.places.wanted(self.state.upstreams[order[0].candidate.model])
         # Nobody waits for a model that is at its limits while another is free.
-        order.sort(key=lambda one: self._is_busy(one.candidate.model))
+        paused = self.service.pauses.among([one.candidate.model for one in order])
+        order.sort(key=lambda one: one.candidate.model in paused or self.state.upstreams[one.candidate.model].limits.full)
         return order[: self.state.config.tries]
 
     def no_money(self, worst_case_usd: float, lowest_usd: float | None = None) -> Refused:
@@ -69,10 +69,6 @@ class Ordering:
             f"The request may cost {worst_case_usd:.6g} dollars, and the budget has less left{kept}; {until}.",
             headers=headers,
         )
-
-    def _is_busy(self, model: str) -> bool:
-        now = asyncio.get_running_loop().time()
-        return self.state.upstreams[model].limits.full or self.service.paused.get(model, 0.0) > now
 
     def _named(self, asked: Asked, wishes: Wishes) -> Ranked:
         model = asked.model

@@ -31,6 +31,10 @@ class Remembered(Generic[K, V]):
         self._entries.move_to_end(key)
         return self._entries[key]
 
+    def several(self, keys: Sequence[K]) -> dict[K, V]:
+        """Those of these keys that are known."""
+        return {key: found for key in keys if (found := self.get(key)) is not None}
+
     def first(self, keys: Sequence[K], fits: Callable[[V], bool]) -> V | None:
         """The value of the first of these keys that is known and fits; None where none is."""
         return next((found for key in keys if (found := self.get(key)) is not None and fits(found)), None)

@@ -16,6 +16,7 @@ from jaxroute.serve.conversations import Conversations
 from jaxroute.serve.drift import Drifting
 from jaxroute.serve.finished import Finished
 from jaxroute.serve.metrics import Metrics
+from jaxroute.serve.pauses import Pauses
 from jaxroute.serve.places import Places
 from jaxroute.serve.records import Records
 from jaxroute.serve.remembered import Remembered
@@ -58,8 +59,8 @@ class Service:
         self.conversations = Conversations(self.shared)
         self.places = Places()
         """What a place at each model is worth."""
-        self.paused: dict[str, float] = {}
-        """Until when, by the loop's clock, a model has asked not to be asked."""
+        self.pauses = Pauses(self.shared)
+        """Models that have asked not to be asked for a while."""
         self.answers: Remembered[str, Finished] | SharedRemembered[Finished] = Remembered(MOST_REMEMBERED)
         """The requests that have ended, by the number that the client got."""
         if self.shared is not None:

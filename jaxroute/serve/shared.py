@@ -138,11 +138,13 @@ class SharedRemembered(Generic[V]):
         """None where it is not known, or not any more."""
         return self.first([key], lambda _: True)
 
+    def several(self, keys: Sequence[str]) -> dict[str, V]:
+        """Those of these keys, a few hundred at most, that are known."""
+        return {key: self._read(content) for key, content in self._found(keys).items()}
+
     def first(self, keys: Sequence[str], fits: Callable[[V], bool]) -> V | None:
         """The value of the first of these keys, a few hundred at most, that is known and fits; None where none is."""
-        marks = ", ".join("?" * len(keys))
-        statement = f"SELECT key, content FROM remembered WHERE kind = ? AND key IN ({marks})"
-        found = dict(self._done(statement, (self._kind, *keys)))
+        found = self._found(keys)
         values = (self._read(found[key]) for key in keys if key in found)
         return next((value for value in values if fits(value)), None)
 
@@ -153,6 +155,10 @@ class SharedRemembered(Generic[V]):
         with closing(_connected(self._path)) as connection:
             rows = self._done(statement, (self._kind, most), connection)
         return [(made, self._read(content)) for made, content in reversed(rows)]
+
+    def _found(self, keys: Sequence[str]) -> dict[str, str]:
+        marks = ", ".join("?" * len(keys))
+        return dict(self._done(f"SELECT key, content FROM remembered WHERE kind = ? AND key IN ({marks})", (self._kind, *keys)))
 
     def _done(self, statement: str, values: Sequence[object], connection: sqlite3.Connection | None = None) -> list[Any]:
         try:
