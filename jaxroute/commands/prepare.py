@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -75,7 +77,7 @@ class Generate:
     demo: bool = False
     """A simulated model and seeds come with it; no key, no network, no dollars. Writes to runs/prepare-demo/."""
     writing: Annotated[GenerateConfig, tyro.conf.arg(name="")] = field(default_factory=GenerateConfig)
-    client: Annotated[ClientConfig, tyro.conf.arg(name="client")] = field(default_factory=ClientConfig)
+    client: Annotated[ClientConfig, tyro.conf.arg(name="")] = field(default_factory=ClientConfig)
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,16 @@ def _write(
             bar.set_postfix_str(f"{found.spent_usd:.4f} dollars")
 
         found = generate(
-            seeds, model, endpoints, database, budget_usd, config.writing, client, identities=identities, progress=show
+            seeds,
+            model,
+            endpoints,
+            database,
+            budget_usd,
+            config.writing,
+            client,
+            identities=identities,
+            progress=show,
+            say=partial(tqdm.write, file=sys.stderr),
         )
     if not found.questions:
         raise CollectError(f"no question was written: {found}")

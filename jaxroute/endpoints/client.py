@@ -63,8 +63,8 @@ class ClientConfig:
     """The longest wait after the first failure; it doubles with each further one."""
     most_backoff_seconds: float = 30.0
     """The longest wait after any failure, where the endpoint asks for none."""
-    seed: int | None = None
-    """Of the jitter; None: another in every run."""
+    jitter_seed: int | None = None
+    """Of the random part of waits; None: another in every run."""
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -86,7 +86,7 @@ class Client:
     ) -> None:
         self.endpoints, self.config, self.ledger = dict(endpoints), config or ClientConfig(), ledger
         self._keys = read_keys(self.endpoints.values())
-        self._dice = random.Random(self.config.seed)
+        self._dice = random.Random(self.config.jitter_seed)
         self._limits: dict[str, Limits] = {}
         self._session: aiohttp.ClientSession | None = None
 

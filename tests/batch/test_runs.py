@@ -24,7 +24,7 @@ from jaxroute.errors import JaxrouteError, JaxrouteWarning
 from jaxroute.simulation import Simulation, SimulationConfig, serving_in_thread
 from tests.batch.running import make_checkpoint, read_lines, write_models, write_prompts
 
-SOON = ClientConfig(backoff_seconds=0.0, retries=2, seed=0)
+SOON = ClientConfig(backoff_seconds=0.0, retries=2, jitter_seed=0)
 FAULTS = ("rate_limit=0.1", "server_error=0.05", "cut=0.05", "malformed=0.02")
 
 

@@ -15,7 +15,7 @@ from jaxroute.data.sources.simulated import load_simulated
 from jaxroute.endpoints import ClientConfig, Endpoint
 from jaxroute.simulation import Simulation, SimulationConfig, serving_in_thread
 
-QUICK = ClientConfig(retries=20, backoff_seconds=0.001, seed=0)
+QUICK = ClientConfig(retries=20, backoff_seconds=0.001, jitter_seed=0)
 ONE_TRY = ClientConfig(retries=0)
 
 

@@ -131,6 +131,37 @@ def test_what_is_wrong_is_said_before_anything_is_written(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_waits_for_what_is_under_way_and_the_second_one_does_not(tmp_path: Path, times: int) -> None:
+    seeds = questions(tmp_path / "seeds.jsonl", [{"prompt": text} for text in load_simulated(queries=20).prompts])
+    with serving_in_thread(SimulationConfig(time_scale=0.3 if times == 1 else 3.0)) as simulation:
+        (tmp_path / "models.yaml").write_text(models_yaml(simulation.base_url))
+        given = f"--seeds {seeds} --models {tmp_path / 'models.yaml'} --model sim-small --budget-usd 1 --count 400 --batch 3"
+        command = [sys.executable, "-c", LINE, "prepare", "generate", *given.split(), "--output", str(tmp_path / "new.jsonl")]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        while simulation.counts.requests.total() < (20 if times == 1 else 10):
+            time.sleep(0.01)
+            assert process.poll() is None
+        for _ in range(times):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130 and "under way; Ctrl-C again gives them up" in said and "resumes" in said
+        assert "Traceback" not in said and not (tmp_path / "new.jsonl").exists()
+        counts = simulation.counts
+        with Ledger(tmp_path / "new.db") as ledger:
+            totals = ledger.totals()
+            assert totals.reserved_usd == 0 and not ledger.open()
+        # What was paid for has arrived, or is given up at its worst case.
+        answered = counts.answered_pico / 1e12
+        assert totals.settled_usd == pytest.approx(answered, abs=1e-12) if times == 1 else totals.settled_usd > answered
+        simulation.config = SimulationConfig(time_scale=0.0)
+        done = subprocess.run(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        assert done.returncode == 0 and len(lines(tmp_path / "new.jsonl")) == 400
+        assert times == 2 or max(counts.answers.values()) == 1
+
+
+@pytest.mark.slow
 def test_killed_again_and_again_it_writes_the_same_and_pays_once(tmp_path: Path) -> None:
     seeds = questions(tmp_path / "seeds.jsonl", [{"prompt": text} for text in load_simulated(queries=20).prompts])
     with serving_in_thread(SimulationConfig(time_scale=0.2, faults=("server_error=0.2",))) as simulation:
@@ -138,7 +169,7 @@ def test_killed_again_and_again_it_writes_the_same_and_pays_once(tmp_path: Path)
 
         def command(name: str) -> list[str]:
             given = f"--seeds {seeds} --models {tmp_path / 'models.yaml'} --model sim-small --budget-usd 1 --count 400"
-            given += f" --output {tmp_path / name} --client.backoff-seconds 0.01 --batch 3"
+            given += f" --output {tmp_path / name} --backoff-seconds 0.01 --batch 3"
             return [sys.executable, "-c", LINE, "prepare", "generate", *given.split()]
 
         kills = 0

@@ -25,8 +25,9 @@ import numpy as np
 from jaxroute.collect.preparation.texts import NearTexts, shingles, whole, words
 from jaxroute.data.messages import is_text
 from jaxroute.endpoints import AnswerStore, Client, ClientConfig, Endpoint, StoredAnswer, read_keys
+from jaxroute.endpoints.interrupts import interrupted_by
 from jaxroute.endpoints.money import naming_budget
-from jaxroute.errors import CollectError, counted, listed, shortened
+from jaxroute.errors import CollectError, LedgerError, counted, listed, shortened
 from jaxroute.storage.digests import text_digest
 
 SYSTEM = (
@@ -150,12 +151,15 @@ def generate(
     *,
     identities: Mapping[str, Endpoint] | None = None,
     progress: Callable[[Generated], None] = lambda generated: None,
+    say: Callable[[str], None] = lambda said: None,
 ) -> Generated:
     """Write questions until there are enough, the budget is spent, or nothing new comes.
 
     `database` is made, or resumed from; `identities` are the endpoints as it knows them, where their addresses change from run
-    to run. Raises `CollectError` for a model that is none of the endpoints, `OutputError` for a database of another run, and
-    `EndpointError` where a key is missing; all before anything is asked.
+    to run. `progress` gets what there is after each wave of requests, `say` what a user should know at once. Raises
+    `CollectError` for a model that is none of the endpoints, `OutputError` for a database of another run, and `EndpointError`
+    where a key is missing, all before anything is asked; `LedgerError` where replies cannot be stored any more, such as on a
+    full disk; and `KeyboardInterrupt` after the first Ctrl-C, once nothing is under way. What is stored by then is kept.
     """
     config = config or GenerateConfig()
     if model not in endpoints:
@@ -173,7 +177,18 @@ def generate(
         opened = AnswerStore(database, budget_usd, about=about, models=named, queries={})
     with opened as store:
         asking = Client({model: endpoints[model]}, client, ledger=store.ledger)
-        return asyncio.run(_Writing(seeds, model, config, store, asking, progress).run())
+        writing = _Writing(seeds, model, config, store, asking, progress, say)
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(writing.run())
+        except asyncio.CancelledError:
+            # The second Ctrl-C.
+            writing.interrupted = True
+        except LedgerError as error:
+            raise LedgerError(f"{error}. What is stored is kept: the same command resumes from it") from error
+        if writing.interrupted and not writing.found.stopped:
+            raise KeyboardInterrupt
+        return writing.found
 
 
 class _Writing:
@@ -187,45 +202,62 @@ class _Writing:
         store: AnswerStore,
         client: Client,
         progress: Callable[[Generated], None],
+        say: Callable[[str], None],
     ) -> None:
         self.seeds, self.model, self.config = seeds, model, config
-        self.store, self.client, self.progress = store, client, progress
+        self.store, self.client, self.progress, self.say = store, client, progress, say
         self.found = Generated()
+        self.interrupted = False
+        """Whether Ctrl-C has ended it before there was another reason to."""
+        self._under_way = 0
         self._known: set[str] = set()
         self._near = NearTexts(config.similarity)
         for text in seeds.texts:
             self._remember(words(text))
 
-    async def run(self) -> Generated:
-        number, idle, most = 0, 0, self.client.endpoints[self.model].concurrent_requests
+    async def run(self) -> None:
+        """Until there is a reason to stop, or Ctrl-C."""
+
+        def stop() -> None:
+            self.interrupted = True
+            self.say(f"waiting for {counted(self._under_way, 'answer')} under way; Ctrl-C again gives them up")
+
         async with self.client:
-            while not self.found.stopped:
-                # No more than are needed if all that comes is new; in order, so that a resumed run takes the same ones.
-                missing = math.ceil((self.config.count - len(self.found.questions)) / self.config.batch)
-                wave = range(number, number + min(missing, most))
-                for stored in await asyncio.gather(*(self._ask(at) for at in wave)):
-                    if stored.reason == "budget" and most > 1:
-                        # What the others have left of their worst cases may pay for it: alone, from here on.
-                        most = 1
-                        break
-                    idle = 0 if self._take(number, stored) else idle + 1
-                    self._stop(stored, idle)
-                    number += 1
-                self._count_money()
-                self.progress(self.found)
-        return self.found
+            with interrupted_by(stop):
+                await self._write()
+
+    async def _write(self) -> None:
+        number, idle, most = 0, 0, self.client.endpoints[self.model].concurrent_requests
+        while not self.found.stopped and not self.interrupted:
+            # No more than are needed if all that comes is new; in order, so that a resumed run takes the same ones.
+            missing = math.ceil((self.config.count - len(self.found.questions)) / self.config.batch)
+            wave = range(number, number + min(missing, most))
+            for stored in await asyncio.gather(*(self._ask(at) for at in wave)):
+                if stored.reason == "budget" and most > 1:
+                    # What the others have left of their worst cases may pay for it: alone, from here on.
+                    most = 1
+                    break
+                idle = 0 if self._take(number, stored) else idle + 1
+                self._stop(stored, idle)
+                number += 1
+            self._count_money()
+            self.progress(self.found)
 
     async def _ask(self, number: int) -> StoredAnswer:
         messages, _ = self.seeds.request(number, self.config)
         options = {} if self.config.temperature is None else {"temperature": self.config.temperature}
-        return await self.store.ask(
-            self.client,
-            f"request-{number:06d}",
-            self.model,
-            messages,
-            output_tokens=self.config.output_tokens,
-            options=options,
-        )
+        self._under_way += 1
+        try:
+            return await self.store.ask(
+                self.client,
+                f"request-{number:06d}",
+                self.model,
+                messages,
+                output_tokens=self.config.output_tokens,
+                options=options,
+            )
+        finally:
+            self._under_way -= 1
 
     def _take(self, number: int, stored: StoredAnswer) -> bool:
         """Keep what is new of a reply; whether anything is."""
