@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from jaxtyping import Float
 
 from jaxroute.endpoints import StoredAnswer
 from jaxroute.storage.files import replacing
+from jaxroute.storage.json_lines import json_line
 
 BATCH = "openai-batch"
 FIELDS = (
@@ -56,10 +56,10 @@ class _Found:
 
 def write_answers(path: Path, format: str, lines: Lines, answers: Iterable[StoredAnswer]) -> None:
     """Write one line per row; `answers` are ordered by row, with several of one row where models failed before."""
-    with replacing(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         for row, found in enumerate(_by_row(len(lines.fields), answers)):
             line = (_batch_line if format == BATCH else _line)(lines, row, found)
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(json_line(line))
 
 
 def _by_row(rows: int, answers: Iterable[StoredAnswer]) -> Iterator[_Found]:

@@ -16,6 +16,7 @@ from jaxroute.data.estimates import Estimates
 from jaxroute.data.prompt_files import PromptFiles
 from jaxroute.data.prompts import PromptRow
 from jaxroute.storage.files import replacing
+from jaxroute.storage.json_lines import json_line
 from jaxroute.storage.places import readable
 
 
@@ -49,7 +50,7 @@ def write_shard(path: Path, table: pyarrow.Table) -> None:
                     for name, value in row.items()
                     if isinstance(value, float) and not name.endswith(COST)
                 }
-                file.write(json.dumps(row | short, ensure_ascii=False) + "\n")
+                file.write(json_line(row | short))
 
 
 def count_rows(path: Path) -> int:

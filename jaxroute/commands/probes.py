@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from jaxroute.data.table_files import PER_MODEL
 from jaxroute.errors import CheckpointError, JaxrouteError, PromptError, counted, listed
 from jaxroute.routers.base import load
 from jaxroute.storage.files import check_file, replacing
+from jaxroute.storage.json_lines import json_line
 
 OUTCOMES = {*PER_MODEL, "model"}
 """Columns of a long table that are no part of a question."""
@@ -68,7 +68,7 @@ def main(config: Annotated[Probes, tyro.conf.arg(name="")]) -> list[dict[str, An
         raise PromptError(f"size={config.size:,} is more than there are: {counted(len(drawn), 'question')}; give at most that")
     rows = [{name: value for name, value in one.items() if name != "prompt_text"} for one in drawn]
     with replacing(config.output) as partial:
-        partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        partial.write_text("".join(map(json_line, rows)), encoding="utf-8")
     print(f"{counted(len(rows), 'question')}, {known:,} of them from training, written to {config.output}")
     if not all("reference" in row for row in rows):
         print(

@@ -108,7 +108,7 @@ def _csv(path: Path) -> Iterator[Row]:
 
 def _json_lines(path: Path) -> Iterator[Row]:
     # Only a newline ends a line: JSON may hold the separators U+2028 and U+0085 as they are.
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:

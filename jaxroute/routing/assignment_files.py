@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from jaxroute.data.estimates import Estimates
 from jaxroute.storage.files import replacing
+from jaxroute.storage.json_lines import json_line
 from solvers import Assignment
 
 
 def write_routed(path: Path, rows: list[dict[str, Any]], assignment: Assignment, estimates: Estimates) -> None:
     """What each row holds, with its `model` (null = unanswered), `estimate` (quality) and `cost_usd` (expected) set."""
-    # Half a surrogate pair in another field is written as the JSON escape that it came from.
-    with replacing(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         for row, (given, column) in enumerate(zip(rows, assignment.choice, strict=True)):
             line = given | {
                 "model": estimates.models[column] if column >= 0 else None,
                 "estimate": round(float(estimates.quality[row, column]), 6) if column >= 0 else None,
                 "cost_usd": float(estimates.cost_usd[row, column]) if column >= 0 else 0.0,
             }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(json_line(line))

@@ -126,7 +126,7 @@ class Metrics:
         self.path = folder / "metrics.jsonl"
         self.writes = jax.process_index() == 0
         if self.writes and self.path.exists():
-            kept = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
+            kept = [line for line in self.path.read_text().split("\n") if _step_of(line) <= step]
             with replacing(self.path) as partial:
                 partial.write_text("".join(line + "\n" for line in kept))
 
