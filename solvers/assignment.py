@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from solvers.dual import PROVED
 from solvers.errors import ProblemError
 from solvers.on_demand import when_read
 from solvers.problem import UNANSWERED, Problem
-from solvers.proof import Proof
+from solvers.proof import Proof, negated
 from solvers.sums import exact_sum
 
 
@@ -50,6 +51,8 @@ class Assignment(Proof):
     """What `bound` and `gap` are about: `value`, or `cost_usd` where a minimum value was asked for."""
     reason: str = ""
     """Why `solver="auto"` took this solver."""
+    rounding: float = 0.0
+    """A gap that rounding alone explains, in the unit of `bound`."""
 
     @property
     def unanswered(self) -> int:
@@ -62,11 +65,10 @@ class Assignment(Proof):
 
     def __str__(self) -> str:
         lost = f", {self.unanswered} unanswered" if self.unanswered else ""
-        off = "below the best" if self.objective == "value" else "above the cheapest"
         reason = f" ({self.reason})" if self.reason else ""
         return (
             f"{self.solver}{reason}: value {self.value:.6g} for {self.cost_usd:.6g} dollars on {len(self.choice):,} "
-            f"queries{lost}; {self.status}, at most {self.relative_gap:.2g} {off}; {self.seconds:.3g} s"
+            f"queries{lost}; {self.proof}; {self.seconds:.3g} s"
         )
 
 
@@ -101,13 +103,14 @@ def proved(
     }
     return Assignment(
         choice=np.where(choice == models, UNANSWERED, choice).astype(np.int32),
-        value=-cost_usd if minimised else value,
-        cost_usd=-value if minimised else cost_usd,
+        value=negated(cost_usd) if minimised else value,
+        cost_usd=negated(value) if minimised else cost_usd,
         tolls=None if tolls is None else tolls[:models],
         status=status,
         seconds=seconds,
         solver=solver,
         objective="cost_usd" if minimised else "value",
+        rounding=2 * PROVED * problem.magnitude,
         **found,
     )
 
@@ -137,7 +140,7 @@ def _check_unchanged(problem: Problem, choice: Int[np.ndarray, " queries"], tota
 def _bound(value: float, minimised: bool, bound: float) -> float:
     """A bound is not below what was found, for rounding; with a minimum value it is one of dollars."""
     bound = float(max(bound, value))
-    return -bound if minimised else bound
+    return negated(bound) if minimised else bound
 
 
 def _multiplier(minimised: bool, multiplier: float) -> float:

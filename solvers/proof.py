@@ -11,7 +11,9 @@ class Proof:
     value: float
     cost_usd: float
     bound: float
+    status: str
     objective: str
+    rounding: float
 
     @property
     def gap(self) -> float:
@@ -20,7 +22,21 @@ class Proof:
 
     @property
     def relative_gap(self) -> float:
-        """`gap` as a share of the absolute bound; infinite where there is a gap and the bound is 0."""
-        if not self.gap:
+        """`gap` as a share of the absolute bound; infinite where there is a gap and the bound is 0.
+
+        A gap and a bound within `rounding` count as 0, as in HiGHS: of a best value of 0, what is off by rounding is all of it.
+        """
+        if not self.gap or max(self.gap, abs(self.bound)) <= self.rounding:
             return 0.0
         return self.gap / abs(self.bound) if self.bound else math.inf
+
+    @property
+    def proof(self) -> str:
+        """What is proved, in words: `optimal`, or `feasible, at most 0.012% below the best`."""
+        off = "below the best" if self.objective == "value" else "above the cheapest"
+        return f"{self.status}, at most {100 * self.relative_gap:.2g}% {off}" if self.relative_gap else self.status
+
+
+def negated(number: float) -> float:
+    """-number, and 0 for 0: the standard form maximises minus the dollars, and nobody pays -0 of them."""
+    return 0.0 - number

@@ -28,6 +28,7 @@ from jaxroute.evaluation import (
 from jaxroute.evaluation.plots import cost_quality_figure
 from jaxroute.predictor.checkpoint import is_estimator
 from jaxroute.predictor.config import TrainConfig
+from jaxroute.predictor.pricing import CostModel, table_pricing
 from jaxroute.predictor.training import train_estimator
 from jaxroute.routers.base import find_router
 from jaxroute.routing.assignment_files import write_routed
@@ -38,7 +39,7 @@ SOLVERS: dict[str, Callable[[Problem], Assignment]] = {
     "greedy (Routoo's)": lambda problem: greedy_ratio(problem, reserve=False),
     "greedy, answering all": greedy_ratio,
     "Lagrangian": lagrangian,
-    "exact (OR-Tools)": exact,
+    "exact": exact,
 }
 PER = 1000
 """Costs are printed in dollars per this many queries."""
@@ -91,11 +92,11 @@ def main(config: Annotated[DemoConfig, tyro.conf.arg(name="")]) -> dict[str, flo
     print(f"log-loss on the unseen prompts: {log_loss(test.quality, estimates):.4f}")
     print(f"expected cost: {estimated.assumption}")
 
-    curves = {
-        "router": estimates,
-        "oracle": test.quality,
-        "prompt length": find_router("prompt_length").fit(train_part).estimate(test.queries).quality,
-        "random": find_router(f"random:seed={config.seed}").fit(train_part).estimate(test.queries).quality,
+    # All are compared at the predictor's expected costs.
+    costs = CostModel(table_pricing(train_part, None))
+    baselines = {"prompt length": "prompt_length", "random": f"random:seed={config.seed}"}
+    curves = {"router": estimates, "oracle": test.quality} | {
+        name: find_router(spec).fit(train_part, costs=costs).estimate(test.queries).quality for name, spec in baselines.items()
     }
     curves = {
         name: cost_quality_curve(test, values, expected_cost_usd=cost, progress=f"curve of {name}")

@@ -28,6 +28,8 @@ IDS = (QUERY_ID, "id", "custom_id")
 COST = "|cost_usd"
 P_VALUE = "p_value"
 """A column of shards: how like the training prompts a prompt is. Not of every estimator."""
+BESIDE_MODELS = {*SHARD, *IDS, P_VALUE}
+"""Columns of a shard that are no model's."""
 MEANING = {"estimates": "estimated quality", "cost_usd": "dollars", "available": "True and False"}
 
 
@@ -146,7 +148,7 @@ def _joined(parts: list[Any]) -> Any:
 
 def _of_shards(sheet: Sheet, part: str, problems: Problems) -> _File:
     """The columns of shards: ids, quality and expected dollars."""
-    stored = [name for name in sheet.columns if name not in (*SHARD, *IDS, P_VALUE)]
+    stored = [name for name in sheet.columns if name not in BESIDE_MODELS]
     models = [name for name in stored if not name.endswith(COST)]
     quality = [numbers(sheet, model, problems, lowest=None) for model in models]
     cost = [numbers(sheet, model + COST, problems) for model in models if model + COST in stored]

@@ -20,14 +20,13 @@ import pyarrow
 import pyarrow.parquet
 from jaxtyping import Float
 
-from jaxroute.data.estimate_files import COST, IDS, QUERY_ID, SHARD, read_model_costs
+from jaxroute.data.estimate_files import BESIDE_MODELS, COST, IDS, QUERY_ID, read_model_costs
 from jaxroute.data.reading import Problems
 from jaxroute.errors import SourceError, listed, shortened
 from jaxroute.storage.places import is_remote, readable
 
 SUFFIXES = (".parquet", ".npz")
 ROWS_AT_A_TIME = 2**16
-LEFT_OUT = {*SHARD, *IDS}
 
 
 @dataclass(frozen=True)
@@ -191,7 +190,7 @@ def _head(path: Path, problems: Problems) -> _Head:
 def _parquet_head(path: Path, problems: Problems) -> _Head:
     with parquet_file(path) as file:
         schema, metadata = file.schema_arrow, file.metadata
-        stored = [name for name in schema.names if name not in LEFT_OUT]
+        stored = [name for name in schema.names if name not in BESIDE_MODELS]
         models = tuple(name for name in stored if not name.endswith(COST))
         for name in stored:
             kind = schema.field(name).type

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxroute.errors import FewOutcomes
+from jaxroute.errors import FewOutcomes, listed
 
 LEAST_SPREAD = 0.1
 """Models that look alike by a handful of outcomes, or two that are alike, may still differ by that much."""
-MOST_NAMED = 8
 LARGEST_VARIANCE = 0.25
 """Of an outcome in [0, 1]."""
 
@@ -89,13 +88,25 @@ def leaning(
     return towards_pool(values, state["reliability"]) if "reliability" in state else values
 
 
-def warn_of_few(models: Sequence[str], quality: Float[np.ndarray, "queries models"]) -> None:
-    """Warn (`FewOutcomes`) of models of which the pool says more than their own outcomes do."""
+def warn_of_few(
+    models: Sequence[str],
+    quality: Float[np.ndarray, "queries models"],
+    reliability: Float[np.ndarray, " models"] | None = None,
+) -> None:
+    """Warn (`FewOutcomes`) of models of which the pool says more than their own outcomes do.
+
+    `reliability` is how far a router takes each model's own outcomes; where it is 1, and without it, it takes nothing else.
+    """
     levels = pool_levels(quality)
     few = np.flatnonzero(levels.reliability < 0.5)
-    if len(few) and len(models) > 1:
-        named = ", ".join(f"{models[column]} ({levels.count[column]})" for column in few[:MOST_NAMED])
-        more = f" and {len(few) - MOST_NAMED} more" if len(few) > MOST_NAMED else ""
-        warnings.warn(
-            f"few outcomes: {named}{more}; the estimates of these models lean on those of the others", FewOutcomes, stacklevel=3
-        )
+    if not len(few) or len(models) == 1:
+        return
+    leans = [models[column] for column in few if reliability is not None and reliability[column] < 1]
+    if len(leans) == len(few):
+        said = "the estimates of these models lean on those of the others"
+    elif leans:
+        said = f"the estimates of {listed(leans)} lean on those of the others, the rest on their own outcomes alone"
+    else:
+        said = "the estimates of these models rest on their own outcomes alone"
+    named = listed([f"{models[column]} ({levels.count[column]})" for column in few])
+    warnings.warn(f"few outcomes: {named}; {said}", FewOutcomes, stacklevel=3)

@@ -246,11 +246,14 @@ class _Regressions:
         )
         # Models that were run on the same queries share an eigendecomposition.
         patterns, group = np.unique(data.known, axis=1, return_inverse=True)
-        for number, run in enumerate(progress_bar(patterns.T, desc="learning costs", unit=" fits", delay=2)):
-            columns = np.flatnonzero(np.ravel(group) == number)
-            for trained, left_out in data.trainings():
-                if (trained & run).any():
-                    found.add(data, shared, penalties, trained & run, left_out, columns)
+        trainings = list(data.trainings())
+        with progress_bar(total=patterns.shape[1] * len(trainings), desc="learning costs", unit=" fits", delay=2) as bar:
+            for number, run in enumerate(patterns.T):
+                columns = np.flatnonzero(np.ravel(group) == number)
+                for trained, left_out in trainings:
+                    if (trained & run).any():
+                        found.add(data, shared, penalties, trained & run, left_out, columns)
+                    bar.update()
         return found
 
     def add(

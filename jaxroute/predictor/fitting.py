@@ -63,7 +63,7 @@ def train_head(
     rarely run.
     """
     check_trainable(table, config)
-    warn_of_few(table.models, table.quality)
+    warn_of_few(table.models, table.quality, pool_levels(table.quality).reliability)
     if leaning and config.head == "interaction" and config.corrections:
         rare = [table.models[column] for column in rarely_run(table.quality)]
         if rare and (parts := _without(table, rare, config)) is not None:

@@ -143,8 +143,10 @@ class RouterKind:
         check_run(train)
         if hasattr(self.module, "estimator"):
             return self.module.estimator(train, self.config, prices)
-        warn_of_few(train.models, train.quality)
         state = ROUTERS.own_words(self.spec, self.module, "fit", lambda: dict(self.module.fit(train, self.config)))
+        # A router that shrinks rarely run models to the pool keeps by how much, see `shrinkage.leaning`.
+        reliability = None if self.own_code else state.get("reliability")
+        warn_of_few(train.models, train.quality, reliability)
         if (identity := self.encoder_identity()) is not None:
             state[ENCODER] = np.array(identity)
         about = {"trained_on": train.name, "queries": len(train)}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from jaxroute.data.shrinkage import shrunk_means
+from jaxroute.data.shrinkage import relative_reliability, shrunk_means
 from jaxroute.data.table import Queries, RoutingTable
 
 
@@ -27,7 +27,8 @@ class Config:
 def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
     lengths, count = np.unique(_lengths(train.prompts), return_counts=True)
     shorter = (np.cumsum(count) - count / 2) / len(train)
-    return {"mean": shrunk_means(train.quality), "lengths": lengths, "shorter": shorter}
+    mean, reliability = shrunk_means(train.quality), relative_reliability(train.quality)
+    return {"mean": mean, "reliability": reliability, "lengths": lengths, "shorter": shorter}
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:

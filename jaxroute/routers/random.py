@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from jaxroute.data.shrinkage import shrunk_means
+from jaxroute.data.shrinkage import relative_reliability, shrunk_means
 from jaxroute.data.table import Queries, RoutingTable
 
 
@@ -28,7 +28,7 @@ class Config:
 
 
 def fit(train: RoutingTable, config: Config) -> dict[str, np.ndarray]:
-    return {"mean": shrunk_means(train.quality)}
+    return {"mean": shrunk_means(train.quality), "reliability": relative_reliability(train.quality)}
 
 
 def estimate(state: Mapping[str, np.ndarray], queries: Queries, config: Config) -> Float[np.ndarray, "queries models"]:

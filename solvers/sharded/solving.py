@@ -21,7 +21,7 @@ from solvers.dual import PROVED
 from solvers.errors import InfeasibleProblem, ProblemError, shown
 from solvers.inputs import array, no_type_check, number, switch
 from solvers.problem import BUDGET_TOLERANCE, NO_LIMIT
-from solvers.proof import Proof
+from solvers.proof import Proof, negated
 from solvers.sharded.blocks import Terms
 from solvers.sharded.price import Price
 from solvers.sharded.repair import fill, window_of_steps
@@ -64,6 +64,8 @@ class ShardedAssignment(Proof):
     """With capacities: what one more place in every model would add to the value, or save in dollars, by the bound."""
     objective: str = "value"
     """What `bound` and `gap` are about: `value`, or `cost_usd` where a minimum value was asked for."""
+    rounding: float = 0.0
+    """A gap that rounding alone explains, in the unit of `bound`."""
     solver: str = "solve_shards"
 
     @property
@@ -73,10 +75,9 @@ class ShardedAssignment(Proof):
 
     def __str__(self) -> str:
         lost = f", {self.unanswered:,} unanswered" if self.unanswered else ""
-        off = "below the best" if self.objective == "value" else "above the cheapest"
         return (
             f"{self.solver}: value {self.value:.6g} for {self.cost_usd:.6g} dollars on {self.queries:,} queries{lost}; "
-            f"{self.status}, at most {self.relative_gap:.2g} {off}; {self.seconds:.3g} s in {len(self.rounds)} rounds"
+            f"{self.proof}; {self.seconds:.3g} s in {len(self.rounds)} rounds"
         )
 
 
@@ -145,9 +146,9 @@ def _proved(
         multiplier = 1 / multiplier if multiplier else math.inf
     return ShardedAssignment(
         queries=rounds.queries,
-        value=-cost if minimised else value,
-        cost_usd=-value if minimised else cost,
-        bound=-max(bound, value) if minimised else max(bound, value),
+        value=negated(cost) if minimised else value,
+        cost_usd=negated(value) if minimised else cost,
+        bound=negated(max(bound, value)) if minimised else max(bound, value),
         multiplier=multiplier,
         status="optimal" if bound - value <= PROVED * magnitude else "feasible",
         seconds=time.perf_counter() - started,
@@ -156,6 +157,7 @@ def _proved(
         rounds=tuple(rounds.said),
         bytes_merged=rounds.bytes_merged,
         objective="cost_usd" if minimised else "value",
+        rounding=PROVED * magnitude,
     )
 
 

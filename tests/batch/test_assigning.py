@@ -11,6 +11,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow
@@ -20,7 +21,9 @@ import pytest
 from benchmarks.instances import batch
 from jaxroute import OutputError, SourceError, TableError
 from jaxroute.batch.assigning import AssignShards, assign_shards
+from jaxroute.batch.shard_files import shard_table
 from jaxroute.cli import main
+from jaxroute.data.estimates import Estimates
 from solvers import InfeasibleBudget, InfeasibleProblem, Problem, ProblemError, lagrangian
 from solvers.sharded import ArrayShard, solve_shards
 
@@ -40,18 +43,22 @@ def write(folder: Path, value: np.ndarray = VALUE, cost: np.ndarray | None = COS
             costs = {} if cost is None else {"cost_usd": cost[rows][:, order]}
             np.savez(folder / f"part-{number}.npz", estimates=value[rows][:, order], models=names, **costs)
             continue
-        columns: dict = {}
-        if kind == "score":
-            columns = {
-                "row": np.arange(first, last),
-                "cut": np.zeros(last - first, bool),
-                "id": [f"q{n}" for n in range(first, last)],
-            }
-        columns |= {MODELS[model]: value[rows, model].astype(np.float32) for model in order}
+        columns = {MODELS[model]: value[rows, model].astype(np.float32) for model in order}
         if cost is not None:
             columns |= {f"{MODELS[model]}|cost_usd": cost[rows, model] for model in order}
-        pyarrow.parquet.write_table(pyarrow.table(columns), folder / f"shard-{number:05d}.parquet")
+        table = pyarrow.table(columns)
+        if kind == "score":
+            scored = as_scored(first, value[rows], np.zeros_like(value[rows]) if cost is None else cost[rows])
+            table = scored if cost is not None else scored.select([n for n in scored.column_names if "|" not in n])
+        pyarrow.parquet.write_table(table, folder / f"shard-{number:05d}.parquet")
     return folder
+
+
+def as_scored(first: int, value: np.ndarray, cost: np.ndarray) -> pyarrow.Table:
+    """The table that `jaxroute score` writes, with all its columns."""
+    rows = [SimpleNamespace(id=f"q{number}") for number in range(first, first + len(value))]
+    estimates = Estimates(MODELS, value, cost, "", np.zeros(len(value), bool), p_value=np.full(len(value), 0.5))
+    return shard_table(first, rows, estimates, SimpleNamespace(id_field="id", id_kind="text"))
 
 
 def read(folder: Path) -> list[dict]:

@@ -66,9 +66,21 @@ def test_an_unknown_model_gets_what_the_others_have_for_the_same_query() -> None
     np.testing.assert_allclose(found, [[0.2, 0.3, 0.25], [0.8, 0.9, 0.85]], atol=1e-6)
 
 
-def test_the_warning_names_the_models_with_their_counts_and_is_bounded() -> None:
-    with pytest.warns(FewOutcomes, match=r"few outcomes: c \(3\), d \(1\); "):
-        warn_of_few(list("abcd"), outcomes([300, 100, 3, 1]))
+def test_the_warning_says_on_what_the_estimates_of_rarely_run_models_rest() -> None:
+    """Leaning on the others is said of a router only where it does that."""
+    quality = outcomes([300, 300, 3, 1])
+    levels = pool_levels(quality).reliability
+    for reliability, said in [
+        (levels, "the estimates of these models lean on those of the others"),
+        (np.array([1, 1, 1, 0.5]), r"the estimates of d lean on those of the others, the rest on their own outcomes alone"),
+        (np.ones(4), "the estimates of these models rest on their own outcomes alone"),
+        (None, "the estimates of these models rest on their own outcomes alone"),
+    ]:
+        with pytest.warns(FewOutcomes, match=rf"few outcomes: c \(3\), d \(1\); {said}$"):
+            warn_of_few(list("abcd"), quality, reliability)
+
+
+def test_the_warning_is_bounded() -> None:
     with pytest.warns(FewOutcomes) as caught:
         warn_of_few([f"model {number}" for number in range(500)], outcomes([300] + [2] * 499))
     assert len(str(caught[0].message)) < 400

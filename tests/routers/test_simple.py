@@ -91,7 +91,18 @@ def test_one_outcome_right_or_wrong_decides_nothing(spec: str, right: float) -> 
         domains=["law", "art"] * 40,
     )
     queries = Queries(["another question of law", "question 3 of art"], ["law", "art"])
-    with pytest.warns(FewOutcomes, match=r"new \(1\)"):
+    with pytest.warns(FewOutcomes, match=r"new \(1\); the estimates of these models lean on those of the others"):
         estimates = kind.fit(train).estimate(queries).quality
     low, high = estimates[:, :2].min(axis=1), estimates[:, :2].max(axis=1)
     assert (estimates[:, 2] > low - 0.15).all() and (estimates[:, 2] < high + 0.15).all()
+
+
+def test_equally_few_outcomes_of_all_models_lean_on_nothing() -> None:
+    """The pool says no more of one model than of another: their means are taken as they are, and the warning says so."""
+    quality = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    table = RoutingTable(["a", "b", "c"], ["one", "two"], quality, np.ones(2))
+    with pytest.warns(
+        FewOutcomes, match=r"one \(3\), two \(3\); the estimates of these models rest on their own outcomes alone"
+    ):
+        estimates = find_router("best_single").fit(table).estimate(Queries(["d"], [""])).quality
+    np.testing.assert_allclose(estimates, quality.mean(axis=0, keepdims=True))

@@ -108,7 +108,7 @@ def test_a_reason_or_other_choices_compute_no_bound():
 
 def test_the_text_of_an_assignment_names_its_gap():
     found = greedy_ratio(some_problem())
-    assert f"at most {found.relative_gap:.2g} below the best" in str(found)
+    assert f"at most {100 * found.relative_gap:.2g}% below the best" in str(found)
     assert f"bound={found.bound}" in repr(solve(some_problem(), "greedy_ratio"))
 
 

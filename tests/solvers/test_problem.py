@@ -19,6 +19,7 @@ from solvers import (
     exact,
     greedy_ratio,
     lagrangian,
+    solve,
 )
 from solvers.assignment import proved
 from solvers.choices import best_of
@@ -214,11 +215,26 @@ def test_a_bound_of_nothing_has_no_relative_gap():
     assert some_assignment(value=0.0, bound=0.0).relative_gap == 0.0
 
 
+def test_of_a_best_value_of_nothing_rounding_is_no_gap():
+    """One query at 1 and one at -1: of the bound, which is rounded outward, all is missing."""
+    problem = Problem([[-1.0, 1.0], [1.0, 1.3]], [1.0, 2.0], 2.0)
+    for solver in ("greedy_ratio", "lagrangian", "exact"):
+        found = solve(problem, solver)
+        assert found.value == 0.0 < found.bound
+        assert found.relative_gap == 0.0 and "below" not in str(found)
+    assert some_assignment(value=0.0, bound=1e-3).relative_gap == 1.0
+
+
+def test_what_costs_nothing_costs_no_dollars_below_nothing():
+    free = lagrangian(Problem([[0.5, 1.0]], [0.0, 0.0], minimum_value=0.75))
+    assert not np.signbit([free.cost_usd, free.bound]).any() and " -0" not in str(free)
+
+
 def test_an_assignment_counts_what_it_left_unanswered_and_says_so():
     lossy, whole = some_assignment(), some_assignment(choice=np.array([0, 1], np.int32))
     assert (lossy.unanswered, whole.unanswered) == (2, 0)
     assert "2 unanswered" in str(lossy) and "unanswered" not in str(whole)
-    for part in ("by hand", "value 3", "1.5 dollars", "4 queries", "feasible", "0.25 below the best"):
+    for part in ("by hand", "value 3", "1.5 dollars", "4 queries", "feasible", "at most 25% below the best"):
         assert part in str(lossy)
 
 
