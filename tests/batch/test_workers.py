@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet
 import pytest
@@ -27,6 +26,7 @@ from jaxroute.batch.shards import score_file
 from jaxroute.batch.workers import EngineConfig, check_engine, mapping
 from jaxroute.cli import main
 from jaxroute.data.estimates import Estimates
+from jaxroute.data.table import Queries
 from jaxroute.errors import EngineError, OutputError, SourceError
 from jaxroute.predictor.pricing import Pricing
 from jaxroute.storage.files import LOCK
@@ -238,9 +238,9 @@ def test_ctrl_c_leaves_no_process_behind(config: ScoreConfig, tmp_path: Path, ra
 class Noting(workers.Worker):
     """Leaves a file when it starts with a window."""
 
-    def score(self, number: int, *rest: Any) -> tuple[int, Estimates]:
+    def score(self, number: int, queries: Queries, place: str) -> tuple[int, Estimates]:
         Path(os.environ[STARTED], f"started-{number}").touch()
-        return super().score(number, *rest)
+        return super().score(number, queries, place)
 
 
 def _wait_for(path: Path) -> None:
