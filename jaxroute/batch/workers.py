@@ -44,6 +44,8 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray on one machine listens on the loopback address alone, as it does on macOS.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # It would start one idle process per core, with none of the variables of the workers that are started next.
+    "RAY_prestart_worker_first_driver": "0",
     # Ray's own 15 makes workers wait for whatever else runs on the machine.
     "RAY_worker_niceness": "0",
     # After a kill its processes end so soon, and do not wait for a minute for one that will not come back.
@@ -127,18 +129,24 @@ def score_on_workers(
     pool, shown = ray.util.ActorPool(workers), _Shown(ray, bar, workers)
     # Only the pool holds them: when it lets one go it ends, and its cores are free for one that was lost elsewhere.
     del workers
-    job = next(jobs, None)
-    while job or pool.has_next():
-        while job and pool.has_free():
+    under_way = 0
+    while True:
+        # One more than there are workers: the pool starts it when it gets a result, so that no worker waits while a shard is
+        # written.
+        while under_way <= count and (job := next(jobs, None)):
             pool.submit(lambda actor, one: actor.score.remote(*one), job)
-            job = next(jobs, None)
-        while job is None and (idle := pool.pop_idle()):
+            under_way += 1
+        if not under_way:
+            return
+        # None is idle before all jobs are read.
+        while idle := pool.pop_idle():
             shown.forget(idle)
         try:
             number, estimates = _translated(ray, lambda: pool.get_next_unordered(timeout=POLL_SECONDS))
         except TimeoutError:
             shown.refresh()
             continue
+        under_way -= 1
         shown.finish(number, len(estimates.cut))
         yield number, estimates
 

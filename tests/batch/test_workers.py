@@ -20,11 +20,13 @@ import pytest
 
 from benchmarks.processes import Process, descendants, still_there
 from jaxroute import Checkpoint, save_checkpoint
-from jaxroute.batch import shards
+from jaxroute.batch import shards, workers
 from jaxroute.batch.score_config import ScoreConfig
 from jaxroute.batch.shards import score_file
 from jaxroute.batch.workers import EngineConfig, check_engine, mapping
 from jaxroute.cli import main
+from jaxroute.data.estimates import Estimates
+from jaxroute.data.table import Queries
 from jaxroute.errors import EngineError, OutputError, SourceError
 from jaxroute.predictor.pricing import Pricing
 from jaxroute.storage.files import LOCK
@@ -35,6 +37,7 @@ from tests.batch.test_assigning import write as write_estimates
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra: scale)")
 RAY = EngineConfig("ray", workers=2 if len(os.sched_getaffinity(0)) > 1 else 1)
+STARTED = "JAXROUTE_TEST_STARTED"
 PATIENCE = 300.0
 """Seconds after which something is said not to happen: Ray starts in 5, and on a busy machine in 60."""
 
@@ -122,6 +125,10 @@ def test_ray_writes_what_this_process_writes_and_leaves_nothing_behind(
     assert contents(ray) == contents(config.output)
     for name in ("shard-00003.parquet", "shard-00009.parquet", "summary.json"):
         (ray / name).unlink()
+    # While one shard is written, its worker has the next one in hand.
+    monkeypatch.setenv(STARTED, str(tmp_path))
+    monkeypatch.setattr(workers, "Worker", Noting)
+    monkeypatch.setattr(shards, "write_shard", lambda *given: (_wait_for(tmp_path / "started-9"), write(*given)))
     assert score_file(replace(config, output=ray), EngineConfig("ray", workers=1)).already == 80
     assert contents(ray) == contents(config.output)
     ours = [one for one in seen if str(ray_folder) in one.command or one.command.startswith("ray::")]
@@ -197,14 +204,14 @@ def test_whoever_is_killed_no_row_is_lost_or_written_twice(
     killed = replace(config, output=tmp_path / "killed")
     run = _started(killed, tmp_path, pause="while not done.exists(): time.sleep(0.05)")
     below = list(descendants(run.pid))
-    workers = [one for one in below if one.command.startswith("ray::Worker")]
-    os.kill(workers[0].pid if victim == "worker" else run.pid, signal.SIGKILL)
+    scoring = [one for one in below if one.command.startswith("ray::Worker")]
+    os.kill(scoring[0].pid if victim == "worker" else run.pid, signal.SIGKILL)
     (tmp_path / "done").touch()
     said = run.communicate(timeout=PATIENCE)[1].decode()
     if victim == "driver":
         assert run.returncode == -signal.SIGKILL and not (killed.output / "summary.json").exists()
     else:
-        assert run.returncode == 0 and not workers[0].alive, said
+        assert run.returncode == 0 and not scoring[0].alive, said
     assert not still_there(below, seconds=PATIENCE)
     if victim == "driver":
         # What a killed process could not remove is removed by the next one; its lock tells that it has ended.
@@ -226,6 +233,21 @@ def test_ctrl_c_leaves_no_process_behind(config: ScoreConfig, tmp_path: Path, ra
     assert "Traceback" not in said
     assert not still_there(below, seconds=PATIENCE) and not list(ray_folder.iterdir())
     assert list(config.output.glob("shard-*")) and not (config.output / "summary.json").exists()
+
+
+class Noting(workers.Worker):
+    """Leaves a file when it starts with a window."""
+
+    def score(self, number: int, queries: Queries, place: str) -> tuple[int, Estimates]:
+        Path(os.environ[STARTED], f"started-{number}").touch()
+        return super().score(number, queries, place)
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} did not come"
+        time.sleep(0.05)
 
 
 def _halved(number: int) -> int:
