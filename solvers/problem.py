@@ -276,4 +276,5 @@ def _cheapest_within_capacities(problem: Problem) -> Int[np.ndarray, " queries"]
         value, cost = problem.read(slice(query, query + 1))
         more[np.where(np.isneginf(value), np.inf, cost)[0].argmin()] += 1
     enough = (problem.places + more)[: len(problem.capacity)]
-    raise InfeasibleCapacity(problem.capacity.tolist(), enough.tolist(), shared.left_over.tolist(), len(problem))
+    left_over = shared.left_over
+    raise InfeasibleCapacity(problem.capacity.tolist(), enough.tolist(), len(left_over), int(left_over[0]), len(problem))

@@ -56,8 +56,9 @@ def naming_models(models: Sequence[str], queries: int) -> Iterator[None]:
         pairs = zip(models, error.capacity, error.enough_capacity, strict=True)
         raised = [f"{model}={enough}" for model, given, enough in pairs if enough != given]
         given = listed(f"{model}={count}" for model, count in zip(models, error.capacity, strict=True))
+        because = f"; {error.crowded.described(models)}" if error.crowded else ""
         raise InfeasibleProblem(
-            f"capacity {given} leaves {len(error.left_over)} of {queries} queries without a place: capacity {listed(raised)} "
+            f"capacity {given} leaves {error.left_over} of {queries} queries without a place{because}: capacity {listed(raised)} "
             "would do, or allow unanswered queries"
         ) from error
 

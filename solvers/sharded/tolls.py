@@ -29,10 +29,11 @@ from jaxtyping import Float, Int
 from solvers.capacity import share
 from solvers.choices import Answers
 from solvers.dual import PROVED, ROUNDING, Dual, search
-from solvers.errors import InfeasibleBudget, InfeasibleCapacity, InfeasibleProblem, InfeasibleValue, ProblemError, shown
+from solvers.errors import InfeasibleBudget, InfeasibleProblem, InfeasibleValue, ProblemError, shown
 from solvers.filling import filled
 from solvers.problem import NO_LIMIT
 from solvers.sharded.blocks import Block, Terms
+from solvers.sharded.places import CountSets, Sets, check_places
 from solvers.sharded.repair import Window
 from solvers.sharded.shards import Map, Shard
 from solvers.sharded.undecided import Few, See, Seen
@@ -126,21 +127,25 @@ class TollRounds:
         best, bound = self._searched()
         if best is not None:
             return replace(best, bound=bound)
+        certain = self.terms.allow_unanswered or check_places(self._sets(), self.capacity.tolist(), self.queries)
+        least, below = self._of_least_cost()._searched()
+        if least is not None and least.cost <= self.limit:
+            return replace(least, bound=bound)
+        if least is not None and -below.value > self.limit:
+            raise self._unreachable(least.cost, -below.value)
         if self.queries * self.terms.width <= MOST_CELLS:
             # In one place they are solved, or shown to have no solution.
             self.most = self.queries
             best, bound = self._searched()
             assert best is not None
             return replace(best, bound=bound)
-        least, _ = self._of_least_cost()._searched()
-        if least is None:
-            raise InfeasibleProblem(
-                f"capacity={shown(self.capacity.tolist())}: no places were found for all {self.queries:,} queries; raise "
-                "some, or allow unanswered queries"
-            )
-        if least.cost <= self.limit:
-            return replace(least, bound=bound)
-        raise self._unreachable(least.cost)
+        if least is not None:
+            raise self._unreachable(least.cost, -below.value)
+        there = "it is proved that there are places for all of them" if certain else "whether there are any is not known"
+        raise InfeasibleProblem(
+            f"capacity={shown(self.capacity.tolist())}: no places were found for all {self.queries:,} queries, and {there}: raise "
+            "some, or allow unanswered queries"
+        )
 
     def _searched(self) -> tuple[Tolled | None, Bound]:
         """The most valuable choices that were found, and the least bound."""
@@ -186,6 +191,14 @@ class TollRounds:
                     break
             point = self._next(seen, solved, whole, point)
         return best, bound
+
+    def _sets(self) -> Sets:
+        """The sets of models that the queries may go to, counted over all shards."""
+        found = Sets({}, self.terms.models)
+        for one in self.map(CountSets(self.terms), self.shards):
+            found = found.merged(one)
+        self.said.append(f"{len(found.counts):,} sets of models")
+        return found
 
     def _look(self, point: _Point) -> Seen:
         """One round: all shards looked at and merged."""
@@ -237,19 +250,14 @@ class TollRounds:
             return _Solved(Dual(point.multiplier, np.array(point.tolls), answers.totals[0], answers), answers)
         least = share(window, math.inf)
         if least.left_over.size:
-            more = places + _wanted(window, least.left_over)
-            if everything:
-                models = len(self.capacity)
-                numbers = few.number[least.left_over].tolist()
-                raise InfeasibleCapacity(self.capacity.tolist(), more[:models].tolist(), numbers, self.queries)
             if whole:
                 return None
-            window = Window(window.cells, settled, limit, more)
+            window = Window(window.cells, settled, limit, places + _wanted(window, least.left_over))
             least = share(window, math.inf)
         spent = window.totals(least.choice)[1]
         if spent > window.limit:
             if everything:
-                raise self._unreachable(spent)
+                raise self._unreachable(spent, spent)
             if whole:
                 return None
             window.limit = spent
@@ -335,9 +343,12 @@ class TollRounds:
     def _close(self, best: Tolled, bound: Bound) -> bool:
         return bound.value - self._worth(best) <= CLOSE * abs(bound.value)
 
-    def _unreachable(self, least: float) -> InfeasibleBudget | InfeasibleValue:
+    def _unreachable(self, least: float, proved: float) -> InfeasibleBudget | InfeasibleValue:
+        """What was found to cost least, and what costs less than nothing can."""
         assert self.given is not None
-        return InfeasibleValue(self.given, -least) if self.terms.minimised else InfeasibleBudget(self.given, least)
+        if self.terms.minimised:
+            return InfeasibleValue(self.given, -least, -proved)
+        return InfeasibleBudget(self.given, least, proved)
 
 
 @dataclass(frozen=True, eq=False)

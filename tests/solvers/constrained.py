@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from solvers import Assignment, Problem
+from solvers.sharded import ShardedAssignment
 
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=150)
 ROUNDING = 1e-11
@@ -63,6 +64,28 @@ def assignments(arguments: dict) -> list[tuple[float, float, tuple[int, ...]]]:
         for tried in itertools.product(*choices)
         if all(tried.count(model) <= capacity[model] for model in range(models))
     ]
+
+
+def limit_and_best(
+    every: list[tuple[float, float, tuple[int, ...]]], share: float, *, minimised: bool, met: bool = True
+) -> tuple[float, float]:
+    """A limit, `share` of the way up the sums of these assignments, one of them if `met`; and the best result within it: the
+    least cost of a minimum value if `minimised`, else the most value of a budget."""
+    sums = sorted(one[0 if minimised else 1] for one in every)
+    limit = sums[int(share * (len(sums) - 1))] if met else sums[0] + share * (sums[-1] - sums[0])
+    if minimised:
+        return limit, min(one[1] for one in every if one[0] >= limit - 1e-12 * abs(limit))
+    return limit, max(one[0] for one in every if one[1] <= limit * (1 + 1e-12))
+
+
+def check_within(found: ShardedAssignment, limit: float, best: float) -> None:
+    """It is within the limit, no better than the best, and its bound is no worse."""
+    if found.objective == "cost_usd":
+        assert found.value >= limit - 1e-12 * abs(limit)
+        assert found.bound <= best + ROUNDING and best <= found.cost_usd
+    else:
+        assert found.cost_usd <= limit * (1 + 1e-12)
+        assert found.value <= best and best <= found.bound + ROUNDING
 
 
 def check_honest(problem: Problem, found: Assignment) -> None:

@@ -21,7 +21,7 @@ from solvers import InfeasibleBudget, InfeasibleProblem, InfeasibleValue, Proble
 from solvers.sharded import ArrayShard, ShardedAssignment, WrongCell, solve_shards
 from solvers.sharded.summaries import BUCKETS
 from solvers.sharded.walking import ties
-from tests.solvers.constrained import ROUNDING, assignments, drawn
+from tests.solvers.constrained import assignments, check_within, drawn, limit_and_best
 
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=80)
 
@@ -48,8 +48,8 @@ def choices(found: ShardedAssignment, shards: Sequence[ArrayShard]) -> np.ndarra
     return np.concatenate([part.choice for shard in ordered for part in found.price.assign(shard)])
 
 
-def everything(shards: list[ArrayShard], budget: float | None, **options: Any) -> tuple:
-    found = solve_shards(shards, budget, **options)
+def everything(shards: list[ArrayShard], budget_usd: float | None = None, **options: Any) -> tuple:
+    found = solve_shards(shards, budget_usd, **options)
     chosen = choices(found, shards).tobytes()
     return found.value, found.cost_usd, found.bound, found.multiplier, repr(found.price), chosen, tuple(found.taken.tolist())
 
@@ -74,30 +74,20 @@ def test_between_the_cheapest_and_the_best_and_the_same_however_it_is_cut(
     arguments.pop("capacity", None)
     value, cost, available = arguments["value"], arguments["cost_usd"], arguments.get("available")
     every = assignments(arguments)
-    options: dict = {"allow_unanswered": arguments["allow_unanswered"]}
+    options: dict[str, Any] = {"allow_unanswered": arguments["allow_unanswered"]}
     shards = [cut(value, cost, one, available) for one in (1, count)]
     if not every:
         with pytest.raises(InfeasibleProblem, match="no model is available"):
             solve_shards(shards[1], 1.0, **options)
         return
-    sums = sorted(one[0 if minimised else 1] for one in every)
-    limit = sums[int(share * (len(sums) - 1))] if met else sums[0] + share * (sums[-1] - sums[0])
-    if minimised:
-        best = min(one[1] for one in every if one[0] >= limit - 1e-12 * abs(limit))
-        options["minimum_value"] = limit
-    else:
-        best = max(one[0] for one in every if one[1] <= limit * (1 + 1e-12))
-    found = solve_shards(shards[0], None if minimised else limit, **options)
+    limit, best = limit_and_best(every, share, minimised=minimised, met=met)
+    options |= {"minimum_value": limit} if minimised else {"budget_usd": limit}
+    found = solve_shards(shards[0], **options)
     check_honest(found, value, cost, shards[0])
-    if minimised:
-        assert found.value >= limit - 1e-12 * abs(limit)
-        assert found.bound <= best + ROUNDING and best <= found.cost_usd
-    else:
-        assert found.cost_usd <= limit * (1 + 1e-12)
-        assert found.value <= best and best <= found.bound + ROUNDING
+    check_within(found, limit, best)
     if found.status == "optimal":
         assert (found.cost_usd if minimised else found.value) == pytest.approx(best, abs=1e-9)
-    assert len({everything(one, None if minimised else limit, **options) for one in shards}) == 1
+    assert len({everything(one, **options) for one in shards}) == 1
 
 
 @pytest.mark.parametrize("kind", ["one cost", "cost per query", "right or wrong", "masked"])

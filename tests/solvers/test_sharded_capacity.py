@@ -13,7 +13,7 @@ import solvers.sharded.tolls as tolls
 from benchmarks.instances import answers, batch
 from solvers import InfeasibleBudget, InfeasibleCapacity, InfeasibleProblem, InfeasibleValue, Problem, ProblemError, lagrangian
 from solvers.sharded import solve_shards
-from tests.solvers.constrained import ROUNDING, assignments, drawn
+from tests.solvers.constrained import assignments, check_within, drawn, limit_and_best
 from tests.solvers.test_sharded import check_honest, cut, everything
 
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=80)
@@ -41,23 +41,13 @@ def test_between_what_is_possible_and_the_best(arguments: dict, share: float, mi
             with pytest.raises(InfeasibleProblem, match=r"no model is available|capacity="):
                 solve_shards(shards[1], 1.0, **options)
             return
-        sums = sorted(one[0 if minimised else 1] for one in every)
-        limit = sums[int(share * (len(sums) - 1))]
-        if minimised:
-            best = min(one[1] for one in every if one[0] >= limit - 1e-12 * abs(limit))
-            options["minimum_value"] = limit
-        else:
-            best = max(one[0] for one in every if one[1] <= limit * (1 + 1e-12))
-        found = solve_shards(shards[0], None if minimised else limit, **options)
+        limit, best = limit_and_best(every, share, minimised=minimised)
+        options |= {"minimum_value": limit} if minimised else {"budget_usd": limit}
+        found = solve_shards(shards[0], **options)
         check_honest(found, value, cost, shards[0])
         assert (found.taken[: value.shape[1]] <= arguments["capacity"]).all()
-        if minimised:
-            assert found.value >= limit - 1e-12 * abs(limit)
-            assert found.bound <= best + ROUNDING and best <= found.cost_usd
-        else:
-            assert found.cost_usd <= limit * (1 + 1e-12)
-            assert found.value <= best and best <= found.bound + ROUNDING
-        assert len({everything(one, None if minimised else limit, **options) for one in shards}) == 1
+        check_within(found, limit, best)
+        assert len({everything(one, **options) for one in shards}) == 1
 
 
 @pytest.mark.parametrize(
