@@ -42,6 +42,7 @@ class Answering:
         self.in_a_row: Counter[int] = Counter()
         self.postponed: Counter[int] = Counter()
         self.already = self.interrupted = 0
+        self.interrupted_usd = 0.0
         self.stopped = False
         """Whether Ctrl-C has ended it before every prompt had an answer or a reason."""
         for stored in store.answers():
@@ -104,6 +105,7 @@ class Answering:
             return
         row, column = int(stored.query_id), self.names.index(stored.model)
         self.interrupted += stored.killed
+        self.interrupted_usd += stored.killed_usd
         if stored.answered:
             self.controller.restore(row, column, stored.spent_usd, answered=True)
             self._count(stored, column)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from jaxroute.batch.hard_budget import NO_MODEL, NOTHING_FITS
 from jaxroute.batch.prepare import Prepared
 from jaxroute.endpoints import AnswerStore, ClientConfig
 from jaxroute.endpoints.money import naming_budget
-from jaxroute.errors import LedgerError, counted
+from jaxroute.errors import JaxrouteWarning, LedgerError, counted
 from jaxroute.predictor.checkpoint import description_of
 from jaxroute.storage.digests import file_digest
 
@@ -59,6 +60,8 @@ class RunReport:
     """Prompts by why they have no answer."""
     interrupted: int
     """Calls under way when runs were killed; they count as spent at their worst case."""
+    interrupted_usd: float = 0.0
+    """These worst cases together, dollars."""
 
     def __str__(self) -> str:
         width = max([len(one.model) for one in self.models] + [len("model")])
@@ -74,8 +77,8 @@ class RunReport:
         if lost > SHOWN_USD / 2:
             lines.append(f"{lost:.6f} of them for tries that brought no answer, at their worst cases")
         if self.interrupted:
-            calls = counted(self.interrupted, "call")
-            lines.append(f"{calls} were under way when a run was stopped, and count as spent at their worst case")
+            taken = _taken_words(self.interrupted, self.interrupted_usd, self.budget_usd)
+            lines.append(f"{taken}; a larger --budget-usd makes up for it")
         lines += [f"{count:,} unanswered: {reason}" for reason, count in self.unanswered.items()]
         return "\n".join(lines)
 
@@ -83,7 +86,8 @@ class RunReport:
 def run(prepared: Prepared, client_config: ClientConfig | None = None) -> RunReport:
     """Ask, and write the output; what an earlier run has stored is not asked again.
 
-    Raises `OutputError` where the state is that of another run, naming what differs; `LedgerError` where answers cannot be
+    Warns where an earlier run was killed, of what its calls under way have taken of the budget. Raises `OutputError` where the
+    state is that of another run, naming what differs; `LedgerError` where answers cannot be
     stored any more, such as on a full disk; and `KeyboardInterrupt` after the first Ctrl-C, once nothing is under way. What is
     stored by then is kept.
     """
@@ -101,6 +105,10 @@ def run(prepared: Prepared, client_config: ClientConfig | None = None) -> RunRep
         opened = AnswerStore(config.state, config.budget_usd, about=about, models=prepared.endpoints, queries=queries)
     with opened as store:
         answering = Answering(prepared, store)
+        if store.interrupted:
+            taken = _taken_words(store.interrupted, store.interrupted_usd, config.budget_usd)
+            enough = f"--budget-usd {config.budget_usd + store.interrupted_usd:.9g} leaves as much for answers as there was"
+            warnings.warn(f"{taken}; {enough}", JaxrouteWarning, stacklevel=2)
         client_config = replace(client_config or ClientConfig(), deadline_seconds=config.options.deadline_seconds)
         try:
             with asyncio.Runner() as runner:
@@ -115,6 +123,13 @@ def run(prepared: Prepared, client_config: ClientConfig | None = None) -> RunRep
         lines = Lines(prepared.prompts.fields, list(prepared.endpoints), prepared.estimates.quality, answering.errors())
         write_answers(config.output, config.options.format, lines, store.answers())
         return _report(prepared, answering, store.ledger.totals().settled_usd)
+
+
+def _taken_words(calls: int, usd: float, budget_usd: float) -> str:
+    """What calls that were under way at a kill have taken of the budget."""
+    share = f" ({usd / budget_usd:.0%} of the budget)" if budget_usd else ""
+    were = "was" if calls == 1 else "were"
+    return f"{counted(calls, 'call')} {were} under way when a run was killed: {usd:.6f} dollars{share} count as spent at worst"
 
 
 def _report(prepared: Prepared, answering: Answering, spent_usd: float) -> RunReport:
@@ -132,4 +147,5 @@ def _report(prepared: Prepared, answering: Answering, spent_usd: float) -> RunRe
         spent_usd=spent_usd,
         unanswered=dict(Counter(SAID.get(reason, reason) for reason in controller.unanswered.values())),
         interrupted=answering.interrupted,
+        interrupted_usd=answering.interrupted_usd,
     )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -94,8 +95,11 @@ class AnswerStore:
                 for statement in filter(str.strip, SCHEMA.split(";")):
                     connection.execute(statement)
                 wanted.write(connection)
-            self.interrupted: int = self._resolve()
+            resolved = self._resolve()
+            self.interrupted: int = len(resolved)
             """How many calls were under way when an earlier process was killed; their worst cases count as spent."""
+            self.interrupted_usd: float = math.fsum(resolved)
+            """These worst cases together, dollars."""
         except BaseException:
             self._unlock()
             raise
@@ -211,14 +215,14 @@ class AnswerStore:
             Path(self._lock.lock_file).unlink()
         self._lock.release()
 
-    def _resolve(self) -> int:
-        """Book the calls of processes that were killed, at their worst cases, on their cells."""
+    def _resolve(self) -> list[float]:
+        """Book the calls of processes that were killed, at their worst cases, on their cells; returns these, dollars."""
         abandoned = self.ledger.abandoned()
         for one in abandoned:
             worst = picodollars("worst_case_usd", one.worst_case_usd)
             columns = _key(one.note) | {"reason": UNFINISHED, "spent_pico": worst, "killed": 1, "killed_pico": worst}
             self.ledger.settle(one, one.worst_case_usd, also=lambda connection, row=columns: _execute(connection, row))
-        return len(abandoned)
+        return [one.worst_case_usd for one in abandoned]
 
 
 def identity(endpoint: Endpoint) -> dict[str, Any]:

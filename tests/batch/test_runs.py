@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from jaxroute.batch.answering import row_name
 from jaxroute.batch.prepare import prepare
 from jaxroute.batch.run_config import RunConfig, RunOptions
 from jaxroute.batch.runs import RunReport, run
 from jaxroute.data.table import RoutingTable
-from jaxroute.endpoints import ClientConfig
+from jaxroute.endpoints import ClientConfig, Ledger
 from jaxroute.errors import JaxrouteError, JaxrouteWarning
 from jaxroute.simulation import Simulation, SimulationConfig, serving_in_thread
 from tests.batch.running import make_checkpoint, read_lines, write_models, write_prompts
@@ -262,6 +264,25 @@ def test_killed_at_any_moment_nothing_that_is_stored_is_asked_or_paid_again(chec
         twice = sum(count - 1 for count in simulation.counts.answers.values())
         assert twice <= 6 * kills
         assert report.spent_usd >= simulation.counts.answered_pico / 1e12
+
+
+def test_what_a_kill_has_taken_is_said_in_dollars_with_the_budget_that_makes_up(
+    checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with batch(tmp_path, checkpoint, prompts=4, budget_usd=0.1) as (config, _):
+        config.state.parent.mkdir()
+        with Ledger(config.state, 0.1) as ledger, monkeypatch.context() as dead:
+            dead.setattr("jaxroute.endpoints.ledger.this_process", lambda: ledger._process.rsplit("/", 1)[0] + "/0")
+            ledger._number_of_process = 0
+            assert ledger.reserve(0.025, json.dumps([row_name(0), "sim-large", ""]))
+        taken = "1 call was under way when a run was killed: 0.025000 dollars (25% of the budget) count as spent"
+        with pytest.warns(JaxrouteWarning, match=re.escape(taken) + ".*--budget-usd 0.125 leaves as much"):
+            report, lines = answer(config)
+        assert taken in str(report) and len(lines) == 4
+        # In every summary, but a warning only of the run that finds it: a budget that was raised need not be raised again.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert "0.025000 dollars (20% of the budget)" in str(answer(replace(config, budget_usd=0.125))[0])
 
 
 def test_rows_of_an_earlier_run_get_lines_of_this_one_alone(checkpoint, tmp_path: Path) -> None:
