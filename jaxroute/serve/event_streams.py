@@ -29,16 +29,18 @@ class TooLong(ValueError):
 class EventStream:
     """Feed it what comes; it gives what passes on, and knows afterwards how the stream ended."""
 
-    def __init__(self, *, keep_usage: bool) -> None:
-        self.keep_usage = keep_usage
+    def __init__(self, *, keep_usage: bool, answers: int = 1) -> None:
+        self.keep_usage, self.answers = keep_usage, answers
         self.usage: object = None
         """The usage as the endpoint sent it; None where it has not."""
         self.error: Any = None
         """An error that the endpoint sent in place of what was to come."""
         self.done = False
-        """Whether the stream has come to its end: [DONE], a reason for finishing, or a response that is completed."""
+        """Whether the stream has come to its end: [DONE], a reason for finishing of each of the answers, or a response that is
+        completed."""
         self.response_id: str | None = None
         """Of the responses API: under which name the endpoint has stored it."""
+        self._finished: set[object] = set()
         self._held, self._searched = bytearray(), 0
 
     def feed(self, data: bytes) -> bytes:
@@ -97,7 +99,9 @@ class EventStream:
             self.usage = content["usage"]
         choices = content.get("choices")
         if isinstance(choices, list):
-            self.done = self.done or any(isinstance(one, Mapping) and one.get("finish_reason") for one in choices)
+            finished = (one for one in choices if isinstance(one, Mapping) and one.get("finish_reason"))
+            self._finished |= {str(one.get("index")) for one in finished}
+            self.done = self.done or len(self._finished) >= self.answers
             return bool(choices) or self.keep_usage or content.get("usage") is None
         return True
 

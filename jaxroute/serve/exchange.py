@@ -204,7 +204,7 @@ class Exchange:
 
     async def _stream(self, asked: Asked, current: Try, payment: _Payment) -> None:
         """A stream, event by event as they come, paid before its end is sent."""
-        events = EventStream(keep_usage=asked.with_usage or asked.kind == "response")
+        events = EventStream(keep_usage=asked.with_usage or asked.kind == "response", answers=asked.answers)
         try:
             while data := await current.read():
                 passing = events.feed(data)

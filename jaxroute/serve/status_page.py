@@ -25,7 +25,7 @@ STYLE = """
 *{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.45 system-ui,sans-serif}
 main{max-width:1080px;margin:0 auto;padding:20px 16px 40px}h1{font-size:20px;margin:0}h2{font-size:15px;margin:28px 0 8px}
 header{display:flex;flex-wrap:wrap;gap:4px 16px;align-items:baseline}header p{margin:0;color:var(--soft)}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:10px;margin-top:16px}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(max(150px,22%),1fr));gap:10px;margin-top:16px}
 .card{background:var(--card);border-radius:8px;padding:10px 12px}.card b{display:block;font-size:18px;font-weight:600;
 font-variant-numeric:tabular-nums;overflow-wrap:anywhere}.card span{color:var(--soft);font-size:13px}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}

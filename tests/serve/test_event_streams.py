@@ -59,6 +59,13 @@ def test_a_usage_beside_choices_stays_and_counts() -> None:
     assert stream.done and stream.usage == USAGE
 
 
+def test_several_answers_have_ended_when_each_has() -> None:
+    stream = EventStream(keep_usage=False, answers=2)
+    for index, done in ((0, False), (0, False), (1, True)):
+        stream.feed(event(chunk(choices=[{"index": index, "delta": {}, "finish_reason": "stop"}])))
+        assert stream.done == done
+
+
 def test_errors_and_ends_are_seen() -> None:
     stream = EventStream(keep_usage=False)
     wrong = event({"error": {"message": "overloaded"}})

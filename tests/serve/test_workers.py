@@ -209,6 +209,26 @@ def test_workers_whose_parent_is_killed_answer_what_they_have_begun(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_to_all_processes_ends_gently(tmp_path: Path, which: signal.Signals) -> None:
+    """As a terminal sends Ctrl-C and a service manager SIGTERM: to the parent and to its workers at once."""
+    with serving_in_thread(SimulationConfig(time_scale=2.0)) as simulation:
+        (tmp_path / "models.yaml").write_text(models_yaml(simulation.base_url))
+        with _served(tmp_path, 1.0) as (process, address):
+            bodies = list[bytes]()
+            threads = [threading.Thread(target=lambda: bodies.append(_streamed(address))) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            with Ledger(tmp_path / "ledger.db") as ledger:
+                _until(lambda: len(ledger.open()) == 6, 20)
+            os.killpg(process.pid, which)
+            assert process.wait(30) == 0
+            for thread in threads:
+                thread.join()
+        assert [body.endswith(b"data: [DONE]\n\n") for body in bodies] == [True] * 6
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_second_signal_ends_at_once_and_worst_cases_count(tmp_path: Path, workers: int) -> None:
     with serving_in_thread(SimulationConfig(time_scale=20.0)) as simulation:
@@ -370,7 +390,8 @@ def _served(folder: Path, budget_usd: float, *further: str, workers: int = 2) ->
     options += further
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", LINE, "serve", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment) as process:
+    places = {"cwd": folder, "env": environment, "start_new_session": True}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **places) as process:
         assert process.stdout is not None
         try:
             found = re.search(r"http://[^\s:]+:\d+/v1", process.stdout.readline())
