@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -60,3 +61,12 @@ def place(folder: Path, count: int = 4, **behaviour: Any) -> Iterator[Place]:
     config = replace(SimulationConfig(time_scale=0.0, retry_after_seconds=0.001), **behaviour)
     with serving_in_thread(config, table) as simulation:
         yield Place(folder, simulation, table.prompts)
+
+
+def books_agree(path: Path) -> bool:
+    """The ledger has spent what the cells have, and holds nothing."""
+    with sqlite3.connect(path) as connection:
+        spent = connection.execute("SELECT sum(spent_pico) FROM answer_cells").fetchone()
+        settled = connection.execute("SELECT sum(settled) FROM ledger_windows").fetchone()
+        (held,) = connection.execute("SELECT count(*) FROM ledger_open").fetchone()
+    return spent == settled and held == 0
