@@ -83,6 +83,10 @@ class Exchange:
         except Refused as refused:
             self.finished.reason = self.finished.reason or refused.code
             await self._refuse(refused)
+        except asyncio.CancelledError:
+            # Whoever waits longer than the end of the proxy may take is cut, and learns why.
+            self.finished.reason = "proxy_ending"
+            await self._refuse(Refused(503, "proxy_ending", "The proxy is ending: ask again, or another one."))
         except Exception:
             self.finished.reason = "internal_error"
             self.service.log.exception("%s failed", self.finished.id)

@@ -117,6 +117,7 @@ def proxy(
     budget: Budget | None = None,
     chooser: FixedChooser | None = None,
     paced: bool = False,
+    stop_seconds: float = 5,
     **config: Any,
 ) -> Iterator[Proxy]:
     """At the price of `multiplier`, by default 0, unless it is `paced` by its budget."""
@@ -128,5 +129,5 @@ def proxy(
         settings = ServeConfig(models, budget=budget or Budget(1.0, "day"), ledger=folder / "ledger.db", **config)
         state = read_state(settings, chooser=chooser)
         state = state if paced else replace(state, pace=FixedPace(settings.multiplier), chooser=chooser)
-        with serving_in_thread(state, Listening(port=0, stop_seconds=5)) as running:
+        with serving_in_thread(state, Listening(port=0, stop_seconds=stop_seconds)) as running:
             yield Proxy(running, endpoints, folder, chooser)

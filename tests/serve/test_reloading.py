@@ -135,6 +135,29 @@ def test_a_stream_that_has_begun_ends_after_the_end_was_asked_for(tmp_path: Path
     assert one.ledger.totals().reserved_usd == 0 and one.ledger.totals().settlements == 1
 
 
+def test_what_the_end_waits_for_no_longer_is_told_so_and_counts_at_its_worst(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from jaxroute.simulation import SimulationConfig
+
+    with proxy(tmp_path, SimulationConfig(time_scale=30), stop_seconds=1) as one:
+        replies = []
+        contents = [{**CHAT, "stream": streamed} for streamed in (True, False)]
+        threads = [threading.Thread(target=lambda body=body: replies.append(one.post(body))) for body in contents]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: one.simulation.counts.requests.total() == 2)
+        held = one.ledger.totals().reserved_usd
+        one.running.stop()
+        for thread in threads:
+            thread.join()
+    assert [(reply.status, reply.code) for reply in replies] == [(503, "proxy_ending")] * 2
+    totals = one.ledger.totals()
+    assert totals.reserved_usd == 0 and totals.settled_usd == pytest.approx(held) and held > 0
+    # Nothing is wrong with the proxy.
+    assert "Exception" not in caplog.text and "Traceback" not in caplog.text
+
+
 def test_nobody_else_may_ask_without_keys(tmp_path: Path) -> None:
     with proxy(tmp_path) as one:
         state = one.running.service.state
