@@ -30,8 +30,8 @@ from jaxroute import JaxrouteError, RoutingTable, TrainConfig, load_source
 from jaxroute.encoders import load_encoder
 from jaxroute.encoders.features import FeatureConfig, prompt_features
 from jaxroute.errors import TableError
-from jaxroute.evaluation import Curve, Interval, areas, bootstrap_weights, hull, log_loss, paired_interval, single_models
-from jaxroute.evaluation.plots import COLOURS, save_figure
+from jaxroute.evaluation import Curve, Interval, areas, bootstrap_weights, hull, log_loss, paired_interval
+from jaxroute.evaluation.plots import line, save_figure
 from jaxroute.predictor.agreement import compared
 from jaxroute.predictor.answers import Judge, JudgeConfig, JudgeReport, answer_features, fit_judge
 from jaxroute.predictor.cascade_price import Beforehand, Cascaded, cascade_at, prices_between, together
@@ -47,6 +47,9 @@ SHARES = (0.25, 0.5, 0.75)
 """Of the range of costs, where qualities are reported too."""
 WAYS = {"cascade": False, "look_ahead": True}
 """Whether the call after next is in sight: without, a second opinion never pays."""
+WIDE = 10
+"""A range of costs whose ends differ by more than this factor is drawn on a logarithmic axis."""
+LABELS = {"cascade": "cascade", "look_ahead": "cascade that looks one call further ahead"}
 
 
 @dataclass(frozen=True)
@@ -287,27 +290,49 @@ def plain_answer(answer: str) -> str:
     return "\n".join(parts) if isinstance(parts, list) and all(isinstance(part, str) for part in parts) else answer
 
 
+def over_routing(curve: Curve, routing: Curve) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
+    """Mean costs that both reach, from cheap to expensive, and there the difference in mean quality; straight lines between."""
+    low, high = shared_range(curve, routing)
+    lines = []
+    for one in (curve, routing):
+        cost, quality = one.means()
+        order = np.argsort(cost, kind="stable")
+        lines.append((cost[order], quality[order]))
+    every = np.unique(np.concatenate([cost for cost, _ in lines]))
+    cost = every[(every >= low) & (every <= high)]
+    return cost, np.interp(cost, *lines[0]) - np.interp(cost, *lines[1])
+
+
 def _figure(path: Path, drawn: dict[str, tuple[RoutingTable, dict[str, Curve]]]) -> None:
-    from matplotlib import pyplot
+    """What each way of cascading has over routing alone at the same cost. Of the heights themselves, lines hide each other."""
+    from matplotlib import pyplot, ticker
 
     wide = min(3, len(drawn))
     high = -(-len(drawn) // wide)
-    figure, panels = pyplot.subplots(high, wide, figsize=(4.6 * wide, 4.0 * high), layout="constrained", squeeze=False)
+    figure, panels = pyplot.subplots(high, wide, figsize=(4.2 * wide, 3.2 * high + 0.5), layout="constrained", squeeze=False)
     for axes in panels.flat[len(drawn) :]:
         axes.remove()
     for axes, (name, (test, curves)) in zip(panels.flat, drawn.items(), strict=False):
-        alone = single_models(test).means()
-        axes.plot(1000 * alone[0], alone[1], "x", color="#888888", label="one model")
-        for colour, (way, curve) in zip(COLOURS, curves.items(), strict=False):
-            cost, quality = curve.means()
-            order = np.argsort(cost, kind="stable")
-            axes.plot(1000 * cost[order], quality[order], marker=".", color=colour, label=way.replace("_", " "))
-        axes.set_xscale("log")
-        axes.set_title(f"{name}, {len(test):,} queries")
-        axes.set_xlabel("realised dollars per 1,000 queries")
+        axes.axhline(0, color="#444444", linewidth=1.5, label="routing alone")
+        routing = curves["routing"]
+        for position, way in enumerate(WAYS):
+            cost, more = over_routing(curves[way], routing)
+            axes.plot(1000 * cost, 100 * more, label=LABELS[way], **line(position))
+        cheap, expensive = shared_range(*curves.values())
+        if expensive > WIDE * cheap:
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+        else:
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        least, most = axes.get_ylim()
+        axes.set_ylim(min(least, -1.0), max(most, 1.0))
+        axes.set_title(f"{name.replace('_', ', ')}: {len(test):,} queries", fontsize=10)
         axes.grid(alpha=0.3)
-        axes.legend()
-    panels[0, 0].set_ylabel("true mean quality")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel("realised dollars per 1,000 queries", fontsize=10)
+    figure.supylabel("true mean quality over routing alone at that cost, points", fontsize=10)
+    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     save_figure(figure, path)
 
 

@@ -26,13 +26,14 @@ def solve(problem: Problem, solver: str = "auto", **options: Any) -> Assignment:
     """Assign with the solver of this name: `greedy_ratio`, `lagrangian` or `exact`.
 
     `auto` takes `exact` up to 20,000 queries and `lagrangian` beyond; the `reason` of the `Assignment` names the choice.
-    `options` are passed to the solver. Raises `ProblemError` for an unknown name, and as the solver does.
+    `options` are passed to the solver; with `auto` they are those of `exact`, such as `max_seconds`, and hold where it is taken.
+    Raises `ProblemError` for an unknown name, and as the solver does.
     """
     check_solver(problem, solver)
     if solver != "auto":
         return SOLVERS[solver](problem, **options)
     few = len(problem) <= EXACT_QUERIES
-    found = (exact if few else lagrangian)(problem, **options)
+    found = exact(problem, **options) if few else lagrangian(problem)
     why = "up to" if few else "more than"
     return found.changed(reason=f"taken since {len(problem):,} queries are {why} {EXACT_QUERIES:,}")
 

@@ -53,6 +53,8 @@ SHRINKAGE = 20.0
 LATE = 0.3
 MOST_ROUNDS = 8
 """How often a plan is made without the calls that would come too late to fit."""
+SEARCH_SECONDS = 1.0
+"""The longest search of `exact` for one assignment. Nothing else happens meanwhile: answers under way would run out of time."""
 NOTHING_FITS = "budget"
 NO_MODEL = "no_model"
 
@@ -348,7 +350,8 @@ class HardBudget:
                 capacity=self._capacity(),
                 allow_unanswered=True,
             )
-        assigned = solve(problem, self.pace.solver)
+        limit = {} if self.pace.solver == "lagrangian" else {"max_seconds": SEARCH_SECONDS}
+        assigned = solve(problem, self.pace.solver, **limit)
         return assigned.choice, assigned.multiplier
 
     def _start(self) -> list[Call]:

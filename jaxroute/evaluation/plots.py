@@ -67,7 +67,7 @@ def draw_cost_quality(
         # From its own cheapest point on: to the left of it the router has nothing to offer.
         shown = np.where(grid >= points[0].min() * scale * (1 - 1e-9), 1.0, np.nan)
         heights = shown * np.interp(grid, *hull(points[0] * scale, points[1]))
-        axes.plot(grid, heights, label=name, **_line(position))
+        axes.plot(grid, heights, label=name, **line(position))
     _frame(axes, table, unit=unit, scale=scale, logarithmic=logarithmic)
 
 
@@ -81,12 +81,13 @@ def draw_curves(
         cost, quality = curve.means()
         order = np.argsort(cost, kind="stable")
         x, y = np.append(scale * cost[order], right), np.append(quality[order], quality[order][-1])
-        style = {"color": "#888888", "linewidth": 1.5} if position == 0 else _line(position - 1)
+        style = {"color": "#888888", "linewidth": 1.5} if position == 0 else line(position - 1)
         axes.plot(x, y, label=name, **style)
     _frame(axes, table, unit=unit, scale=scale)
 
 
-def _line(position: int) -> dict:
+def line(position: int) -> dict:
+    """Colour, dashes and width of the curve at this place: dashes too tell curves apart, which may lie on each other."""
     return {
         "color": COLOURS[position % len(COLOURS)],
         "linestyle": STYLES[position % len(STYLES)],

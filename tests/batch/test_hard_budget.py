@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import jaxroute.batch.hard_budget as hard_budget
 from jaxroute.batch.hard_budget import NO_MODEL, NOTHING_FITS, Batch, Call, HardBudget, Pace
 from solvers import Problem, lagrangian, solve
 
@@ -162,3 +163,18 @@ def test_a_prompt_that_nothing_fits_says_so_and_the_others_are_answered() -> Non
     answer_all(controller, worst / 2)
     assert controller.unanswered == {1: NOTHING_FITS}
     assert controller.choice[[0, 2]].min() >= 0
+
+
+@pytest.mark.parametrize("solver", ["lagrangian", "exact", "auto"])
+def test_answers_under_way_wait_for_no_long_search(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a plan is searched for, no answer is read: a search of a minute would end calls by time-outs, which are paid."""
+    searched = []
+
+    def watched(problem: Problem, name: str, max_seconds: float | None = None):
+        searched.append(max_seconds)
+        return solve(problem, name) if max_seconds is None else solve(problem, name, max_seconds=max_seconds)
+
+    monkeypatch.setattr(hard_budget, "solve", watched)
+    batch, true = drawn(3, 10, 3)
+    answer_all(HardBudget(batch, float(true.sum()), Pace(solver=solver)), true)
+    assert searched and all(one is None if solver == "lagrangian" else one <= 1 for one in searched)

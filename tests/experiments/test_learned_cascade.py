@@ -45,6 +45,16 @@ def test_two_ways_that_are_alike_do_not_differ_and_a_better_one_does() -> None:
     assert found[0] == pytest.approx(2**0.5)
 
 
+def test_the_figure_shows_differences_where_both_ways_have_a_cost() -> None:
+    """At the costs of the points of either, between which lines are straight."""
+    cost = np.array([[1.0], [2.0], [4.0]])
+    routing = Curve(np.array([[0.2], [0.4], [0.8]]), cost)
+    found = experiment.over_routing(Curve(routing.quality + 0.05, cost), routing)
+    np.testing.assert_allclose(found, [[1, 2, 4], [0.05] * 3])
+    found = experiment.over_routing(Curve(np.array([[0.4], [0.9]]), np.array([[3.0], [5.0]])), routing)
+    np.testing.assert_allclose(found, [[3, 4], [-0.2, -0.15]])
+
+
 def test_an_answer_in_a_list_is_unpacked() -> None:
     assert experiment.plain_answer("['B']") == "B"
     assert experiment.plain_answer("[see below") == "[see below"
