@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jaxroute.data.estimates import Estimates, Estimator
     from jaxroute.data.sources import load_source
     from jaxroute.data.table import Queries, RoutingTable, join
-    from jaxroute.encoders.batching import ScoringConfig
+    from jaxroute.encoders.scoring_config import ScoringConfig
     from jaxroute.errors import (
         CheckpointError,
         EncoderError,
@@ -40,7 +40,7 @@ _HOMES = {
     "Queries": "data.table",
     "RoutingTable": "data.table",
     "join": "data.table",
-    "ScoringConfig": "encoders.batching",
+    "ScoringConfig": "encoders.scoring_config",
     "CheckpointError": "errors",
     "EncoderError": "errors",
     "GraderError": "errors",

@@ -35,3 +35,17 @@ def test_importing_the_package_and_asking_for_help_load_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "universe" in done.stdout
+
+
+def test_help_of_commands_whose_options_name_no_network_loads_no_jax() -> None:
+    named = ["score", "route", "run", "assign", "universe", "collect", "simulate", "prepare", "serve", "sources"]
+    program = (
+        "import contextlib, io, sys, jaxroute.cli\n"
+        f"for name in {named}:\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "        jaxroute.cli.main([name, '--help'])\n"
+        "    heavy = {'jax', 'flax', 'optax', 'tokenizers', 'transformers', 'ortools', 'ray', 'scipy'} & set(sys.modules)\n"
+        "    assert not heavy, f'{name} loads {heavy}'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from jaxroute.encoders.batching import ScoringConfig
+from jaxroute.encoders.scoring_config import ScoringConfig
 from jaxroute.errors import OutputError
 from jaxroute.guarantees.safe_choice import UNKNOWN_BELOW, check_unknown_below
 

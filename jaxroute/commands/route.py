@@ -14,7 +14,6 @@ from jaxroute.errors import TableError
 from jaxroute.guarantees.safe_choice import unknown_words
 from jaxroute.routing.assignment_files import write_routed
 from jaxroute.routing.request import DEFAULT_SOLVER, RouteRequest
-from jaxroute.routing.router import Router
 from jaxroute.storage.files import check_file
 
 
@@ -44,6 +43,8 @@ def main(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
         return
     if config.checkpoint is None or config.prompts is None:
         raise TableError("give --checkpoint and --prompts, or --scored with the folder that `jaxroute score` wrote")
+    from jaxroute.routing.router import Router
+
     output = config.output or Path("assignment.jsonl")
     check_file("output", output, source=config.prompts)
     prompts = read_prompts(config.prompts)

@@ -11,15 +11,11 @@ from typing import Annotated
 
 import tyro
 
-from jaxroute.batch.prepare import prepare
 from jaxroute.batch.run_config import RunConfig, RunOptions
-from jaxroute.batch.runs import run
 from jaxroute.commands.simulate import models_yaml
 from jaxroute.data.sources.simulated import load_simulated
 from jaxroute.errors import OutputError
-from jaxroute.predictor.pricing import CostModel, table_pricing
 from jaxroute.progress import without_bars
-from jaxroute.routers.base import find_router
 from jaxroute.simulation import SimulationConfig, serving_in_thread
 from jaxroute.storage.files import check_folder, replacing
 
@@ -81,6 +77,9 @@ def main(config: Annotated[Run, tyro.conf.arg(name="")]) -> None:
 
 
 def _answer(config: RunConfig) -> None:
+    from jaxroute.batch.prepare import prepare
+    from jaxroute.batch.runs import run
+
     prepared = prepare(config)
     for note in prepared.notes:
         print(f"note: {note}")
@@ -93,6 +92,9 @@ def _answer(config: RunConfig) -> None:
 @contextmanager
 def _demo(config: Run) -> Iterator[RunConfig]:
     """A small run of its own: an estimator trained on simulated outcomes, and endpoints that serve the simulated pool."""
+    from jaxroute.predictor.pricing import CostModel, table_pricing
+    from jaxroute.routers.base import find_router
+
     output = config.output or DEMO / "answers.jsonl"
     folder = output.parent
     budget = DEMO_USD if config.budget_usd is None else config.budget_usd

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,37 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxroute.encoders import EncoderNetwork
 from jaxroute.encoders.packing import pack
-from jaxroute.errors import EncoderError
+from jaxroute.encoders.scoring_config import ScoringConfig
 from jaxroute.progress import progress_bar
-
-
-@dataclass(frozen=True)
-class ScoringConfig:
-    """How prompts are batched; decides the speed, and of the result only the rounding."""
-
-    tokens_per_batch: int = 1024
-    """Tokens that a device computes at once. On a CPU they should fit its caches; a GPU or TPU wants some tens of thousands."""
-    dispatch_threads: int = 2
-    """Batches under way at once: one is prepared and launched while another computes."""
-    devices: int | None = None
-    """How many of this process's devices share the work; None = all."""
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name}={value} must be at least 1"
-            for name, value in vars(self).items()
-            if value is not None and (not isinstance(value, int) or value < 1)
-        ]
-        if problems:
-            raise EncoderError("; ".join(problems))
-
-    def local_devices(self) -> list[Any]:
-        """The devices that share the work; raises `EncoderError` where there are fewer than asked for."""
-        available = jax.local_devices()
-        count = self.devices or len(available)
-        if count > len(available):
-            raise EncoderError(f"devices={count}: there are only {len(available)} ({available[0].platform})")
-        return available[:count]
 
 
 def encode(
