@@ -37,14 +37,23 @@ def undecided(
     choice: Int[np.ndarray, " rows"],
     margin: Float[np.ndarray, " rows"],
     margins: Float[np.ndarray, " choices"],
+    reach: float,
     multiplier: float,
     drawn: float,
 ) -> Int[np.ndarray, " some"]:
-    """The queries whose best choice is worth more than the next one by no more than the larger of the two choices' margins."""
+    """The queries whose best choice is worth more than the next one by no more than the larger of the two choices' margins, and
+    what a change of the multiplier by `reach` makes of their costs."""
+    if reach:
+        margin = margin - reach * cost_range(block)
     near = np.flatnonzero(margin <= margins.max())
     if near.size and margins.min() < margins.max():
         near = near[margin[near] <= np.maximum(margins[choice[near]], margins[_next(block, near, choice, multiplier, drawn)])]
     return near
+
+
+def cost_range(block: Block) -> Float[np.ndarray, " #rows"]:
+    """Per query the largest difference of costs, or one for all of them."""
+    return block.cost.max(axis=0) - block.cost.min(axis=0)
 
 
 def least_margins(
