@@ -151,15 +151,19 @@ def search(problem: Choices, cheapest: Int[np.ndarray, " queries"], *, deadline:
     is off by no more between them than the linear mean of the two roundings, which `dual_bound` allows for.
     """
     problem = _tightened(problem)
-    guess = _guess(problem, cheapest) if len(problem) > LARGE else 0.0
-    narrowed = guess if problem.places is None else 0.0
-    found = _narrowed(problem, cheapest, narrowed) if narrowed else _unknown(problem, cheapest)
+    near = _guess(problem, cheapest) if len(problem) > LARGE else None
+    if near is not None and near.tolls is not None:
+        found = _around(problem, near.multiplier, near.tolls)
+    else:
+        found = _narrowed(problem, cheapest, near.multiplier) if near is not None and near.multiplier else None
+    narrowed = found is not None
+    found = found or _unknown(problem, cheapest)
     if isinstance(found, Dual):
         return found
-    return _crossed(problem, found, deadline, 0.0 if narrowed else guess)
+    return _crossed(problem, found, deadline, 0.0 if narrowed or near is None else near.multiplier)
 
 
-def _crossed(problem: Choices, found: _Search, deadline: float, guess: float) -> Dual:
+def _crossed(problem: Choices, found: _Search, deadline: float = math.inf, guess: float = 0.0) -> Dual:
     """From the two sides to where their lines cross for the last time."""
     lowest = min(found.over, found.within, key=lambda side: side.height(problem.limit))
     for step in range(MOST_STEPS):
@@ -234,6 +238,12 @@ def search_near(problem: Choices, multiplier: float, tolls: Float[np.ndarray, " 
     None where no multiplier about as large meets the limit, or not all queries find places.
     """
     problem = _tightened(problem)
+    found = _around(problem, multiplier, tolls)
+    return _crossed(problem, found) if isinstance(found, _Search) else found
+
+
+def _around(problem: Choices, multiplier: float, tolls: Float[np.ndarray, " choices"]) -> _Search | Dual | None:
+    """The search from two multipliers on either side of the limit, as near as may be; None where there are none."""
     side = _placed_side(problem, multiplier, tolls)
     if side is not None and not multiplier and problem.fits(side.cost):
         return _free(problem, side)
@@ -243,7 +253,7 @@ def search_near(problem: Choices, multiplier: float, tolls: Float[np.ndarray, " 
         other = _placed_side(problem, side.multiplier / factor if fits else side.multiplier * factor, side.tolls)
         if other is not None and problem.fits(other.cost) != fits:
             over, within = (other, side) if fits else (side, other)
-            return _crossed(problem, _Search(problem, over, within, [], (0.0, math.inf)), math.inf, 0.0)
+            return _Search(problem, over, within, [], (0.0, math.inf))
         side, factor = other, factor**4
     return None
 
@@ -280,17 +290,17 @@ def _next(step: int, over: _Side, within: _Side, guess: float) -> tuple[float, b
     return (over.value - within.value) / (over.cost - within.cost), True
 
 
-def _guess(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> float:
-    """The best multiplier of an even sample of a large problem; 0 if none."""
+def _guess(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> Dual | None:
+    """The best multiplier of an even sample of a large problem, and its tolls; None if the sample has no places for all."""
     part = sample(problem, cheapest)
     least = part.choice[part.rows]
     if part.places is not None:
         shared = share(part, math.inf)
         if shared.left_over.size:
-            return 0.0
+            return None
         least = shared.choice
     limit = max(part.limit, part.totals(least)[1])
-    return search(replace(part, limit=limit), least).multiplier
+    return search(replace(part, limit=limit), least)
 
 
 def dual_bound(problem: Choices, multiplier: float, tolls: Float[np.ndarray, " choices"] | None = None) -> float:

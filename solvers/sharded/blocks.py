@@ -55,6 +55,8 @@ class Block:
     """The value less the choice's toll."""
     size: float
     """At least the largest absolute worth and value of an available choice."""
+    cost_size: float
+    """The largest absolute cost of an available choice."""
 
     def __len__(self) -> int:
         return self.worth.shape[1]
@@ -69,7 +71,8 @@ class Block:
         """Some of its queries, in one piece of memory."""
         value, worth = self.value[:, rows], self.worth
         worth = value if worth is self.value else worth[:, rows]
-        return Block(self.numbers[rows], value, np.broadcast_to(self.cost, self.worth.shape)[:, rows], worth, self.size)
+        cost = np.broadcast_to(self.cost, self.worth.shape)[:, rows]
+        return Block(self.numbers[rows], value, cost, worth, self.size, self.cost_size)
 
     @staticmethod
     def joined(blocks: list[Block]) -> Block:
@@ -80,10 +83,11 @@ class Block:
         value, cost = (np.concatenate([cells(block) for block in blocks], axis=1) for cells in (_VALUE, _COST))
         same = all(block.worth is block.value for block in blocks)
         worth = value if same else np.concatenate([block.worth for block in blocks], axis=1)
-        return Block(numbers, value, cost, worth, max(block.size for block in blocks))
+        size, cost_size = (max(map(one, blocks)) for one in (_SIZE, _COST_SIZE))
+        return Block(numbers, value, cost, worth, size, cost_size)
 
 
-_VALUE, _COST = attrgetter("value"), attrgetter("cost")
+_VALUE, _COST, _SIZE, _COST_SIZE = map(attrgetter, ("value", "cost", "size", "cost_size"))
 
 
 class WrongCell(ProblemError):
@@ -149,7 +153,8 @@ def _standard(shard: Shard, terms: Terms, numbers: Int[np.ndarray, " rows"], val
         given = np.where(closed, -np.inf, given)
     if terms.allow_unanswered:
         given, dollars = (np.vstack([cells, np.zeros((1, cells.shape[1]))]) for cells in (given, dollars))
-    size = max(abs(lowest), abs(highest), most if terms.minimised else 0.0)
+    largest = max(abs(lowest), abs(highest))
+    size, cost_size = max(largest, most if terms.minimised else 0.0), largest if terms.minimised else most
     worth = given
     if terms.tolls is not None:
         tolls = np.array(terms.tolls)
@@ -160,7 +165,7 @@ def _standard(shard: Shard, terms: Terms, numbers: Int[np.ndarray, " rows"], val
         raise InfeasibleProblem(
             f"{shard.name}: no model is available for query {query}: make one available, or allow unanswered queries"
         )
-    return Block(numbers, given, dollars, worth, float(size))
+    return Block(numbers, given, dollars, worth, float(size), float(cost_size))
 
 
 def _columns(cells: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from solvers.problem import NO_LIMIT
 from solvers.sharded.blocks import Block, Terms
 from solvers.sharded.repair import Window
 from solvers.sharded.summaries import largest
-from solvers.sharded.undecided import Few, Point, Seen, largest_cost
+from solvers.sharded.undecided import Few, Point, Seen
 from solvers.sharded.walking import Weigher
 from solvers.sharded.weighing import cost_range, least_margins, lots, undecided, weigh
 from solvers.sums import exact_parts, exact_sum
@@ -196,7 +196,7 @@ class Brought:
         margins = least_margins(block, choice, margin, count, multiplier, drawn)
         reach = 0.0
         if multiplier and count <= len(few):
-            costs = np.broadcast_to(cost_range(block), margin.shape)
+            costs = np.broadcast_to(cost_range(block, np.arange(len(few))), margin.shape)
             apart = np.divide(margin, costs, out=np.full(len(few), np.inf), where=costs > 0)
             count = min(REACH * count, len(few))
             reach = min(float(np.partition(apart, count - 1)[count - 1]), multiplier)
@@ -220,17 +220,16 @@ class Brought:
         return value, cost
 
 
-def magnitudes(few: Few, terms: Terms) -> tuple[float, float]:
-    """The sums over these queries of the largest absolute worth without tolls, and of the largest absolute cost."""
-    block = _block(few, Point.everything(terms.width, 1.0), terms)
-    return exact_sum(largest(block)), exact_sum(largest_cost(block))
+def magnitude(few: Few, terms: Terms) -> float:
+    """The mean over these queries of the largest absolute worth without tolls."""
+    return exact_sum(largest(_block(few, Point.everything(terms.width, 1.0), terms))) / len(few)
 
 
 def _block(few: Few, point: Point, terms: Terms) -> Block:
     """These queries as a shard has them."""
     value, cost = few.value.T, few.cost.T
     worth = np.where(np.isneginf(value), value, -cost) if terms.cheapest else value
-    return Block(few.number, value, cost, worth - np.array(point.tolls)[:, None], 0.0)
+    return Block(few.number, value, cost, worth - np.array(point.tolls)[:, None], 0.0, 0.0)
 
 
 def _weigher(few: Few) -> Weigher:

@@ -30,7 +30,7 @@ from solvers.dual import PROVED, ROUNDING
 from solvers.errors import InfeasibleBudget, InfeasibleProblem, InfeasibleValue, ProblemError, shown
 from solvers.problem import NO_LIMIT
 from solvers.sharded.blocks import Terms
-from solvers.sharded.brought import Brought, Solved, TooSmall, magnitudes
+from solvers.sharded.brought import Brought, Solved, TooSmall, magnitude
 from solvers.sharded.places import CountSets, Sets, check_places
 from solvers.sharded.shards import Map, Shard
 from solvers.sharded.undecided import Point, See, Seen
@@ -100,9 +100,8 @@ class TollRounds:
         self.some = math.ceil(TRAVELLING * max(1.0, math.sqrt(self.queries / LARGE)))
         """Queries that are brought to one place to be solved in part."""
         self.most = WHOLE * self.some
-        self.measured = False
-        self.magnitude = self.cost_magnitude = 0.0
-        """The sums over all queries of the largest absolute worth and cost, once they are measured."""
+        self.magnitude = 0.0
+        """About the sum over all queries of the largest absolute worth, by those that were drawn; gaps are measured by it."""
 
     def found(self) -> Tolled:
         """Raises `InfeasibleCapacity`, `InfeasibleBudget` or `InfeasibleValue` where nothing meets the constraints."""
@@ -201,14 +200,18 @@ class TollRounds:
     def _look(self, point: Point) -> Seen:
         """One round: all shards looked at and merged."""
         terms = replace(self.terms, tolls=point.tolls)
-        step, found = See(terms, point, self.most, measures=not self.measured), Seen.empty(terms)
+        step, found = See(terms, point, self.most), Seen.empty(terms)
         for one in self.map(step, self.shards):
             self.bytes_merged += one.nbytes
             found = found.merged(one, self.most)
         found.few = found.few.least(self.most)
         if found.queries != self.queries:
             raise ProblemError(f"{found.queries:,} of {self.queries:,} queries were looked at: a shard was lost, or read twice")
-        self._measure(point, found)
+        if point.undecided_all and len(found.few):
+            mean = magnitude(found.few, self.terms)
+            self.magnitude = mean * self.queries
+            if not found.whole:
+                self.terms = replace(self.terms, drawn=DRAWN * mean)
         self.said.append(
             f"{found.undecided:,} of {found.queries:,} queries undecided at {point.multiplier:.6g}, {len(found.few):,} brought "
             "to one place"
@@ -221,23 +224,9 @@ class TollRounds:
         parts = [Fraction(point.multiplier) * Fraction(self.limit)] if point.multiplier else []
         parts += [Fraction(toll) * place for toll, place in zip(point.tolls, places.tolist(), strict=True) if toll]
         total = float(sum(map(Fraction, seen.best.parts)) + sum(parts))
-        scale = self.magnitude + 2 * point.multiplier * self.cost_magnitude + abs(total)
-        scale += sum(abs(float(part)) for part in parts) + self.queries * float(np.abs(tolls).max())
+        scale = self.queries * (seen.extent.size + 2 * point.multiplier * seen.extent.cost + float(np.abs(tolls).max()))
+        scale += abs(total) + sum(abs(float(part)) for part in parts)
         return math.nextafter(total + ROUNDING * scale, math.inf)
-
-    def _measure(self, point: Point, seen: Seen) -> None:
-        """How large the numbers are, in the first look at all of them; before it of how little value ties are settled by."""
-        if self.measured:
-            return
-        if not point.undecided_all:
-            self.magnitude = seen.magnitude.rounded() + self.queries * max(point.tolls)
-            self.cost_magnitude, self.measured = seen.cost_magnitude.rounded(), True
-        elif len(seen.few):
-            magnitude, cost_magnitude = magnitudes(seen.few, self.terms)
-            if seen.whole:
-                self.magnitude, self.cost_magnitude, self.measured = magnitude, cost_magnitude, True
-            elif not self.terms.drawn:
-                self.terms = replace(self.terms, drawn=DRAWN * magnitude / len(seen.few))
 
     def _made(self, brought: Brought, solved: Solved, point: Point) -> Tolled:
         """The choices of all queries: those at the point, and the small problem's where they differ."""
@@ -265,7 +254,6 @@ class TollRounds:
         """The same queries and capacities where least costs alone count."""
         changed = copy(self)
         changed.terms, changed.limit = replace(self.terms, cheapest=True, drawn=0.0), NO_LIMIT
-        changed.measured = False
         return changed
 
     def _worth(self, made: Tolled) -> float:

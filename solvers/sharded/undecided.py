@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt
 
 from solvers.sharded.blocks import Block, Terms, blocks, drawn_blocks
 from solvers.sharded.shards import Shard
-from solvers.sharded.summaries import Total, largest
+from solvers.sharded.summaries import Total
 from solvers.sharded.walking import MOST_TIE, Weigher, ties
 from solvers.sharded.weighing import undecided, weigh
 from solvers.sums import RunningSum
@@ -83,7 +83,7 @@ class Extent:
 
     def add(self, block: Block) -> None:
         self.size = max(self.size, block.size)
-        self.cost = max(self.cost, float(block.cost.max()), -float(block.cost.min()))
+        self.cost = max(self.cost, block.cost_size)
 
     def merged(self, other: Extent) -> Extent:
         return Extent(max(self.size, other.size), max(self.cost, other.cost))
@@ -104,14 +104,11 @@ class Seen:
     few: Few
     """Some of the undecided queries, or all."""
     extent: Extent
-    magnitude: Total
-    """The sum over all queries of the largest absolute worth, where it is measured, and of the largest absolute cost."""
-    cost_magnitude: Total
 
     @staticmethod
     def empty(terms: Terms) -> Seen:
         taken, few = np.zeros(terms.width, np.int64), Few.of([], terms.width)
-        return Seen(0, Total(), Total(), Total(), taken, 0, few, Extent(), Total(), Total())
+        return Seen(0, Total(), Total(), Total(), taken, 0, few, Extent())
 
     def merged(self, other: Seen, most: int) -> Seen:
         """Both as one; the order makes no difference."""
@@ -125,8 +122,6 @@ class Seen:
             self.undecided + other.undecided,
             few.least(most) if len(few) > 2 * most else few,
             self.extent.merged(other.extent),
-            self.magnitude + other.magnitude,
-            self.cost_magnitude + other.cost_magnitude,
         )
 
     @property
@@ -137,7 +132,7 @@ class Seen:
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays and sums: what travels."""
-        totals = (self.best, self.value, self.cost, self.magnitude, self.cost_magnitude)
+        totals = (self.best, self.value, self.cost)
         arrays = sum(array.nbytes for array in vars(self.few).values())
         return 8 * sum(len(total.parts) for total in totals) + self.taken.nbytes + arrays
 
@@ -151,15 +146,13 @@ class See:
     point: Point
     most: int
     """Of the undecided queries at most so many are brought to one place."""
-    measures: bool = False
-    """Whether the magnitudes are summed, which no point changes but for its tolls."""
 
     def __call__(self, shard: Shard) -> Seen:
         """Raises `ProblemError` naming the shard and the first cell that cannot be used."""
         if self.point.undecided_all:
             return self._drawn(shard)
         point, drawn = self.point, self.terms.drawn
-        best, value, cost, magnitude, cost_magnitude = (RunningSum() for _ in range(5))
+        best, value, cost = (RunningSum() for _ in range(3))
         found, few = Seen.empty(self.terms), _Growing(self.terms.width, self.most)
         margins, weigher = np.array(point.margins), None
         for block in blocks(shard, self.terms):
@@ -174,13 +167,9 @@ class See:
             found.taken += np.bincount(choice, minlength=self.terms.width)
             found.undecided += open_rows.size
             found.extent.add(block)
-            if self.measures:
-                magnitude.add(largest(block))
-                cost_magnitude.add(largest_cost(block))
             few.add(block, open_rows[self._travels(block.numbers[open_rows])])
         found.queries, found.few = len(shard), few.least()
         found.best, found.value, found.cost = (Total(one.parts()) for one in (best, value, cost))
-        found.magnitude, found.cost_magnitude = Total(magnitude.parts()), Total(cost_magnitude.parts())
         return found
 
     def _drawn(self, shard: Shard) -> Seen:
@@ -197,11 +186,6 @@ class See:
     def _travels(self, numbers: Int[np.ndarray, " rows"]) -> Bool[np.ndarray, " rows"]:
         """Whether these queries, if undecided, are brought to one place."""
         return _lot(numbers) <= np.uint64(MOST_TIE if self.point.share >= 1 else int(self.point.share * 2.0**64))
-
-
-def largest_cost(block: Block) -> Float[np.ndarray, " rows"]:
-    """Per query the largest absolute cost."""
-    return np.broadcast_to(np.abs(block.cost).max(axis=0), len(block))
 
 
 class _Growing:
