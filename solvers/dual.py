@@ -36,6 +36,8 @@ LARGE = 4 * SAMPLE
 """A problem of more queries is first looked at in a sample."""
 GUESS_WIDTH = 1.02
 """The sample's multiplier is off by about a hundredth; this factor leads to the other side of the limit."""
+NEAR_WIDTH, MOST_WIDTH = 1.003, 1e3
+"""From a multiplier that is near this factor leads to the other side, or its powers; and the largest that is tried."""
 ROUNDING = 4 * sys.float_info.epsilon
 PROVED = 1e-12
 """A gap, relative to the magnitude of the values, that rounding alone explains."""
@@ -149,20 +151,30 @@ def search(problem: Choices, cheapest: Int[np.ndarray, " queries"], *, deadline:
     is off by no more between them than the linear mean of the two roundings, which `dual_bound` allows for.
     """
     problem = _tightened(problem)
-    guess = _guess(problem, cheapest) if len(problem) > LARGE else 0.0
-    narrowed = guess if problem.places is None else 0.0
-    found = _narrowed(problem, cheapest, narrowed) if narrowed else _unknown(problem, cheapest)
+    near = _guess(problem, cheapest) if len(problem) > LARGE else None
+    if near is not None and near.tolls is not None:
+        found = _around(problem, near.multiplier, near.tolls)
+    else:
+        found = _narrowed(problem, cheapest, near.multiplier) if near is not None and near.multiplier else None
+    narrowed = found is not None
+    found = found or _unknown(problem, cheapest)
     if isinstance(found, Dual):
         return found
+    return _crossed(problem, found, deadline, 0.0 if narrowed or near is None else near.multiplier)
+
+
+def _crossed(problem: Choices, found: _Search, deadline: float = math.inf, guess: float = 0.0) -> Dual:
+    """From the two sides to where their lines cross for the last time."""
     lowest = min(found.over, found.within, key=lambda side: side.height(problem.limit))
     for step in range(MOST_STEPS):
         over, within = found.over, found.within
         if over.cost <= within.cost or time.perf_counter() > deadline:
             break
-        multiplier, crossing = _next(step, over, within, 0.0 if narrowed else guess)
+        multiplier, crossing = _next(step, over, within, guess)
         if not over.multiplier < multiplier < within.multiplier:
             break
-        side = _side(found.rest, multiplier)
+        near = within.tolls if within.multiplier - multiplier < multiplier - over.multiplier else over.tolls
+        side = _side(found.rest, multiplier, near)
         if side.height(problem.limit) < lowest.height(problem.limit):
             lowest = side
         old = within if problem.fits(side.cost) else over
@@ -181,10 +193,15 @@ def _unknown(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> _Search
     """The search from the multipliers 0 and infinity; its end where the limit is met at no price."""
     over = _side(problem, 0.0)
     if problem.fits(over.cost):
-        # Without tolls the bound at no price is the value itself.
-        bound = over.value if over.tolls is None else dual_bound(problem, 0.0, over.tolls)
-        return Dual(0.0, over.tolls, bound, problem.answers(over.choice))
+        return _free(problem, over)
     return _Search(problem, over, _Side(math.inf, None, cheapest, *problem.totals(cheapest)), [], (0.0, math.inf))
+
+
+def _free(problem: Choices, side: _Side) -> Dual:
+    """Where the limit is met at no price."""
+    # Without tolls the bound at no price is the value itself.
+    bound = side.value if side.tolls is None else dual_bound(problem, 0.0, side.tolls)
+    return Dual(0.0, side.tolls, bound, problem.answers(side.choice))
 
 
 def _narrowed(problem: Choices, cheapest: Int[np.ndarray, " queries"], guess: float) -> _Search | Dual:
@@ -215,12 +232,46 @@ def _tightened(problem: Choices) -> Choices:
     return tightened
 
 
-def _side(problem: Choices, multiplier: float) -> _Side:
-    """The best choices at a multiplier."""
+def search_near(problem: Choices, multiplier: float, tolls: Float[np.ndarray, " choices"]) -> Dual | None:
+    """The same as `search` with capacities, from a multiplier and tolls that are near.
+
+    None where no multiplier about as large meets the limit, or not all queries find places.
+    """
+    problem = _tightened(problem)
+    found = _around(problem, multiplier, tolls)
+    return _crossed(problem, found) if isinstance(found, _Search) else found
+
+
+def _around(problem: Choices, multiplier: float, tolls: Float[np.ndarray, " choices"]) -> _Search | Dual | None:
+    """The search from two multipliers on either side of the limit, as near as may be; None where there are none."""
+    side = _placed_side(problem, multiplier, tolls)
+    if side is not None and not multiplier and problem.fits(side.cost):
+        return _free(problem, side)
+    factor = NEAR_WIDTH
+    while side is not None and multiplier and factor < MOST_WIDTH:
+        fits = problem.fits(side.cost)
+        other = _placed_side(problem, side.multiplier / factor if fits else side.multiplier * factor, side.tolls)
+        if other is not None and problem.fits(other.cost) != fits:
+            over, within = (other, side) if fits else (side, other)
+            return _Search(problem, over, within, [], (0.0, math.inf))
+        side, factor = other, factor**4
+    return None
+
+
+def _placed_side(problem: Choices, multiplier: float, tolls: Float[np.ndarray, " choices"] | None) -> _Side | None:
+    """The best choices at a multiplier within the capacities; None where not all queries find places."""
+    shared = share(problem, multiplier, tolls)
+    if shared.left_over.size:
+        return None
+    return _Side(multiplier, shared.tolls, shared.choice, *problem.totals(shared.choice))
+
+
+def _side(problem: Choices, multiplier: float, tolls: Float[np.ndarray, " choices"] | None = None) -> _Side:
+    """The best choices at a multiplier; of tolls that are near, if given."""
     if problem.places is None:
         best = problem.best_at(multiplier)
         return _Side(multiplier, None, best.choice, *best.totals)
-    shared = share(problem, multiplier)
+    shared = share(problem, multiplier, tolls)
     return _Side(multiplier, shared.tolls, shared.choice, *problem.totals(shared.choice))
 
 
@@ -239,17 +290,17 @@ def _next(step: int, over: _Side, within: _Side, guess: float) -> tuple[float, b
     return (over.value - within.value) / (over.cost - within.cost), True
 
 
-def _guess(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> float:
-    """The best multiplier of an even sample of a large problem; 0 if none."""
+def _guess(problem: Choices, cheapest: Int[np.ndarray, " queries"]) -> Dual | None:
+    """The best multiplier of an even sample of a large problem, and its tolls; None if the sample has no places for all."""
     part = sample(problem, cheapest)
     least = part.choice[part.rows]
     if part.places is not None:
         shared = share(part, math.inf)
         if shared.left_over.size:
-            return 0.0
+            return None
         least = shared.choice
     limit = max(part.limit, part.totals(least)[1])
-    return search(replace(part, limit=limit), least).multiplier
+    return search(replace(part, limit=limit), least)
 
 
 def dual_bound(problem: Choices, multiplier: float, tolls: Float[np.ndarray, " choices"] | None = None) -> float:

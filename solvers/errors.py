@@ -40,13 +40,13 @@ class InfeasibleBudget(InfeasibleProblem):
             said = f"budget_usd={budget_usd!r} is below the cheapest assignment, which costs {least_budget_usd!r}"
         elif budget_usd < self.bound_usd:
             said = (
-                f"budget_usd={budget_usd!r} is too small: it is proved that no assignment costs less than {self.bound_usd!r}, and "
-                f"the cheapest that was found costs {least_budget_usd!r}"
+                f"budget_usd={budget_usd!r} is too small: it is proved that no assignment costs less than {self.bound_usd!r}, "
+                f"and the cheapest that was found costs {least_budget_usd!r}"
             )
         else:
             said = (
-                f"budget_usd={budget_usd!r} is below the cheapest assignment that was found, which costs {least_budget_usd!r}; it "
-                f"is proved that none costs less than {self.bound_usd!r}"
+                f"budget_usd={budget_usd!r} is below the cheapest assignment that was found, which costs {least_budget_usd!r}; "
+                f"it is proved that none costs less than {self.bound_usd!r}"
             )
         super().__init__(f"{said}: give at least budget_usd={least_budget_usd!r}, or allow unanswered queries")
 
@@ -68,8 +68,8 @@ class InfeasibleValue(InfeasibleProblem):
             said = f"minimum_value={minimum_value!r} is above the most valuable assignment, which is worth {most_value!r}"
         elif minimum_value > self.bound:
             said = (
-                f"minimum_value={minimum_value!r} is too large: it is proved that no assignment is worth more than {self.bound!r}, "
-                f"and the most valuable that was found is worth {most_value!r}"
+                f"minimum_value={minimum_value!r} is too large: it is proved that no assignment is worth more than "
+                f"{self.bound!r}, and the most valuable that was found is worth {most_value!r}"
             )
         else:
             said = (

@@ -58,8 +58,8 @@ def naming_models(models: Sequence[str], queries: int) -> Iterator[None]:
         given = listed(f"{model}={count}" for model, count in zip(models, error.capacity, strict=True))
         because = f"; {error.crowded.described(models)}" if error.crowded else ""
         raise InfeasibleProblem(
-            f"capacity {given} leaves {error.left_over} of {queries} queries without a place{because}: capacity {listed(raised)} "
-            "would do, or allow unanswered queries"
+            f"capacity {given} leaves {error.left_over} of {queries} queries without a place{because}: capacity "
+            f"{listed(raised)} would do, or allow unanswered queries"
         ) from error
 
 

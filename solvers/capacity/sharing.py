@@ -25,6 +25,8 @@ WHOLE = 1_000_000
 """Up to so many choices the flow is given all of them."""
 SAMPLE = 20_000
 """Queries whose tolls show which choices a large problem's flow needs."""
+FEW = 2_000
+"""Up to so many queries tolls that are near are no help."""
 NEAR, WIDER = 0.05, 8.0
 """The share of queries that the flow is first given a second choice for, and the factor by which this widens if it fails."""
 TOO_LITTLE = 1e-12
@@ -41,11 +43,11 @@ class Shared:
     """Queries without a place; their choice means nothing."""
 
 
-def share(choices: Choices, multiplier: float) -> Shared:
+def share(choices: Choices, multiplier: float, tolls: Float[np.ndarray, " choices"] | None = None) -> Shared:
     """The largest sum of value - multiplier * cost within the capacities; at an infinite multiplier the least cost.
 
-    A large problem's flow first gets the choices that are near the best at the tolls of a sample. Those that its own tolls
-    then show to be worth more are added until there are none (column generation).
+    A large problem's flow first gets the choices that are near the best at the tolls of a sample, or at `tolls`, if given.
+    Those that its own tolls then show to be worth more are added until there are none (column generation).
     """
     reduced = _reduced(choices, multiplier)
     wanted = _wanted(choices, reduced)
@@ -53,7 +55,11 @@ def share(choices: Choices, multiplier: float) -> Shared:
         return Shared(wanted, np.zeros(choices.width), np.zeros(0, np.int64))
     usable = reduced > -np.inf
     large = reduced.size > WHOLE and len(reduced) > SAMPLE
-    guess, near = _guess(reduced, choices.places) if large else (np.zeros(choices.width), math.inf)
+    guess, near = np.zeros(choices.width), math.inf
+    if tolls is not None and len(reduced) > FEW:
+        guess, near = tolls, _near(reduced[_rows(reduced)] - tolls)
+    elif large:
+        guess, near = _guess(reduced, choices.places)
     arcs = _near_best(reduced, guess, near) & usable
     while True:
         choice, left_over = flow(reduced, arcs, choices.places)
@@ -96,15 +102,26 @@ def _guess(
     reduced: Float[np.ndarray, "queries choices"], places: Int[np.ndarray, " choices"]
 ) -> tuple[Float[np.ndarray, " choices"], float]:
     """The tolls of an even sample, and the loss within which a share NEAR of its queries has a second choice at them."""
-    rows = np.linspace(0, len(reduced) - 1, SAMPLE).astype(int)
+    rows = _rows(reduced)
     sample, some = reduced[rows], np.ceil(places * (SAMPLE / len(reduced))).astype(np.int64)
     arcs = sample > -np.inf
     choice, left_over = flow(sample, arcs, some)
     tolls = tolls_of(sample, arcs, choice, some) if not left_over.size else np.zeros(len(places))
-    ordered = np.sort(sample - tolls, axis=1)
+    return tolls, _near(sample - tolls)
+
+
+def _rows(reduced: Float[np.ndarray, "queries choices"]) -> Int[np.ndarray, " rows"]:
+    """An even sample, or all."""
+    return np.linspace(0, len(reduced) - 1, min(SAMPLE, len(reduced))).astype(int)
+
+
+def _near(worth: Float[np.ndarray, "queries choices"]) -> float:
+    """The loss within which a share NEAR of these queries has a second choice."""
+    if worth.shape[1] == 1:
+        return 0.0
+    ordered = np.partition(worth, worth.shape[1] - 2, axis=1)
     # A query with a single choice has no second one at any distance.
-    second = ordered[:, -1] - ordered[:, -2] if len(places) > 1 else np.zeros(1)
-    return tolls, float(np.quantile(second, NEAR, method="lower"))
+    return float(np.quantile(ordered[:, -1] - ordered[:, -2], NEAR, method="lower"))
 
 
 def _near_best(

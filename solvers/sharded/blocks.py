@@ -7,12 +7,12 @@ capacities every model has a toll, which is taken off what it is worth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from solvers.errors import InfeasibleProblem, ProblemError
 from solvers.sharded.shards import Shard
@@ -55,6 +55,8 @@ class Block:
     """The value less the choice's toll."""
     size: float
     """At least the largest absolute worth and value of an available choice."""
+    cost_size: float
+    """The largest absolute cost of an available choice."""
 
     def __len__(self) -> int:
         return self.worth.shape[1]
@@ -69,7 +71,8 @@ class Block:
         """Some of its queries, in one piece of memory."""
         value, worth = self.value[:, rows], self.worth
         worth = value if worth is self.value else worth[:, rows]
-        return Block(self.numbers[rows], value, np.broadcast_to(self.cost, self.worth.shape)[:, rows], worth, self.size)
+        cost = np.broadcast_to(self.cost, self.worth.shape)[:, rows]
+        return Block(self.numbers[rows], value, cost, worth, self.size, self.cost_size)
 
     @staticmethod
     def joined(blocks: list[Block]) -> Block:
@@ -80,10 +83,11 @@ class Block:
         value, cost = (np.concatenate([cells(block) for block in blocks], axis=1) for cells in (_VALUE, _COST))
         same = all(block.worth is block.value for block in blocks)
         worth = value if same else np.concatenate([block.worth for block in blocks], axis=1)
-        return Block(numbers, value, cost, worth, max(block.size for block in blocks))
+        size, cost_size = (max(map(one, blocks)) for one in (_SIZE, _COST_SIZE))
+        return Block(numbers, value, cost, worth, size, cost_size)
 
 
-_VALUE, _COST = attrgetter("value"), attrgetter("cost")
+_VALUE, _COST, _SIZE, _COST_SIZE = map(attrgetter, ("value", "cost", "size", "cost_size"))
 
 
 class WrongCell(ProblemError):
@@ -110,7 +114,8 @@ def blocks(shard: Shard, terms: Terms, rows: int | None = None) -> Iterator[Bloc
             )
         for first in range(0, min(len(value), wanted - done), step):
             part = slice(first, min(first + step, wanted - done, len(value)))
-            yield _standard(shard, terms, done + first, value[part], cost if len(cost) == 1 else cost[part])
+            numbers = np.arange(part.start, part.stop) + (shard.start + done)
+            yield _standard(shard, terms, numbers, value[part], cost if len(cost) == 1 else cost[part])
         done += len(value)
         if done >= wanted:
             break
@@ -118,8 +123,21 @@ def blocks(shard: Shard, terms: Terms, rows: int | None = None) -> Iterator[Bloc
         raise ProblemError(f"{shard.name} gave {done:,} queries where it says that it holds {len(shard):,}: it was changed")
 
 
-def _standard(shard: Shard, terms: Terms, offset: int, value: np.ndarray, cost: np.ndarray) -> Block:
-    """A block of these cells, whose first query is the shard's at `offset`."""
+def drawn_blocks(
+    shard: Shard, terms: Terms, is_drawn: Callable[[Int[np.ndarray, " rows"]], Bool[np.ndarray, " rows"]]
+) -> Iterator[Block]:
+    """The queries of a shard whose numbers are drawn, in order; of the others nothing is looked at."""
+    done = 0
+    for value, cost in shard.chunks():
+        rows = np.flatnonzero(is_drawn(np.arange(shard.start + done, shard.start + done + len(value))))
+        if rows.size:
+            numbers = rows + (shard.start + done)
+            yield _standard(shard, terms, numbers, value[rows], cost if len(cost) == 1 else cost[rows])
+        done += len(value)
+
+
+def _standard(shard: Shard, terms: Terms, numbers: Int[np.ndarray, " rows"], value: np.ndarray, cost: np.ndarray) -> Block:
+    """A block of these cells, whose queries have these numbers."""
     given, dollars = _columns(value), _columns(cost)
     lowest, highest, least, most = given.min(), given.max(), dollars.min(), dollars.max()
     masked, closed = not (lowest == lowest and least == least), np.zeros((0, 0), bool)
@@ -128,26 +146,26 @@ def _standard(shard: Shard, terms: Terms, offset: int, value: np.ndarray, cost: 
         given, dollars = np.where(closed, 0.0, given), np.where(closed, 0.0, np.broadcast_to(dollars, closed.shape))
         lowest, highest, least, most = given.min(), given.max(), dollars.min(), dollars.max()
     if not (lowest >= -LARGEST and highest <= LARGEST and least >= 0 and most <= LARGEST):
-        raise _wrong(shard, offset, given, dollars)
+        raise _wrong(shard, numbers, given, dollars)
     if terms.minimised:
         given, dollars = np.broadcast_to(-dollars, given.shape), -given
     if masked:
         given = np.where(closed, -np.inf, given)
     if terms.allow_unanswered:
         given, dollars = (np.vstack([cells, np.zeros((1, cells.shape[1]))]) for cells in (given, dollars))
-    size = max(abs(lowest), abs(highest), most if terms.minimised else 0.0)
+    largest = max(abs(lowest), abs(highest))
+    size, cost_size = max(largest, most if terms.minimised else 0.0), largest if terms.minimised else most
     worth = given
     if terms.tolls is not None:
         tolls = np.array(terms.tolls)
         worth = np.where(np.isneginf(given), given, -dollars) if terms.cheapest else given
         worth, size = worth - tolls[:, None], size + float(np.abs(tolls).max())
     if masked and not terms.allow_unanswered and closed.all(axis=0).any():
-        row = shard.start + offset + int(np.argmax(closed.all(axis=0)))
+        query = numbers[np.argmax(closed.all(axis=0))]
         raise InfeasibleProblem(
-            f"{shard.name}: no model is available for query {row}: make one available, or allow unanswered queries"
+            f"{shard.name}: no model is available for query {query}: make one available, or allow unanswered queries"
         )
-    numbers = np.arange(shard.start + offset, shard.start + offset + len(value))
-    return Block(numbers, given, dollars, worth, float(size))
+    return Block(numbers, given, dollars, worth, float(size), float(cost_size))
 
 
 def _columns(cells: np.ndarray) -> np.ndarray:
@@ -156,11 +174,12 @@ def _columns(cells: np.ndarray) -> np.ndarray:
     return turned if turned.strides[-1] == turned.itemsize else np.ascontiguousarray(turned)
 
 
-def _wrong(shard: Shard, offset: int, value: np.ndarray, cost: np.ndarray) -> WrongCell:
+def _wrong(shard: Shard, numbers: Int[np.ndarray, " rows"], value: np.ndarray, cost: np.ndarray) -> WrongCell:
     """The first cell that cannot be used."""
     for name, cells, least, rule in (("value", value, -LARGEST, "finite"), ("cost_usd", cost, 0.0, "finite and >= 0 dollars")):
         wrong = np.argwhere(~((cells >= least) & (cells <= LARGEST)).T)
         if len(wrong):
             row, model = wrong[0].tolist()
-            return WrongCell(shard.name, offset + row, shard.start + offset + row, model, name, float(cells[model, row]), rule)
+            query = int(numbers[row])
+            return WrongCell(shard.name, query - shard.start, query, model, name, float(cells[model, row]), rule)
     raise AssertionError("a block was rejected whose cells are all right")

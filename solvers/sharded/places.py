@@ -1,8 +1,8 @@
 """Places for all queries: whether the capacities leave one for each, decided by how many queries have which models.
 
-Queries that may go to the same models are alike here, so that counts per set of models are enough, and these add up over shards.
-A largest flow from the sets to their models finds a place for every query, or a smallest cut: models of which so many queries
-have no other that their places are too few (Hall 1935, "On representatives of subsets"). Either is proved by whole numbers.
+Queries that may go to the same models are alike here: counts per set of models are enough, and these add up over shards. A
+largest flow from the sets to their models finds a place for every query, or a smallest cut: models that are the only ones of
+more queries than they have places (Hall 1935, "On representatives of subsets"). Either is proved by whole numbers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Sets:
         running = np.cumsum(np.bincount(sizes, minlength=1))
         if (running > MOST_SETS).any():
             most = min(most, int(np.argmax(running > MOST_SETS)) - 1)
-        kept = {models: count for (models, count), size in zip(self.counts.items(), sizes.tolist(), strict=True) if size <= most}
+        listed = zip(self.counts.items(), sizes.tolist(), strict=True)
+        kept = {models: count for (models, count), size in listed if size <= most}
         return Sets(kept, most)
 
 
