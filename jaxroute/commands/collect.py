@@ -79,7 +79,7 @@ def main(config: Annotated[Collect, tyro.conf.arg(name="")]) -> Summary | None:
         missing = [name for name in ("prompts", "models", "grader", "budget_usd") if getattr(config, name) is None]
         if missing:
             given = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
-            raise CollectError(f"{given}: missing; give all of them, or --demo")
+            raise CollectError(f"{given}: give {'them' if len(missing) > 1 else 'it'}, or --demo for an example")
         output = config.output or Path("outcomes.db")
         assert config.prompts and config.models and config.grader and config.budget_usd is not None
         inputs = (config.prompts, config.models, config.grader, output, config.budget_usd)

@@ -146,7 +146,7 @@ def _generate(config: Generate) -> None:
     names = ("output", "seeds", "models", "model", "budget_usd")
     if missing := [name for name in names if getattr(config, name) is None]:
         given = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
-        raise CollectError(f"{given}: missing; give all of them, or --demo")
+        raise CollectError(f"{given}: give {'them' if len(missing) > 1 else 'it'}, or --demo for an example")
     assert config.output and config.seeds and config.models and config.model and config.budget_usd is not None
     database = config.database or config.output.with_suffix(".db")
     _check_output("output", config.output, config.seeds, config.models, database)

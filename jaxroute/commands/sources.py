@@ -11,6 +11,7 @@ import tyro
 from jaxroute.data.sources import SCHEMA, SOURCES
 from jaxroute.data.sources.fetch import PUBLISHED, fetch
 from jaxroute.errors import SourceError
+from jaxroute.storage.files import check_folder
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def main(config: Annotated[Sources, tyro.conf.arg(name="")]) -> None:
     if config.action == "fetch":
         if config.name is None:
             raise SourceError(f"fetch needs the name of a source; known are {', '.join(PUBLISHED)}")
+        check_folder("output", config.output)
         folder = fetch(config.name, config.output, mirror=config.mirror)
         print(f"{config.name} is in {folder}/")
         return

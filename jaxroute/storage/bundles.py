@@ -83,7 +83,8 @@ def read_description(folder: Path, name: str) -> dict[str, Any]:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"checkpoint={str(folder)!r} is not a checkpoint: {path} cannot be read ({error})") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise CheckpointError(f"checkpoint={str(folder)!r} is not a checkpoint: {path} cannot be read: {why}") from error
     if not isinstance(described, dict):
         raise CheckpointError(f"checkpoint={str(folder)!r} is not a checkpoint: {path} holds no object")
     return described

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,8 @@ from jaxroute.errors import OutputError
 from jaxroute.storage.places import is_remote, put
 
 LOCK = ".lock"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What goes wrong with a disk, as against a file, whose name the system says."""
 
 
 @contextmanager
@@ -36,7 +39,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     os.close(handle)
     partial = Path(name)
     try:
-        yield partial
+        with _naming(path):
+            yield partial
         partial.chmod(0o666 & ~umask())
         os.replace(partial, path)
     finally:
@@ -50,7 +54,8 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
     try:
-        yield partial
+        with _naming(path):
+            yield partial
         partial.chmod(0o777 & ~umask())
         if path.exists():
             # A folder cannot be exchanged in one step; should the second rename fail, the first is undone.
@@ -66,6 +71,17 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
             os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A full disk names the file that was being written, which the system does not say."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def test_what_can_be_chosen_is_listed(option: str, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("", "--prompts, --models, --grader, --budget-usd: missing"),
+        ("", "--prompts, --models, --grader, --budget-usd: give them, or --demo"),
         ("--demo --models m.yaml", "leave --models out, or --demo"),
         ("--demo --budget-usd 0", "budget_usd=0.0"),
         ("--demo --output /", "is a folder"),

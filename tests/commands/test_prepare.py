@@ -103,7 +103,7 @@ def test_the_demo_needs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ("filter --output FILE --prompts FILE --quality-column q", "output='FILE' is another file of this command"),
         ("filter --output OUT --prompts FILE --quality-column q", "has no column 'q'; it has prompt"),
         ("filter --output OUT --prompts FILE --quality-column prompt", "must hold qualities from 0 to 1"),
-        ("generate --output OUT", "--seeds, --models, --model, --budget-usd: missing"),
+        ("generate --output OUT", "--seeds, --models, --model, --budget-usd: give them, or --demo"),
         ("generate --demo --seeds FILE", "--demo brings its own seeds"),
         ("generate --output OUT --seeds FILE --models nowhere.yaml --model m --budget-usd 1", "nowhere.yaml"),
         ("decontaminate --prompts FILE --against FILE --output OUT", "is the file that is cleaned"),
