@@ -26,7 +26,7 @@ def solve(problem: Problem, solver: str = "auto", **options: Any) -> Assignment:
     """Assign with the solver of this name: `greedy_ratio`, `lagrangian` or `exact`.
 
     `auto` takes `exact` up to 20,000 queries and `lagrangian` beyond; the `reason` of the `Assignment` names the choice.
-    `options` are passed to the solver; with `auto` they are those of `exact`, such as `max_seconds`, and hold where it is taken.
+    `options` are passed to the solver; with `auto` they are those of `exact`, such as `max_seconds`, for where it is taken.
     Raises `ProblemError` for an unknown name, and as the solver does.
     """
     check_solver(problem, solver)

@@ -31,7 +31,7 @@ class RunOptions:
     capacity: Annotated[Mapping[str, int] | None, CAPACITY] = None
     """MODEL=COUNT for every model that takes only so many prompts; others take all."""
     solver: Literal["auto", "lagrangian", "exact"] = "lagrangian"
-    """How the prompts that are left are assigned, each time. exact searches for at most a second, then takes the best it has."""
+    """How the prompts that are left are assigned, each time; exact searches for at most a second, then takes the best."""
     concurrent_calls: int = 64
     """The most calls under way at once, of all models together."""
     deadline_seconds: float = 900.0

@@ -18,7 +18,7 @@ from jaxroute.data.prices import PriceList
 from jaxroute.data.table import Queries
 from jaxroute.encoders import Encoder, check_prompts
 from jaxroute.encoders.features import FeatureConfig, Reader, prompt_features
-from jaxroute.errors import TableError
+from jaxroute.errors import TableError, listed
 from jaxroute.predictor.domain_effects import domain_numbers
 from jaxroute.predictor.familiarity import Familiarity
 from jaxroute.predictor.heads import AnyArray, Head, argmax_level, expected_level
@@ -29,7 +29,7 @@ from jaxroute.predictor.training_sample import TrainingSample
 KINDS = {"expected": expected_level, "argmax": argmax_level}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictor:
     """A frozen or trained encoder, how its states become features, the trained head, and what answers cost: an `Estimator`."""
 
@@ -58,6 +58,11 @@ class Predictor:
     """What is kept of the training prompts to know a prompt that is unlike them; None where nothing is."""
     sample: TrainingSample | None = None
     """What is expected on some training prompts, held out; None where nothing was, and where levels have moved since."""
+
+    def __repr__(self) -> str:
+        """Without its numbers, of which there are thousands."""
+        table = self.about.get("trained_on")
+        return f"Predictor(encoder={self.encoder.name!r}, models=[{listed(self.models)}], trained_on={table!r})"
 
     @property
     def name(self) -> str:

@@ -193,7 +193,7 @@ class RouterKind:
         return learn_familiarity(embed(prompts, self.config.encoder), trained.quality(as_queries(prompts)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainedRouter:
     """A router that has learnt, an `Estimator`: `state` is all of it, `costs` what answers are expected to cost."""
 
@@ -212,6 +212,10 @@ class TrainedRouter:
     read: Reader = prompt_features
     familiarity: Familiarity | None = None
     """What is kept of the training prompts to know a prompt that is unlike them; None for a router that reads no features."""
+
+    def __repr__(self) -> str:
+        """Without its numbers, of which there are thousands."""
+        return f"TrainedRouter({self.name!r}, models=[{listed(self.models)}], trained_on={self.about.get('trained_on')!r})"
 
     @property
     def name(self) -> str:

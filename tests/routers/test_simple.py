@@ -106,3 +106,11 @@ def test_equally_few_outcomes_of_all_models_lean_on_nothing() -> None:
     ):
         estimates = find_router("best_single").fit(table).estimate(Queries(["d"], [""])).quality
     np.testing.assert_allclose(estimates, quality.mean(axis=0, keepdims=True))
+
+
+def test_a_trained_router_in_a_notebook_is_a_line() -> None:
+    """Not the thousands of numbers that it has learnt."""
+    quality = np.random.default_rng(0).integers(0, 2, (300, 40)).astype(float)
+    models = [f"model {number}" for number in range(40)]
+    trained = find_router("domain_mean").fit(RoutingTable([f"q{n}" for n in range(300)], models, quality, np.ones(40)))
+    assert repr(trained).startswith("TrainedRouter('domain_mean', models=[model 0,") and len(repr(trained)) < 400
