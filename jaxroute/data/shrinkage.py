@@ -98,8 +98,8 @@ def warn_of_few(
     `reliability` is how far a router takes each model's own outcomes; where it is 1, and without it, it takes nothing else.
     """
     levels = pool_levels(quality)
-    few = np.flatnonzero(levels.reliability < 0.5)
-    if not len(few) or len(models) == 1:
+    few = np.flatnonzero(levels.reliability < 0.5).tolist()
+    if not few or len(models) == 1:
         return
     leans = [models[column] for column in few if reliability is not None and reliability[column] < 1]
     if len(leans) == len(few):
