@@ -1,6 +1,8 @@
-"""Other ways to the optimum: dynamic programmes over whole dollars and over how many queries every model has."""
+"""Other ways to the optimum: dynamic programmes over whole dollars and over queries per model, and sets tried one by one."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 
@@ -54,3 +56,13 @@ def best_by_counts(
         best = after
     spent = sum(np.asarray(price * counts) for price, counts in zip(cost, np.indices(room + 1), strict=True))
     return float(best[spent <= budget * (1 + 1e-12)].max(initial=-np.inf))
+
+
+def covered(quality: np.ndarray, models: list[int]) -> float:
+    """S(U): the mean over the queries of the best quality in the set; never run counts as 0."""
+    return float(np.nan_to_num(quality)[:, models].max(axis=1, initial=0.0).mean())
+
+
+def best_covered(quality: np.ndarray, size: int) -> float:
+    models = range(quality.shape[1])
+    return max(covered(quality, list(chosen)) for chosen in itertools.combinations(models, min(size, len(models))))
