@@ -178,8 +178,8 @@ def _run(*commands: tuple[list[str], list[int]]) -> None:
 def _rate(output: Path) -> float:
     """Prompts per second: the slope of what is done over time, by least squares, after the first quarter of the shards.
 
-    Each process compiles in its first windows, or loads, a program for every shape of a batch; two have as many of these windows
-    as one has, in half the time.
+    Each process compiles in its first windows, or loads, a program for every shape of a batch: two workers do so twice, in half
+    the time.
     """
     import pyarrow.parquet
 
