@@ -3,8 +3,9 @@
     uv run --extra scale python -m benchmarks.scale --only engines [--small]
 
 Prompts of the simulated pool through MiniLM, each run a process of its own, in turns, at a rate taken over the shards after
-the first, so that neither starts nor compilation count. The plain engine is held to the same cores as the workers. Then the
-same command is killed by SIGKILL, now a worker and now the process that was started, and started again where it is the latter.
+the first ones, so that neither starts nor compilation count. The plain engine is held to the same cores as the workers, and two
+processes of it, each with a core of its own, show how far two cores are from twice one. Then the same command is killed by
+SIGKILL, now a worker and now the process that was started, and started again where it is the latter.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ def engines(small: bool, scratch: Path) -> Figures:
             found = _rates(folder, given, address, cores, rounds, here=small)
             same = _same_assignments(next(folder.glob("plain_one_core-*")), folder, address)
         found["identical_engines"] = found["identical_scores"] and same
-        found |= _driver_rate(folder, 20_000 if small else 200_000)
-        # What a small run takes are mostly imports, 4 s of a core in every process: it starts as few as it can.
+        found |= _driver_rate(folder, 5_000 if small else 200_000)
+        # What a small run takes are mostly imports: it starts as few processes as it can.
         if small:
             return found | _killed(folder, [*given, "--workers", "1"], ["worker", "driver"], longest_wait=1.0)
         return found | _killed(folder, given, MOMENTS)
@@ -109,29 +110,36 @@ def _write_prompts(folder: Path, texts: list[str]) -> None:
 def _rates(folder: Path, given: list[str], address: str, cores: list[int], rounds: int, *, here: bool) -> Figures:
     """Prompts per second of every way, in turns, and whether all wrote the same; `here`: the plain engine in this process."""
     ray = ["--engine", "ray", "--address", address, "--workers"]
-    ways = {
-        "plain_one_core": (cores[:1], []),
-        "ray_one_worker": (cores, [*ray, "1"]),
-        "ray_two_workers": (cores, [*ray, str(len(cores))]),
-        "plain_two_cores": (cores, []),
+    # Processes that run at once, each with its cores and options.
+    ways: dict[str, list[tuple[list[int], list[str]]]] = {
+        "plain_one_core": [(cores[:1], [])],
+        "ray_one_worker": [(cores, [*ray, "1"])],
+        "ray_two_workers": [(cores, [*ray, str(len(cores))])],
+        "plain_two_cores": [(cores, [])],
+        # What the machine can give at most: nothing is shared but memory, caches and power.
+        "plain_two_processes": [([core], []) for core in cores],
     }
     if rounds == 1:
-        del ways["plain_two_cores"]
+        del ways["plain_two_cores"], ways["plain_two_processes"]
     rates: dict[str, list[float]] = {name: [] for name in ways}
     contents = set[frozenset[tuple[str, bytes]]]()
     size = 0.0
     for turn in range(rounds):
-        for name, (allowed, options) in ways.items():
-            output = folder / f"{name}-{turn}"
-            command = ["score", *given, "--output", str(output), *options]
-            if here and not options:
-                main(command)
+        for name, processes in ways.items():
+            outputs = [folder / f"{name}-{turn}-{number}" for number in range(len(processes))]
+            commands = [
+                (["score", *given, "--output", str(output), *options], allowed)
+                for output, (allowed, options) in zip(outputs, processes, strict=True)
+            ]
+            if here and name == "plain_one_core":
+                main(commands[0][0])
             else:
-                _run(command, allowed)
-            rates[name].append(_rate(output))
-            found = _contents(output)
-            contents.add(frozenset(found.items()))
-            size = sum(len(content) for name, content in found.items() if name.startswith("shard-")) / _rows(found).total()
+                _run(*commands)
+            rates[name].append(sum(map(_rate, outputs)))
+            for output in outputs:
+                found = _contents(output)
+                contents.add(frozenset(found.items()))
+                size = sum(len(content) for name, content in found.items() if name.startswith("shard-")) / _rows(found).total()
     result: Figures = {f"{name}_prompts_per_second": float(np.median(found)) for name, found in rates.items()}
     result |= {
         "identical_scores": len(contents) == 1,
@@ -141,6 +149,7 @@ def _rates(folder: Path, given: list[str], address: str, cores: list[int], round
     }
     if plain := rates.get("plain_two_cores"):
         result["ray_overhead_two_cores"] = _ratio(plain, rates["ray_two_workers"]) - 1
+        result["plain_two_processes_ratio"] = _ratio(rates["plain_two_processes"], rates["plain_one_core"])
     return result
 
 
@@ -148,22 +157,37 @@ def _ratio(above: list[float], below: list[float]) -> float:
     return float(np.median(np.divide(above, below)))
 
 
-def _run(command: list[str], cores: list[int]) -> None:
-    """A command of jaxroute, held to `cores`; raises where it fails."""
-    program = f"import os; os.sched_setaffinity(0, {cores}); {LINE}"
-    done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, timeout=LONGEST_SECONDS)
-    if done.returncode:
-        raise RuntimeError(f"ended with {done.returncode}: {' '.join(command)}\n{done.stderr.decode()[-2000:]}")
+def _run(*commands: tuple[list[str], list[int]]) -> None:
+    """Commands of jaxroute, all at once, each held to its cores; raises where one fails."""
+    running: list[subprocess.Popen[bytes]] = []
+    for command, cores in commands:
+        program = f"import os; os.sched_setaffinity(0, {cores}); {LINE}"
+        running.append(
+            subprocess.Popen([sys.executable, "-c", program, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        )
+    try:
+        for one, (command, _) in zip(running, commands, strict=True):
+            said = one.communicate(timeout=LONGEST_SECONDS)[1].decode()
+            if one.returncode:
+                raise RuntimeError(f"ended with {one.returncode}: {' '.join(command)}\n{said[-2000:]}")
+    finally:
+        for one in running:
+            one.kill()
 
 
 def _rate(output: Path) -> float:
-    """Prompts per second: the slope of what is done over time, by least squares, from the third shard on."""
+    """Prompts per second: the slope of what is done over time, by least squares, after the first quarter of the shards.
+
+    Each process compiles in its first windows, or loads, a program for every shape of a batch: two workers do so twice, in half
+    the time.
+    """
     import pyarrow.parquet
 
     paths = sorted(output.glob("shard-*"), key=lambda path: path.stat().st_mtime_ns)
     times = np.array([path.stat().st_mtime_ns * 1e-9 for path in paths])
     rows = np.cumsum([pyarrow.parquet.read_metadata(path).num_rows for path in paths])
-    return float(np.polyfit(times[2:] - times[0], rows[2:], 1)[0])
+    first = max(2, len(paths) // 4)
+    return float(np.polyfit(times[first:] - times[0], rows[first:], 1)[0])
 
 
 def _same_assignments(scored: Path, folder: Path, address: str) -> bool:
@@ -172,7 +196,7 @@ def _same_assignments(scored: Path, folder: Path, address: str) -> bool:
     budget, ray = 0.002 * queries, ["--engine", "ray", "--address", address, "--solver", "shards"]
     assign_shards(AssignShards(scored, None, folder / "assigned", budget_usd=budget))
     command = ["assign", "--estimates", str(scored), "--budget-usd", repr(budget), "--output", str(folder / "assigned-ray")]
-    _run([*command, *ray], sorted(os.sched_getaffinity(0)))
+    _run(([*command, *ray], sorted(os.sched_getaffinity(0))))
     return _contents(folder / "assigned") == _contents(folder / "assigned-ray")
 
 
@@ -243,7 +267,7 @@ def _kill_until_done(
         )
         at = 0.0
         while driver.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
+            time.sleep(0.25)
             below = list(descendants(driver.pid))
             seen |= {one for one in below if one.command.startswith(WORKER) or "gcs_server" in one.command}
             workers = [one for one in below if one.command.startswith(WORKER)]

@@ -19,6 +19,9 @@ COMPILED = tempfile.TemporaryDirectory(prefix="jaxroute-tests-")
 # Programs that several tests, or the processes that they start, have in common are compiled once. JAX reads this when imported.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", COMPILED.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+# So is Python's bytecode: where none may be written, each of these processes would compile all that it imports, for seconds.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    os.environ["PYTHONPYCACHEPREFIX"] = str(Path(COMPILED.name) / "bytecode")
 
 CHECK_SHAPES = "JAXROUTE_CHECK_SHAPES"
 """Set to 1, tests check the annotations of arrays at run time, shapes and dtypes among them; it takes half as long again, so CI

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from filelock import FileLock, Timeout
 
 from jaxroute.errors import EngineError, JaxrouteError, counted
+from jaxroute.storage.cache import keep_compiled
 from jaxroute.storage.files import LOCK
 from solvers.errors import ProblemError
 
@@ -237,6 +238,8 @@ class Worker:
     """Weights, in a process of its own, and what they say of one window after the other."""
 
     def __init__(self, config: ScoreConfig, checkpoint_sha256: str):
+        # Where Ray was not started by the command, its variables are not the worker's.
+        keep_compiled()
         self.config, self.checkpoint_sha256 = config, checkpoint_sha256
         self.scorer: Any = None
         self.state = (-1, 0)
