@@ -152,7 +152,7 @@ class TollRounds:
                 break
             brought = Brought(seen, point, self.terms, self.limit, self.places)
             solved = self._solved(brought)
-            if solved is None:
+            if solved is None or not (solved.fits or point.undecided_all):
                 if point.undecided_all:
                     break
                 point = self._widened(point, seen)
