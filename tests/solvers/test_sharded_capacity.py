@@ -134,6 +134,18 @@ def test_capacities_that_bind_nobody_change_nothing():
     assert found.value == pytest.approx(free.value, rel=1e-6) and found.bound == pytest.approx(free.bound, rel=1e-12)
 
 
+def test_a_minimum_value_over_grades_and_ties_is_the_same_to_the_last_bit_however_they_are_cut(monkeypatch: pytest.MonkeyPatch):
+    """Rows that are there several times, as a table of graded outcomes has them, and dollars of all sizes."""
+    monkeypatch.setattr(tolls, "TRAVELLING", 300)
+    generator = np.random.default_rng(1)
+    value = np.tile(np.round(generator.beta(2, 1, (1_500, 4)), 2), (4, 1))
+    cost = np.tile(10.0 ** generator.uniform(-6, -2, (1_500, 4)), (4, 1))
+    options: dict[str, Any] = {"capacity": np.array([6_000, 1_800, 1_500, 300]), "minimum_value": 4_400.0}
+    found = solve_shards(cut(value, cost, 1), **options)
+    assert found.relative_gap < 1e-3 and (found.taken <= options["capacity"]).all()
+    assert len({everything(cut(value, cost, count), **options) for count in (1, 64)}) == 1
+
+
 def test_models_that_are_too_small_together_are_named_at_any_size(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tolls, "TRAVELLING", 100)
     monkeypatch.setattr(tolls, "MOST_CELLS", 0)
