@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -20,6 +21,7 @@ from jaxroute.storage.cache import keep_compiled
 from jaxroute.storage.files import write_json
 
 Result = dict[str, float | str | bool]
+Part = Literal["identical_shards", "capacities", "merged_summaries", "assigned_from_disk", "engines", "crowded_from_disk"]
 
 
 @dataclass(frozen=True)
@@ -30,18 +32,21 @@ class Config:
     """Folder for result.json, and for the files that are made; those are removed at the end."""
     small: bool = False
     """A hundredth of the queries, to see that everything runs; its figures say nothing."""
-    only: list[str] = field(default_factory=list[str])
-    """Parts to run, by the names of their functions; all if none is given."""
+    only: list[Part] = field(default_factory=list[Part])
+    """Parts to run, by the names of their functions; all if none is given, but for crowded_from_disk."""
 
 
-PARTS = {
+PARTS: dict[Part, str] = {
     "identical_shards": "scale_shards",
     "capacities": "scale_shards",
     "merged_summaries": "scale_shards",
     "assigned_from_disk": "scale_shards",
     "engines": "scale_engines",
+    "crowded_from_disk": "scale_shards",
 }
 """Each takes (small, scratch folder) and returns figures by their names; with the file in which it is."""
+ON_REQUEST: set[Part] = {"crowded_from_disk"}
+"""Run only where `--only` names them."""
 
 
 def main(config: Config) -> Result:
@@ -51,7 +56,7 @@ def main(config: Config) -> Result:
     keep_compiled()
     with shared_bytecode():
         for name, file in PARTS.items():
-            if config.only and name not in config.only:
+            if name not in config.only and (config.only or name in ON_REQUEST):
                 continue
             started = time.perf_counter()
             found = getattr(import_module(f"benchmarks.{file}"), name)(config.small, config.output / "scratch")

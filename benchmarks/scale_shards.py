@@ -114,11 +114,21 @@ def assigned_from_disk(small: bool, scratch: Path) -> Figures:
     `jaxroute assign`, in turns with a process that reads and decodes the same columns once and does nothing else. Both are
     processes of their own and use two threads.
     """
-    count, rows = (4, 50_000) if small else (100, 1_000_000)
+    return _from_disk("1e8x11", 100, small, scratch)
+
+
+def crowded_from_disk(small: bool, scratch: Path) -> Figures:
+    """The same of 10^7 x 11 in 10 shards, with a capacity for every model, of 13 percent of the queries."""
+    found = _from_disk("1e7x11", 10, small, scratch, 0.13)
+    return {f"crowded_{name}": value for name, value in found.items() if name.startswith("assign")}
+
+
+def _from_disk(size: str, count: int, small: bool, scratch: Path, *capacity: float) -> Figures:
+    count, rows = (4, 50_000) if small else (count, 1_000_000)
     try:
         budget = _write_shards(scratch / "scored", count, rows)
         read = _run("read", scratch)
-        assigned = _run("assign", scratch, repr(budget))
+        assigned = _run("assign", scratch, repr(budget), *map(str, capacity))
         again = _run("read", scratch)
         summary = json.loads((scratch / "assigned" / "summary.json").read_text())
         written = sum(path.stat().st_size for path in (scratch / "assigned").glob("*.parquet"))
@@ -126,17 +136,17 @@ def assigned_from_disk(small: bool, scratch: Path) -> Figures:
         shutil.rmtree(scratch, ignore_errors=True)
     reading = (read["seconds"] + again["seconds"]) / 2
     return {
-        "assign_1e8x11_relative_gap": summary["relative_gap"],
-        "assign_1e8x11_seconds_per_read": assigned["seconds"] / reading,
-        "assign_1e8x11_seconds": assigned["seconds"],
-        "assign_1e8x11_cpu_seconds_per_read": 2 * assigned["cpu_seconds"] / (read["cpu_seconds"] + again["cpu_seconds"]),
-        "assign_1e8x11_peak_gigabytes": assigned["peak_gigabytes"],
-        "assign_1e8x11_passes": summary["passes"],
-        "assign_1e8x11_queries": summary["queries"],
-        "read_1e8x11_seconds": reading,
-        "read_1e8x11_gigabytes": read["gigabytes"],
-        "read_1e8x11_bytes_per_row": read["gigabytes"] * 2**30 / summary["queries"],
-        "assign_1e8x11_bytes_per_row": written / summary["queries"],
+        f"assign_{size}_relative_gap": summary["relative_gap"],
+        f"assign_{size}_seconds_per_read": assigned["seconds"] / reading,
+        f"assign_{size}_seconds": assigned["seconds"],
+        f"assign_{size}_cpu_seconds_per_read": 2 * assigned["cpu_seconds"] / (read["cpu_seconds"] + again["cpu_seconds"]),
+        f"assign_{size}_peak_gigabytes": assigned["peak_gigabytes"],
+        f"assign_{size}_passes": summary["passes"],
+        f"assign_{size}_queries": summary["queries"],
+        f"read_{size}_seconds": reading,
+        f"read_{size}_gigabytes": read["gigabytes"],
+        f"read_{size}_bytes_per_row": read["gigabytes"] * 2**30 / summary["queries"],
+        f"assign_{size}_bytes_per_row": written / summary["queries"],
     }
 
 
@@ -169,11 +179,14 @@ def _measured(what: str, scratch: Path, *arguments: str) -> dict[str, float]:
     """Reading, or assigning, in this process."""
     gigabytes = sum(path.stat().st_size for path in (scratch / "scored").glob("*.parquet")) / 2**30
     started, cpu = time.perf_counter(), time.process_time()
+    shards = list_shards(scratch / "scored")
     if what == "read":
         with ThreadPoolExecutor(2) as threads:
-            list(threads.map(_read, list_shards(scratch / "scored")))
+            list(threads.map(_read, shards))
     else:
-        assign_shards(AssignShards(scratch / "scored", None, scratch / "assigned", budget_usd=float(arguments[0])))
+        budget, *share = map(float, arguments)
+        capacity = {name: int(share[0] * sum(map(len, shards))) for name in shards[0].names} if share else None
+        assign_shards(AssignShards(scratch / "scored", None, scratch / "assigned", budget_usd=budget, capacity=capacity))
     return {
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - cpu,

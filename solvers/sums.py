@@ -59,15 +59,16 @@ def exact_parts(numbers: Float[np.ndarray, " count"]) -> list[float]:
         try:
             shift = math.ldexp(1.0, math.frexp(largest)[1] + (len(numbers) + 2).bit_length())
         except OverflowError:
-            return parts + _exact_parts_of_huge(numbers.tolist())
+            return parts + fewest_parts(numbers.tolist())
         leading = (numbers + shift) - shift
         parts.append(float(leading.sum()))
         numbers = numbers - leading
     return parts
 
 
-def _exact_parts_of_huge(numbers: list[float]) -> list[float]:
-    """The same where the power of two would overflow."""
+def fewest_parts(numbers: list[float]) -> list[float]:
+    """The exact sum, rounded, and what rounding leaves of it, until nothing is left: whatever numbers have the same sum give
+    the same parts."""
     parts: list[float] = []
     while rest := math.fsum(chain(numbers, (-part for part in parts))):
         parts.append(rest)

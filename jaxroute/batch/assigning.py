@@ -18,24 +18,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow
-import pyarrow.parquet
 from tqdm.auto import tqdm
 
+from jaxroute.batch.assigned import WriteShard, is_written, summed
 from jaxroute.data.shard_files import SUFFIXES, ShardFile, list_shards
 from jaxroute.errors import OutputError, SourceError, counted, listed
 from jaxroute.routing.request import capacity_of, naming_models
-from jaxroute.storage.files import LOCK, alone_in, check_folder, replacing, write_json
+from jaxroute.storage.files import LOCK, alone_in, check_folder, write_json
 from jaxroute.storage.places import check_local, placed
 from solvers import InfeasibleProblem, InfeasibleValue
-from solvers.sharded import Map, Price, Shard, Terms, Total, WrongCell, solve_shards
+from solvers.sharded import Map, Price, Terms, WrongCell, solve_shards
 
 FORMAT = 1
 PRICE = "price.json"
 SUMMARY = "summary.json"
-SUMS = b"jaxroute"
-"""The key of what a shard of assignments says of itself: which price it follows, and its sums."""
 
 
 @dataclass(frozen=True)
@@ -170,14 +166,14 @@ def _assign(config: AssignShards, shards: list[ShardFile], map: Map) -> ShardsRe
     figures, price = found["found"], _price_of(found["found"]["price"])
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
     outputs = _outputs(config.output, shards)
-    ready = {shard.path for shard, path in zip(shards, outputs, strict=True) if _written(path, digest, len(shard))}
+    ready = {shard.path for shard, path in zip(shards, outputs, strict=True) if is_written(path, digest, len(shard))}
     waiting = [shard for shard in shards if shard.path not in ready]
     step = WriteShard(price, digest, {shard.path: path for shard, path in zip(shards, outputs, strict=True)})
     with _naming_columns(shards):
         for _ in map(step, waiting):
             pass
     report = {name: value for name, value in figures.items() if name != "price"} | {"shards": len(shards)}
-    report |= _summed(outputs, shards)
+    report |= summed(outputs, shards)
     for name in ("value", "cost_usd", "queries"):
         if figures[name] is not None and figures[name] != report[name]:
             raise SourceError(
@@ -325,70 +321,3 @@ def _outputs(folder: Path, shards: Sequence[ShardFile]) -> list[Path]:
     if len(set(names)) < len(names):
         names = [f"{shard.path.name}.parquet" for shard in shards]
     return [folder / name for name in names]
-
-
-@dataclass(frozen=True)
-class WriteShard:
-    """The step that writes one shard's assignment. It can be pickled, and run twice."""
-
-    price: Price
-    digest: str
-    outputs: dict[Path, Path]
-
-    def __call__(self, shard: Shard) -> None:
-        assert isinstance(shard, ShardFile)
-        parts = list(self.price.assign(shard))
-        choice = np.concatenate([part.choice for part in parts])
-        value, cost = (np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "cost_usd"))
-        answered = choice >= 0
-        sums = {
-            "price": self.digest,
-            "value": Total.of(value).parts,
-            "cost_usd": Total.of(cost).parts,
-            "taken": np.bincount(choice[answered], minlength=len(shard.names)).tolist(),
-        }
-        models = pyarrow.DictionaryArray.from_arrays(
-            pyarrow.array(np.where(answered, choice, 0).astype(np.int32), mask=~answered), pyarrow.array(shard.names)
-        )
-        estimate = pyarrow.array(value if answered.all() else np.where(answered, value, np.nan), mask=~answered)
-        columns = {"model": models, "estimate": estimate, "cost_usd": pyarrow.array(cost)}
-        table = shard.identities()
-        for name, column in columns.items():
-            table = table.append_column(name, column)
-        table = table.replace_schema_metadata({SUMS: json.dumps(sums)})
-        shard.check_unchanged()
-        with replacing(self.outputs[shard.path]) as partial:
-            pyarrow.parquet.write_table(table, partial, use_dictionary=["model"])  # pyright: ignore[reportArgumentType]
-
-
-def _sums(path: Path) -> dict[str, Any]:
-    """What a shard of assignments says of itself; empty where it is none."""
-    try:
-        said = pyarrow.parquet.read_schema(path).metadata or {}
-        return json.loads(said.get(SUMS, b"{}"))
-    except (OSError, ValueError, pyarrow.ArrowException):
-        return {}
-
-
-def _written(path: Path, digest: str, rows: int) -> bool:
-    """Whether the assignment of a shard is there, by this price; after a power cut it may be a name without content."""
-    return path.exists() and _sums(path).get("price") == digest and pyarrow.parquet.read_metadata(path).num_rows == rows
-
-
-def _summed(outputs: Sequence[Path], shards: Sequence[ShardFile]) -> dict[str, Any]:
-    """The exact sums of all shards that were written."""
-    value, cost = Total(), Total()
-    taken, queries = np.zeros(len(shards[0].names), np.int64), 0
-    for path, shard in zip(outputs, shards, strict=True):
-        sums = _sums(path)
-        value, cost = value + Total(sums["value"]), cost + Total(sums["cost_usd"])
-        taken, queries = taken + np.array(sums["taken"]), queries + len(shard)
-    answered = dict(zip(shards[0].names, taken.tolist(), strict=True))
-    unanswered = queries - int(taken.sum())
-    return {
-        "value": value.rounded(),
-        "cost_usd": cost.rounded(),
-        "queries": queries,
-        "unanswered": unanswered,
-        "queries_by_model": answered,
-    }

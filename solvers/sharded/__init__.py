@@ -5,7 +5,8 @@ What belongs here: `solve_shards`, what it asks of a shard and of an engine (`Sh
 
 `blocks` is the standard form of a few queries, `walking` their steps up the hull, `summaries` what a shard says of them,
 `rounds` the search for the price, `repair` the last of the budget, `solving` the proof, `price` the choices. With capacities
-`tolls` is the search, `weighing` the best choices at a price and tolls, `undecided` what a shard says of them.
+`tolls` is the search, `weighing` the best choices at a price and tolls, `undecided` what a shard says of them, `brought` what
+is solved in one place, `places` whether all queries have one.
 """
 
 from solvers.sharded.blocks import Terms, WrongCell

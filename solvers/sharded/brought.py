@@ -31,12 +31,11 @@ from solvers.sharded.summaries import largest
 from solvers.sharded.undecided import Few, Point, Seen
 from solvers.sharded.walking import Weigher
 from solvers.sharded.weighing import cost_range, least_margins, lots, undecided, weigh
-from solvers.sums import exact_parts, exact_sum
+from solvers.sums import exact_parts, exact_sum, fewest_parts
 
 SPREAD = 24.0
 """Where n of the queries that were brought to one place take another choice than before, about so many times sqrt(n) stay
 undecided, as many of every model."""
-LEAST_MOVED = 2**8
 REACH = 4
 """So many times as many stay undecided for a change of the multiplier, which may go far together with the tolls."""
 MOST_SPREAD = 0.5
@@ -84,12 +83,12 @@ class Brought:
 
     @cached_property
     def settled(self) -> tuple[list[float], list[float]]:
-        """Value and cost of all decided queries, as numbers whose sum is exact."""
+        """Value and cost of all decided queries, as numbers whose sum is exact: the same however the shards are cut."""
         if self.point.undecided_all:
             return [], []
         few, row = self.seen.few, np.arange(len(self.seen.few))
         value, cost = (
-            [*known.parts, *exact_parts(-cells[row, self.usual])]
+            fewest_parts([*known.parts, *exact_parts(-cells[row, self.usual])])
             for known, cells in ((self.seen.value, few.value), (self.seen.cost, few.cost))
         )
         return value, cost
@@ -191,12 +190,12 @@ class Brought:
         choice, _, margin = weigh(block, _weigher(few), multiplier, drawn)
         moved = len(few)
         if not self.point.undecided_all:
-            moved = min(moved, int(np.count_nonzero(self.usual != choice)) + LEAST_MOVED)
+            moved = min(moved, int(np.count_nonzero(self.usual != choice)) + math.isqrt(moved))
         count = math.ceil(min(SPREAD * math.sqrt(moved), MOST_SPREAD * len(few)) / self.terms.width)
         margins = least_margins(block, choice, margin, count, multiplier, drawn)
         reach = 0.0
         if multiplier and count <= len(few):
-            costs = np.broadcast_to(cost_range(block, np.arange(len(few))), margin.shape)
+            costs = np.broadcast_to(cost_range(block), margin.shape)
             apart = np.divide(margin, costs, out=np.full(len(few), np.inf), where=costs > 0)
             count = min(REACH * count, len(few))
             reach = min(float(np.partition(apart, count - 1)[count - 1]), multiplier)

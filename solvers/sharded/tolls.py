@@ -139,18 +139,12 @@ class TollRounds:
         if self.queries <= self.most:
             point = replace(point, share=1.0)
         best: Tolled | None = None
-        bound, centre = Bound(math.inf, 0.0, point.tolls), point
-        expected, repairs = -math.inf, 0
+        bound, expected, repairs = Bound(math.inf, 0.0, point.tolls), -math.inf, 0
         for _ in range(MOST_ROUNDS):
             seen = self._look(point)
             height = math.inf if point.undecided_all else self._height(point, seen)
-            if height > bound.value + PROVED * self.magnitude:
-                # What was decided was wrong: back towards the best point, since L is convex, with more undecided.
-                point = self._widened(_halfway(centre, point), point.margins, seen)
-                if point.undecided_all:
-                    break
-                continue
-            centre = point
+            # Where what was decided was wrong L rises, and more is undecided next.
+            wider = WIDER if height > bound.value + PROVED * self.magnitude else 1.0
             if height < bound.value:
                 bound = Bound(height, point.multiplier, point.tolls)
             # With all others decided nothing is worth more: so nothing lies below this bound.
@@ -158,16 +152,16 @@ class TollRounds:
                 break
             brought = Brought(seen, point, self.terms, self.limit, self.places)
             solved = self._solved(brought)
-            if solved is None:
+            if solved is None or not (solved.fits or point.undecided_all):
                 if point.undecided_all:
                     break
-                point = self._widened(point, point.margins, seen)
+                point = self._widened(point, seen)
                 continue
             if doubting and point.undecided_all and not solved.fits:
                 return None, bound, True
             if not seen.whole:
                 point, undecided = brought.next_point(solved)
-                point = replace(point, share=self._share(undecided))
+                point = _wider(replace(point, share=self._share(wider * undecided)), wider)
                 continue
             repairs += 1
             expected = solved.dual.bound
@@ -242,13 +236,12 @@ class TollRounds:
         """The part of about so many queries that is brought to one place; all, with a reserve, where they are few enough."""
         return 1.0 if undecided <= 0.75 * self.most else self.some / undecided
 
-    def _widened(self, point: Point, margins: tuple[float, ...], seen: Seen) -> Point:
-        """The point with more undecided than within `margins`, at which so much was seen. How many that are shows then."""
+    def _widened(self, point: Point, seen: Seen) -> Point:
+        """The point with more undecided than was seen. How many that are shows then."""
         undecided = max(seen.undecided, self.some / WIDER)
         if WIDER * undecided >= self.queries and self.queries <= self.most:
             return Point.everything(self.terms.width, 1.0)
-        wider = tuple(max(WIDER * margin, self.terms.drawn) for margin in margins)
-        return replace(point, margins=wider, reach=WIDER * point.reach, share=self._share(undecided))
+        return _wider(replace(point, share=self._share(WIDER * undecided)), WIDER, self.terms.drawn)
 
     def _of_least_cost(self) -> TollRounds:
         """The same queries and capacities where least costs alone count."""
@@ -270,6 +263,7 @@ class TollRounds:
         return InfeasibleBudget(self.given, least, proved)
 
 
-def _halfway(one: Point, other: Point) -> Point:
-    tolls = tuple((a + b) / 2 for a, b in zip(one.tolls, other.tolls, strict=True))
-    return replace(other, multiplier=(one.multiplier + other.multiplier) / 2, tolls=tolls)
+def _wider(point: Point, factor: float, least: float = 0.0) -> Point:
+    """With margins by a factor larger."""
+    margins = tuple(max(factor * margin, least) for margin in point.margins)
+    return replace(point, margins=margins, reach=factor * point.reach)

@@ -43,19 +43,17 @@ def undecided(
 ) -> Int[np.ndarray, " some"]:
     """The queries whose best choice is worth more than the next one by no more than the larger of the two choices' margins, and
     what a change of the multiplier by `reach` makes of their costs."""
-    near = np.flatnonzero(margin <= margins.max() + 2 * reach * block.cost_size)
-    if not near.size:
-        return near
-    most = margins.max() if margins.min() == margins.max() else margins[choice[near]]
-    if margins.min() < margins.max():
-        most = np.maximum(most, margins[_next(block, near, choice, multiplier, drawn)])
-    return near[margin[near] <= most + reach * cost_range(block, near)]
+    if reach:
+        margin = margin - reach * cost_range(block)
+    near = np.flatnonzero(margin <= margins.max())
+    if near.size and margins.min() < margins.max():
+        near = near[margin[near] <= np.maximum(margins[choice[near]], margins[_next(block, near, choice, multiplier, drawn)])]
+    return near
 
 
-def cost_range(block: Block, rows: Int[np.ndarray, " some"]) -> Float[np.ndarray, " #some"]:
+def cost_range(block: Block) -> Float[np.ndarray, " #rows"]:
     """Per query the largest difference of costs, or one for all of them."""
-    cost = block.cost if block.cost.shape[1] == 1 else block.cost[:, rows]
-    return cost.max(axis=0) - cost.min(axis=0)
+    return block.cost.max(axis=0) - block.cost.min(axis=0)
 
 
 def least_margins(

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import solvers.sharded.places as places
 import solvers.sharded.tolls as tolls
 from benchmarks.instances import answers, batch
 from solvers import InfeasibleBudget, InfeasibleCapacity, InfeasibleProblem, InfeasibleValue, Problem, ProblemError, lagrangian
-from solvers.sharded import solve_shards
+from solvers.errors import Crowded
+from solvers.sharded import Terms, solve_shards
+from solvers.sharded.places import CountSets, Sets, check_places
 from tests.solvers.constrained import assignments, check_within, drawn, limit_and_best
 from tests.solvers.test_sharded import check_honest, cut, everything
 
@@ -110,7 +113,14 @@ def test_where_not_all_can_be_brought_to_one_place_the_least_costs_are_searched_
     with pytest.raises(InfeasibleBudget) as raised:
         solve_shards(cut(value, cost, 3), 1e-9, capacity=capacity)
     named = raised.value.least_budget_usd
-    assert named == pytest.approx(least, rel=1e-9) and named >= least
+    assert named == pytest.approx(least, rel=1e-9) and named >= least >= raised.value.bound_usd > 0.999 * least
+    with pytest.raises(InfeasibleBudget) as close:
+        solve_shards(cut(value, cost, 3), 0.99999 * least, capacity=capacity)
+    assert close.value.bound_usd > close.value.budget_usd
+    with pytest.raises(InfeasibleValue) as too_much:
+        solve_shards(cut(value, cost, 3), minimum_value=6_000.0, capacity=capacity)
+    most = -Problem(value, cost, minimum_value=0.0, capacity=capacity).least_cost
+    assert too_much.value.most_value <= most <= too_much.value.bound < 6_000 and too_much.value.most_value > 0.999 * most
     found = solve_shards(cut(value, cost, 3), named, capacity=capacity)
     assert found.cost_usd <= named * (1 + 1e-12) and (found.taken <= capacity).all() and found.bound >= found.value
     check_honest(found, value, cost, cut(value, cost, 3))
@@ -122,3 +132,60 @@ def test_capacities_that_bind_nobody_change_nothing():
     found = solve_shards(cut(value, cost, 3), budget, capacity=np.full(4, 20_000))
     assert found.tolls is not None and not found.tolls.any()
     assert found.value == pytest.approx(free.value, rel=1e-6) and found.bound == pytest.approx(free.bound, rel=1e-12)
+
+
+def test_a_minimum_value_over_grades_and_ties_is_the_same_to_the_last_bit_however_they_are_cut(monkeypatch: pytest.MonkeyPatch):
+    """Rows that are there several times, as a table of graded outcomes has them, and dollars of all sizes."""
+    monkeypatch.setattr(tolls, "TRAVELLING", 300)
+    generator = np.random.default_rng(1)
+    value = np.tile(np.round(generator.beta(2, 1, (1_500, 4)), 2), (4, 1))
+    cost = np.tile(10.0 ** generator.uniform(-6, -2, (1_500, 4)), (4, 1))
+    options: dict[str, Any] = {"capacity": np.array([6_000, 1_800, 1_500, 300]), "minimum_value": 4_400.0}
+    found = solve_shards(cut(value, cost, 1), **options)
+    assert found.relative_gap < 1e-3 and (found.taken <= options["capacity"]).all()
+    assert len({everything(cut(value, cost, count), **options) for count in (1, 64)}) == 1
+
+
+def test_models_that_are_too_small_together_are_named_at_any_size(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tolls, "TRAVELLING", 100)
+    monkeypatch.setattr(tolls, "MOST_CELLS", 0)
+    value, cost, _ = batch(2_000, 4, cost_per_query=True)
+    available = np.ones(value.shape, bool)
+    available[100:900, [0, 2]] = False
+    shards, capacity = cut(value, cost, 3, available), np.array([2_000, 300, 2_000, 350])
+    with pytest.raises(InfeasibleCapacity, match="800 can go to no other than models 1, 3, which together have 650") as raised:
+        solve_shards(shards, 1e6, capacity=capacity)
+    assert raised.value.crowded == Crowded([1, 3], 800, 650) and raised.value.left_over == 150
+    solve_shards(shards, 1e6, capacity=np.array(raised.value.enough_capacity))
+
+
+@given(arguments=drawn(), most_sets=st.sampled_from([1, 2, 99]), count=st.integers(1, 4))
+@CAREFUL
+def test_who_has_no_place_is_what_a_flow_of_all_queries_says(arguments: dict, most_sets: int, count: int):
+    """And where sets of models are left out, what is left says nothing wrong, and the same however the queries are cut."""
+    value, models = arguments["value"], arguments["value"].shape[1]
+    available = arguments.get("available", np.ones(value.shape, bool))
+    available[~available.any(axis=1)] = True
+    value = np.where(np.isnan(value), 0.0, value)
+    capacity = arguments.get("capacity", np.full(models, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "MOST_SETS", most_sets)
+        found, same = Sets({}, models), Sets({}, models)
+        for shard in cut(value, np.zeros(models), count, available):
+            found = found.merged(CountSets(Terms(models))(shard))
+        for shard in cut(value, np.zeros(models), 1, available):
+            same = same.merged(CountSets(Terms(models))(shard))
+    assert (found.counts, found.most_models) == (same.counts, same.most_models)
+    assert len(found.counts) <= most_sets or not found.counts
+    try:
+        Problem(value, np.zeros(models), available=available, capacity=capacity)
+    except InfeasibleCapacity as error:
+        if found.most_models < models:
+            return
+        with pytest.raises(InfeasibleCapacity) as raised:
+            check_places(found, capacity.tolist(), len(value))
+        assert raised.value.left_over == error.left_over and raised.value.crowded is not None
+        assert raised.value.crowded.queries - raised.value.crowded.places == error.left_over
+        Problem(value, np.zeros(models), available=available, capacity=raised.value.enough_capacity)
+    else:
+        assert check_places(found, capacity.tolist(), len(value)) == (found.most_models == models)
