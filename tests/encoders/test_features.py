@@ -49,8 +49,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     real = jaxroute.encoders.features.encode
     encoded: list[int] = []
 
-    def counted(decoder, token_ids, *, taps, stop_after=None):
-        for number, (positions, pooled) in enumerate(real(decoder, token_ids, taps=taps)):
+    def counted(decoder, token_ids, *, taps, config, stop_after=None):
+        for number, (positions, pooled) in enumerate(real(decoder, token_ids, taps=taps, config=config)):
             if number == stop_after:
                 raise KeyboardInterrupt
             encoded.extend(positions)
