@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxroute.encoders.scoring_config import Dtype
 
+CPUINFO = Path("/proc/cpuinfo")
 STACKED_MATRIX = 3
 """Axes of all layers' matrices of one name: (layers, inputs, outputs)."""
 
@@ -30,7 +31,7 @@ def computes_in_bfloat16() -> bool:
     if jax.default_backend() != "cpu":
         return True
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = CPUINFO.read_text().splitlines()
     except OSError:
         return False
     flags = next((line.split() for line in lines if line.startswith(("flags", "Features"))), [])
