@@ -282,6 +282,7 @@ print(int(1024 * (peak_gigabytes() - before)))
     assert int(done.stdout) < 60
 
 
+@pytest.mark.slow
 def test_shards_of_one_run_are_of_one_dtype(config: ScoreConfig) -> None:
     score_file(config)
     wide = rows_of(config.output)
