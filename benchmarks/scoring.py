@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ class Config:
     seed: int = 0
     """Of the sample of prompts."""
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    narrow_tokens_per_batch: int = 1024
+    """Tokens that are computed at once in bfloat16."""
 
 
 def main(config: Config) -> Result:
@@ -105,21 +107,21 @@ def prompts_per_second(config: Config, name: str) -> Result:
     lengths = np.minimum(encoder.count_tokens(prompts), encoder.config.context_length)
     result: Result = {"prompts": source, "prompts_tokens": float(lengths.sum()), "prompts_longest": float(lengths.max())}
     sample = _spread(prompts, lengths, config.padded_prompts)
+    narrow = replace(config.scoring, dtype="bfloat16", tokens_per_batch=config.narrow_tokens_per_batch)
     contestants: dict[str, Callable[[], Any]] = {
         "ours": lambda: ours(encoder, prompts, config.scoring),
+        "ours_bfloat16": lambda: ours(encoder, prompts, narrow),
         "pad_to_longest": lambda: padded_to_longest(encoder, sample, int(lengths.max())),
     }
-    counts = {"ours": len(prompts), "pad_to_longest": len(sample), "torch": len(prompts)}
+    counts = dict.fromkeys(("ours", "ours_bfloat16", "torch", "torch_bfloat16"), len(prompts)) | {"pad_to_longest": len(sample)}
     expected = ours(encoder, prompts, config.scoring)
+    result["ours_bfloat16_relative_difference"] = _difference(ours(encoder, prompts, narrow), expected)
     padded_to_longest(encoder, sample, int(lengths.max()))
     if importlib.util.find_spec("torch"):
-        peer = Torch(encoder)
-        tried = {batch: len(prompts) / _seconds(lambda batch=batch: peer.run(prompts, batch)) for batch in config.torch_batches}
-        best = max(tried, key=lambda batch: tried[batch])
-        contestants["torch"] = lambda: peer.run(prompts, best)
-        found = peer.run(prompts, best)
-        result |= {f"torch_batch_{batch}_prompts_per_second": speed for batch, speed in tried.items()}
-        result |= {"torch_batch": float(best), "torch_relative_difference": _difference(expected, found)}
+        for dtype, prefix in (("float32", "torch"), ("bfloat16", "torch_bfloat16")):
+            peer = Torch(encoder, dtype)
+            contestants[prefix], found = _best_of_torch(peer, prompts, config.torch_batches, prefix)
+            result |= found | {f"{prefix}_relative_difference": _difference(contestants[prefix](), expected)}
     else:
         result["prompts_per_second_vs_torch"] = "skipped: torch is not installed"
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
@@ -129,6 +131,8 @@ def prompts_per_second(config: Config, name: str) -> Result:
     result |= {f"{name}_prompts_per_second": float(np.median(each)) for name, each in speeds.items()}
     for name in set(contestants) - {"ours"}:
         result[f"prompts_per_second_vs_{name}"] = float(np.median(np.divide(speeds["ours"], speeds[name])))
+    for name in set(contestants) - {"ours_bfloat16", "pad_to_longest"}:
+        result[f"bfloat16_prompts_per_second_vs_{name}"] = float(np.median(np.divide(speeds["ours_bfloat16"], speeds[name])))
     # Each layer multiplies by every weight once per token, two operations each (Kaplan et al. 2020, section 2.1).
     weights = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(encoder.network().layers)))
     return result | {"ours_gflops": 2e-9 * weights * lengths.sum() / len(prompts) * float(result["ours_prompts_per_second"])}
@@ -143,7 +147,7 @@ def ours(encoder: Encoder, prompts: list[str], config: ScoringConfig) -> Float[n
     token_ids, _ = encoder.tokenize(prompts)
     states = np.empty((len(prompts), encoder.config.hidden_size), np.float32)
     taps = ((encoder.config.layers, "mean"),)
-    for positions, pooled in encode(encoder.network(), token_ids, taps=taps, config=config):
+    for positions, pooled in encode(encoder.network(dtype=config.dtype), token_ids, taps=taps, config=config):
         states[positions] = pooled[:, 0]
     return states
 
@@ -169,14 +173,14 @@ def _padded(graph, state, tokens, lengths):
 
 
 class Torch:
-    """transformers' own model of the same folder, in float32."""
+    """transformers' own model of the same folder."""
 
-    def __init__(self, encoder: Encoder):
+    def __init__(self, encoder: Encoder, dtype: str = "float32"):
         import torch
         from transformers import AutoModel
 
         self.torch, self.encoder = torch, encoder
-        loaded = AutoModel.from_pretrained(encoder.folder, dtype=torch.float32, attn_implementation="sdpa")
+        loaded = AutoModel.from_pretrained(encoder.folder, dtype=getattr(torch, dtype), attn_implementation="sdpa")
         self.model: Any = loaded.eval()
 
     def run(self, prompts: list[str], batch: int) -> Float[np.ndarray, "queries hidden"]:
@@ -193,10 +197,21 @@ class Torch:
                 for place, row in enumerate(rows):
                     tokens[place, : len(token_ids[row])] = torch.from_numpy(token_ids[row].astype(np.int64))
                     mask[place, : len(token_ids[row])] = 1
-                hidden = self.model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+                hidden = self.model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state.float()
                 real = mask[..., None].to(hidden.dtype)
                 states[rows] = ((hidden * real).sum(1) / real.sum(1)).numpy()
         return states
+
+
+def _best_of_torch(
+    peer: Torch, prompts: list[str], batches: tuple[int, ...], prefix: str
+) -> tuple[Callable[[], Float[np.ndarray, "queries hidden"]], Result]:
+    """Torch in the batch size that is fastest, and what was tried; the first run of all is not counted."""
+    peer.run(prompts[:8], batches[0])
+    tried = {batch: len(prompts) / _seconds(lambda batch=batch: peer.run(prompts, batch)) for batch in batches}
+    best = max(tried, key=lambda batch: tried[batch])
+    result: Result = {f"{prefix}_batch_{batch}_prompts_per_second": speed for batch, speed in tried.items()}
+    return lambda: peer.run(prompts, best), result | {f"{prefix}_batch": float(best)}
 
 
 def second_start(config: Config) -> Result:

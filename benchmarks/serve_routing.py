@@ -39,7 +39,8 @@ from benchmarks.start import processor  # noqa: E402
 from jaxroute import Predictor  # noqa: E402
 from jaxroute.encoders import load_encoder  # noqa: E402
 from jaxroute.encoders.features import FeatureConfig  # noqa: E402
-from jaxroute.encoders.live import LiveConfig, computes_in_bfloat16  # noqa: E402
+from jaxroute.encoders.live import LiveConfig  # noqa: E402
+from jaxroute.encoders.narrowing import stated_dtype  # noqa: E402
 from jaxroute.endpoints.models import Endpoint  # noqa: E402
 from jaxroute.endpoints.prices import TokenPrice  # noqa: E402
 from jaxroute.predictor.heads import Head  # noqa: E402
@@ -96,7 +97,7 @@ def main(config: Config) -> Result:
         "adversary": _adversary,
     }
     if config.dtype == "auto":
-        config = replace(config, dtype="bfloat16" if computes_in_bfloat16() else "float32")
+        config = replace(config, dtype=stated_dtype("auto"))
     result: Result = {"small": str(config.small), "dtype": config.dtype, "processor": processor()}
     result |= {"load_average_before": os.getloadavg()[0]}
     for name in config.parts:

@@ -26,6 +26,7 @@ from jaxroute.batch.workers import PLAIN, EngineConfig, Job, check_engine, conne
 from jaxroute.data.estimate_files import COST, P_VALUE
 from jaxroute.data.estimates import Estimates, Estimator
 from jaxroute.data.prompt_files import PromptFiles, check_prompt_files
+from jaxroute.encoders.narrowing import stated_dtype
 from jaxroute.errors import OutputError, counted, listed
 from jaxroute.predictor.checkpoint import description_of
 from jaxroute.predictor.predictor import Predictor
@@ -36,6 +37,7 @@ from jaxroute.storage.places import is_remote, placed
 FORMAT = 2
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
+DTYPE = "scoring.dtype"
 Found = Iterator[tuple[Window, Estimates]]
 
 
@@ -72,9 +74,16 @@ def score_file(config: ScoreConfig, engine: EngineConfig = PLAIN) -> ScoreReport
         if ray is None:
             config.scoring.local_devices()
         estimator = load_estimator(config)
+        config = _with_stated_dtype(config, estimator)
         prompts = check_prompt_files(config.prompts)
         with alone_in(config.output):
             return _score(config, estimator, prompts, partial(_on_workers, ray, engine) if ray else _here)
+
+
+def _with_stated_dtype(config: ScoreConfig, estimator: Estimator) -> ScoreConfig:
+    """What `auto` is on this machine, for workers too: shards of one run are alike, wherever they are computed."""
+    dtype = stated_dtype(config.scoring.dtype) if isinstance(estimator, Predictor) else "float32"
+    return replace(config, scoring=replace(config.scoring, dtype=dtype))
 
 
 def _score(config: ScoreConfig, estimator: Estimator, prompts: PromptFiles, run: Callable[..., Found]) -> ScoreReport:
@@ -141,6 +150,7 @@ def _manifest(config: ScoreConfig, estimator: Estimator, prompts: PromptFiles) -
         "models": estimator.models,
         "max_tokens": features and features.max_tokens,
         "truncation_side": features and features.truncation_side,
+        DTYPE: config.scoring.dtype,
         "prompts": config.prompts.name,
         "prompts_sha256": files_digest(prompts.paths) if several else file_digest(prompts.paths[0]),
         "rows": prompts.rows,
@@ -163,6 +173,8 @@ def _check_manifest(config: ScoreConfig, manifest: dict[str, Any]) -> None:
             raise ValueError("it holds no object")
     except ValueError as error:
         raise OutputError(f"{path} cannot be read ({error}): give a new folder") from error
+    # Before there was another, every run was in it.
+    found.setdefault(DTYPE, "float32")
     changed = [
         f"{name} was {found.get(name)!r} and is {manifest.get(name)!r}"
         for name in sorted(set(found) | set(manifest))

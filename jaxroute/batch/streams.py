@@ -115,7 +115,7 @@ class StreamReader:
         depth = max(config.stated)
         key = f"{encoder.features_identity} {depth}"
         if key not in self._batches:
-            self._batches[key] = BatchEncoder(encoder.network(depth), self.config)
+            self._batches[key] = BatchEncoder(encoder.network(depth, dtype=self.config.dtype), self.config)
         return self._batches[key]
 
     def _report(self, prompts: int) -> None:

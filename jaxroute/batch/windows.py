@@ -68,8 +68,9 @@ def load_estimator(config: ScoreConfig) -> Estimator:
     """The checkpoint's, with what was asked of the reading of prompts."""
     estimator = load(config.checkpoint, encoder=config.encoder)
     given = {name: value for name in ("max_tokens", "truncation_side") if (value := getattr(config, name)) is not None}
-    if not given:
-        return estimator
+    narrow = ["scoring.dtype"] * (config.scoring.dtype == "bfloat16")
     if not isinstance(estimator, Predictor):
-        raise OutputError(f"{', '.join(given)}: the checkpoint is of another router than the predictor: leave it out")
+        if wrong := [*given, *narrow]:
+            raise OutputError(f"{', '.join(wrong)}: the checkpoint is of another router than the predictor: leave it out")
+        return estimator
     return replace(estimator, features=replace(estimator.features, **given))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from jaxroute.batch.assigning import AssignShards, assign_shards
+from jaxroute.data.estimates import Estimator
 from jaxroute.data.prompts import read_prompts
+from jaxroute.encoders.scoring_config import ScoringConfig
 from jaxroute.errors import TableError
 from jaxroute.guarantees.safe_choice import unknown_words
 from jaxroute.routing.assignment_files import write_routed
@@ -34,6 +37,8 @@ class Route:
     .parquet per shard, where a stopped run resumes; default: runs/route."""
     encoder: str | None = None
     """Where the encoder lies now, if it has moved."""
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    """How prompts are read for an estimate of `jaxroute train`'s predictor."""
 
 
 def main(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
@@ -49,6 +54,8 @@ def main(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
     check_file("output", output, source=config.prompts)
     prompts = read_prompts(config.prompts)
     router = Router.load(config.checkpoint, encoder=config.encoder)
+    if config.scoring != ScoringConfig():
+        router.estimator = _reading(router.estimator, config.scoring)
     routed = router.route_in_full(prompts.queries, config.request)
     write_routed(output, prompts.fields, routed.assignment, routed.estimates)
     if routed.cut:
@@ -63,11 +70,23 @@ def main(config: Annotated[Route, tyro.conf.arg(name="")]) -> None:
     print(f"written to {output}")
 
 
+def _reading(estimator: Estimator, scoring: ScoringConfig) -> Estimator:
+    """The same estimator, which reads prompts so. Raises `TableError` for one that is no predictor."""
+    from jaxroute.encoders.features import prompt_features
+    from jaxroute.predictor.predictor import Predictor
+
+    if not isinstance(estimator, Predictor):
+        raise TableError("scoring: the checkpoint is of another router than the predictor: leave its options out")
+    return estimator.reading(partial(prompt_features, scoring=scoring))
+
+
 def _route_shards(config: Route, scored: Path) -> None:
     """What cannot be asked of shards is rejected by name."""
     request, problems = config.request, []
     if config.checkpoint is not None or config.prompts is not None or config.encoder is not None:
         problems.append("checkpoint, prompts and encoder: --scored has their estimates already, leave them out")
+    if config.scoring != ScoringConfig():
+        problems.append("scoring: --scored has estimates already; give it to `jaxroute score`")
     if request.prices is not None or request.output_tokens is not None:
         problems.append(
             "prices and output_tokens: the shards hold dollars already; give prices to `jaxroute score`'s checkpoint"

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jaxroute.encoders import EncoderNetwork
+from jaxroute.encoders.narrowing import narrowed
 from jaxroute.encoders.packing import pack
 from jaxroute.encoders.scoring_config import ScoringConfig
 from jaxroute.progress import progress_bar
@@ -44,6 +45,7 @@ class BatchEncoder:
         devices = config.local_devices()
         self.config = config
         self.graph, state = nnx.split(network)
+        state["layers"] = narrowed(state["layers"], config.dtype)
         self.mesh = Mesh(np.array(devices), ("data",)) if len(devices) > 1 else None
         self.state = state if self.mesh is None else jax.device_put(state, NamedSharding(self.mesh, PartitionSpec()))
 

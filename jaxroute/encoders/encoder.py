@@ -10,12 +10,15 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Int
 from tokenizers import Tokenizer
 
 from jaxroute.data.messages import is_text
+from jaxroute.encoders.narrowing import narrowed, stated_dtype
 from jaxroute.encoders.networks.build import EncoderConfig, EncoderNetwork
 from jaxroute.encoders.networks.configuration import read_config
+from jaxroute.encoders.scoring_config import Dtype
 from jaxroute.encoders.weights.gguf import convert_gguf
 from jaxroute.encoders.weights.huggingface import Place, load_network, weight_files
 from jaxroute.encoders.weights.trained import Trained
@@ -47,15 +50,17 @@ class Encoder:
         return read_config(self.folder)
 
     @cached_property
-    def _networks(self) -> dict[int, EncoderNetwork]:
+    def _networks(self) -> dict[tuple[int, str], EncoderNetwork]:
         return {}
 
-    def network(self, depth: int | None = None) -> EncoderNetwork:
-        """The first `depth` layers, by default all; read once and kept."""
-        depth = depth or self.config.layers
-        if depth not in self._networks:
-            self._networks[depth] = self.read_network(depth)
-        return self._networks[depth]
+    def network(self, depth: int | None = None, *, dtype: Dtype = "float32") -> EncoderNetwork:
+        """The first `depth` layers, by default all, with matrices narrowed where `dtype` asks for it; read once and kept."""
+        key = depth or self.config.layers, stated_dtype(dtype)
+        if key not in self._networks:
+            graph, state = nnx.split(self.read_network(key[0]))
+            state["layers"] = narrowed(state["layers"], dtype)
+            self._networks[key] = nnx.merge(graph, state)
+        return self._networks[key]
 
     def read_network(self, depth: int) -> EncoderNetwork:
         """The same, read anew and not kept."""

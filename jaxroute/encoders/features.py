@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float
 
 from jaxroute.encoders import POOLINGS, BertConfig, Encoder, EncoderConfig, check_prompts
 from jaxroute.encoders.batching import encode
+from jaxroute.encoders.narrowing import stated_dtype
+from jaxroute.encoders.scoring_config import Dtype, ScoringConfig
 from jaxroute.errors import EncoderError
 from jaxroute.storage.cache import cache_folder
 from jaxroute.storage.digests import text_digest
@@ -91,31 +93,36 @@ Reader = Callable[[Encoder, list[str], FeatureConfig], Features]
 """What reads prompts: `prompt_features`, which remembers them on disk, or a stream's, which does not."""
 
 
-def prompt_features(encoder: Encoder, prompts: list[str], config: FeatureConfig) -> Features:
+def prompt_features(
+    encoder: Encoder, prompts: list[str], config: FeatureConfig, *, scoring: ScoringConfig | None = None
+) -> Features:
     """Encode `prompts`, reading from and adding to the cache; equal prompts are encoded once, the order is kept.
 
     An interrupted run resumes where it stopped. Raises `PromptError` for an empty batch or an empty prompt, and
     `EncoderError` for a layer that the encoder does not have and for states that are not finite.
     """
-    return prompt_features_of_all(encoder, prompts, [config])[0]
+    return prompt_features_of_all(encoder, prompts, [config], scoring=scoring)[0]
 
 
-def prompt_features_of_all(encoder: Encoder, prompts: list[str], configs: Sequence[FeatureConfig]) -> list[Features]:
+def prompt_features_of_all(
+    encoder: Encoder, prompts: list[str], configs: Sequence[FeatureConfig], *, scoring: ScoringConfig | None = None
+) -> list[Features]:
     """The same for several layers or poolings in one pass; they must cut prompts alike."""
     check_prompts(prompts)
     configs = [config.of(encoder) for config in configs]
+    scoring = scoring or ScoringConfig()
     if len({(config.max_tokens, config.truncation_side) for config in configs}) > 1:
         raise EncoderError("several feature configurations need the same max_tokens and truncation_side for one pass")
     distinct = list(dict.fromkeys(prompts))
     token_ids, cut = encoder.tokenize(distinct, max_tokens=configs[0].max_tokens, truncation_side=configs[0].truncation_side)
     taps = tuple(dict.fromkeys((layer, config.pooling) for config in configs for layer in config.stated))
     with ExitStack() as stack:
-        caches = [stack.enter_context(closing(FeatureCache(encoder, config))) for config in configs]
+        caches = [stack.enter_context(closing(FeatureCache(encoder, config, scoring.dtype))) for config in configs]
         known = [cache.read(distinct) for cache in caches]
         missing = [row for row, prompt in enumerate(distinct) if not all(prompt in found for found in known)]
         if missing:
-            network = encoder.network(max(layer for layer, _ in taps))
-            for positions, pooled in encode(network, [token_ids[row] for row in missing], taps=taps):
+            network = encoder.network(max(layer for layer, _ in taps), dtype=scoring.dtype)
+            for positions, pooled in encode(network, [token_ids[row] for row in missing], taps=taps, config=scoring):
                 check_finite(encoder, pooled, taps, [distinct[missing[position]] for position in positions])
                 for config, cache, found in zip(configs, caches, known, strict=True):
                     columns = [taps.index((layer, config.pooling)) for layer in config.stated]
@@ -149,10 +156,12 @@ def check_finite(
 
 
 class FeatureCache:
-    """One SQLite file per encoder and configuration, one row per prompt; safe to kill and to share."""
+    """One SQLite file per encoder, configuration and dtype of its products, one row per prompt; safe to kill and to share."""
 
-    def __init__(self, encoder: Encoder, config: FeatureConfig):
-        described = json.dumps([encoder.features_identity, encoder.dtype, asdict(config)], sort_keys=True)
+    def __init__(self, encoder: Encoder, config: FeatureConfig, dtype: Dtype = "float32"):
+        # Features of float32 products lie where they did before there were others.
+        narrow = [] if stated_dtype(dtype) == "float32" else [stated_dtype(dtype)]
+        described = json.dumps([encoder.features_identity, encoder.dtype, asdict(config), *narrow], sort_keys=True)
         name = text_digest(described)[:24]
         path = cache_folder() / "features" / f"{name}.sqlite"
         path.parent.mkdir(parents=True, exist_ok=True)

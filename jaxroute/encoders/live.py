@@ -7,10 +7,9 @@ layer. What remembers conversations is in live_turns.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -22,12 +21,13 @@ from jaxtyping import Float, Int
 
 from jaxroute.encoders import Bert, Encoder
 from jaxroute.encoders.features import FeatureConfig, Features, check_finite
+from jaxroute.encoders.narrowing import narrowed, stated_dtype
 from jaxroute.encoders.networks.attention import cached_attention, causal_attention, whole_attention
 from jaxroute.encoders.networks.decoder import NO_WINDOW, rms_norm
 from jaxroute.encoders.networks.rotary import rotary_tables
+from jaxroute.encoders.scoring_config import DTYPES, Dtype
 from jaxroute.errors import EncoderError
 
-DTYPES = ("auto", "float32", "bfloat16")
 MEBIBYTE = 2**20
 
 
@@ -49,7 +49,7 @@ class LiveConfig:
     """Tokens of a conversation that are remembered; a longer one is not."""
     memory_mb: float = 512.0
     """Mebibytes for conversations together; 0 remembers none."""
-    dtype: str = "auto"
+    dtype: Dtype = "auto"
     """Of the weights, and of what is multiplied by them; sums are float32. `bfloat16` nearly halves the time on a processor
     that computes in it, and moves estimates in the third digit. `auto` is `bfloat16` on such a processor, else `float32`."""
 
@@ -88,19 +88,20 @@ class LiveEncoder:
 
     def __init__(self, encoder: Encoder, features: FeatureConfig, config: LiveConfig | None = None) -> None:
         config = config or LiveConfig()
-        if config.dtype == "auto":
-            config = replace(config, dtype="bfloat16" if computes_in_bfloat16() else "float32")
         # No prompt has more tokens than the network's context, and every shape is compiled.
-        config = replace(config, longest=min(config.longest, encoder.config.context_length))
+        longest = min(config.longest, encoder.config.context_length)
+        config = replace(config, longest=longest, dtype=stated_dtype(config.dtype))
         self.encoder, self.features, self.config = encoder, features.of(encoder), config
         self.taps = tuple((layer, self.features.pooling) for layer in self.features.stated)
         self.depth = max(self.features.stated)
         network = encoder.read_network(self.depth)
         self.network = network.config
         graph, stacked = nnx.split(network.layers)
-        leaves, self._tree = jax.tree.flatten(stacked)
+        leaves, self._tree = jax.tree.flatten(narrowed(stacked, config.dtype))
         host = [np.asarray(leaf) for leaf in leaves]
-        self.layers: list[list[jax.Array]] = [[self._placed(leaf[layer]) for leaf in host] for layer in range(self.depth)]
+        self.layers: list[list[jax.Array]] = [
+            [jax.device_put(np.ascontiguousarray(leaf[layer])) for leaf in host] for layer in range(self.depth)
+        ]
         """Every layer's weights."""
         del network.layers, stacked, leaves, host
         self._graph = graph
@@ -210,39 +211,16 @@ class LiveEncoder:
         return nnx.merge(self._graph, jax.tree.unflatten(self._tree, weights))
 
     def _decoder_layer(self, weights, hidden, rotation, window):
-        return self._layer(weights)(hidden, rotation, self._narrow(partial(causal_attention, window=window)))
+        return self._layer(weights)(hidden, rotation, partial(causal_attention, window=window))
 
     def _bert_layer(self, weights, hidden, lengths):
-        return self._layer(weights)(hidden, self._narrow(partial(whole_attention, lengths=lengths)))
-
-    def _narrow(self, attend: Callable[..., Any]) -> Callable[..., Any]:
-        """The same with products of numbers of the weights' type; the softmax stays in float32."""
-        if self.config.dtype == "float32":
-            return attend
-        return lambda query, *others: attend(*(one.astype(jnp.bfloat16) for one in (query, *others))).astype(query.dtype)
+        return self._layer(weights)(hidden, partial(whole_attention, lengths=lengths))
 
     def _pooled(self, states: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         rows = [row[:length].astype(np.float32) for row, length in zip(states, lengths, strict=False)]
         if self.features.pooling == "mean":
             return np.stack([row.mean(axis=0) for row in rows])
         return np.stack([row[-1 if self.features.pooling == "last" else 0] for row in rows])
-
-    def _placed(self, leaf: np.ndarray) -> jax.Array:
-        """One layer's array; matrices in the type that is computed in."""
-        narrow = self.config.dtype == "bfloat16" and leaf.ndim == 2
-        return jax.device_put(leaf.astype(jnp.bfloat16) if narrow else np.ascontiguousarray(leaf))
-
-
-def computes_in_bfloat16() -> bool:
-    """Whether products of such numbers are fast here: on accelerators, and on CPUs with instructions for them."""
-    if jax.default_backend() != "cpu":
-        return True
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return False
-    flags = next((line.split() for line in lines if line.startswith(("flags", "Features"))), [])
-    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 class LiveFeatures:

@@ -21,6 +21,7 @@ from jaxroute.batch.score_config import ScoreConfig
 from jaxroute.batch.shards import score_file
 from jaxroute.cli import main
 from jaxroute.data.prompts import read_rows
+from jaxroute.encoders.scoring_config import ScoringConfig
 from jaxroute.errors import OutputError, SourceError
 from jaxroute.predictor.pricing import Pricing
 from jaxroute.storage.files import alone_in
@@ -279,3 +280,33 @@ print(int(1024 * (peak_gigabytes() - before)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert int(done.stdout) < 60
+
+
+@pytest.mark.slow
+def test_shards_of_one_run_are_of_one_dtype(config: ScoreConfig) -> None:
+    score_file(config)
+    wide = rows_of(config.output)
+    narrow = replace(config, scoring=ScoringConfig(dtype="bfloat16"))
+    with pytest.raises(OutputError, match=r"scoring\.dtype was 'float32' and is 'bfloat16'.*new folder"):
+        score_file(narrow)
+    manifest = json.loads((config.output / "manifest.json").read_text())
+    assert manifest.pop("scoring.dtype") == "float32"
+    (config.output / "manifest.json").write_text(json.dumps(manifest))
+    (config.output / "shard-00001.parquet").unlink()
+    assert score_file(config).already == 90, "a run of before there were others is resumed"
+    with pytest.raises(OutputError, match=r"scoring\.dtype was 'float32'"):
+        score_file(narrow)
+    other = config.output.with_name("narrow")
+    score_file(replace(narrow, output=other))
+    found, expected = (np.array([[row[model] for model in MODELS] for row in rows]) for rows in (rows_of(other), wide))
+    assert 0 < np.abs(found - expected).max() < 0.01
+
+
+def test_auto_is_decided_before_the_work_and_is_in_the_manifest(config: ScoreConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxroute.encoders.narrowing.computes_in_bfloat16", lambda: True)
+    automatic = replace(config, scoring=ScoringConfig(dtype="auto"))
+    score_file(automatic)
+    assert json.loads((config.output / "manifest.json").read_text())["scoring.dtype"] == "bfloat16"
+    monkeypatch.setattr("jaxroute.encoders.narrowing.computes_in_bfloat16", lambda: False)
+    with pytest.raises(OutputError, match=r"scoring\.dtype was 'bfloat16' and is 'float32'"):
+        score_file(automatic)

@@ -27,6 +27,7 @@ from jaxroute.batch.workers import EngineConfig, check_engine, mapping
 from jaxroute.cli import main
 from jaxroute.data.estimates import Estimates
 from jaxroute.data.table import Queries
+from jaxroute.encoders.scoring_config import ScoringConfig
 from jaxroute.errors import EngineError, OutputError, SourceError
 from jaxroute.predictor.pricing import Pricing
 from jaxroute.storage.files import LOCK
@@ -134,6 +135,15 @@ def test_ray_writes_what_this_process_writes_and_leaves_nothing_behind(
     ours = [one for one in seen if str(ray_folder) in one.command or one.command.startswith("ray::")]
     assert any(one.command.startswith("ray::Worker") for one in ours)
     assert not still_there(ours, seconds=PATIENCE) and not list(ray_folder.iterdir())
+
+
+@needs_ray
+@pytest.mark.slow
+def test_ray_writes_the_same_bytes_in_bfloat16(config: ScoreConfig, tmp_path: Path, ray_folder: Path) -> None:
+    narrow = replace(config, scoring=ScoringConfig(dtype="bfloat16"))
+    score_file(narrow)
+    score_file(replace(narrow, output=tmp_path / "ray"), RAY)
+    assert contents(tmp_path / "ray") == contents(config.output)
 
 
 @needs_ray

@@ -182,8 +182,9 @@ print(BatchEncoder(predictor.encoder.network(1), ScoringConfig()).devices, "devi
 
 
 def test_bad_settings_are_named(tiny_encoder: Path) -> None:
-    with pytest.raises(EncoderError, match="tokens_per_batch=0 must be at least 1; dispatch_threads=-1"):
-        ScoringConfig(tokens_per_batch=0, dispatch_threads=-1)
+    wrong = r"tokens_per_batch=0 must be at least 1; dispatch_threads=-1.*dtype=.int8. must be one of"
+    with pytest.raises(EncoderError, match=wrong):
+        ScoringConfig(tokens_per_batch=0, dispatch_threads=-1, dtype="int8")  # pyright: ignore[reportArgumentType]
     decoder = load_encoder(str(tiny_encoder)).network()
     with pytest.raises(EncoderError, match="devices=999: there are only"):
         BatchEncoder(decoder, ScoringConfig(devices=999))

@@ -14,6 +14,7 @@ import jaxroute.encoders.features
 from jaxroute import EncoderError, PromptError, estimate_stream
 from jaxroute.encoders import BertConfig, load_encoder
 from jaxroute.encoders.features import FeatureCache, FeatureConfig, layers_for, prompt_features, prompt_features_of_all
+from jaxroute.encoders.scoring_config import ScoringConfig
 from tests.batch.scored import random_predictor
 
 PROMPTS = ["What is 2 plus 2?", "Translate 'hello' into Finnish.", "What is 2 plus 2?", "Write a villanelle. " * 6]
@@ -49,8 +50,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     real = jaxroute.encoders.features.encode
     encoded: list[int] = []
 
-    def counted(decoder, token_ids, *, taps, stop_after=None):
-        for number, (positions, pooled) in enumerate(real(decoder, token_ids, taps=taps)):
+    def counted(decoder, token_ids, *, taps, config, stop_after=None):
+        for number, (positions, pooled) in enumerate(real(decoder, token_ids, taps=taps, config=config)):
             if number == stop_after:
                 raise KeyboardInterrupt
             encoded.extend(positions)
@@ -141,3 +142,14 @@ def test_bad_input_is_named(tiny_encoder: Path, fresh_cache: Path) -> None:
         FeatureConfig(layers=(0,), pooling="max", max_tokens=0, truncation_side="middle")
     for part in ("layers=(0,)", "pooling='max'", "max_tokens=0", "truncation_side='middle'"):
         assert part in str(caught.value)
+
+
+def test_narrow_features_are_near_and_never_taken_for_wide_ones(tiny_encoder: Path, fresh_cache: Path) -> None:
+    encoder, narrow = load_encoder(str(tiny_encoder)), ScoringConfig(dtype="bfloat16")
+    wide = prompt_features(encoder, PROMPTS, CONFIG).values
+    found = prompt_features(encoder, PROMPTS, CONFIG, scoring=narrow).values
+    assert 0 < np.linalg.norm(found - wide) < 0.02 * np.linalg.norm(wide)
+    encoder.__dict__.pop("_networks")
+    np.testing.assert_array_equal(prompt_features(encoder, PROMPTS, CONFIG).values, wide)
+    np.testing.assert_array_equal(prompt_features(encoder, PROMPTS, CONFIG, scoring=narrow).values, found)
+    assert "_networks" not in encoder.__dict__, "both came from the cache"

@@ -11,7 +11,10 @@ AnyArray = Array | np.ndarray
 Slots = Float[Array, "groups _ _"]
 """Keys or values of earlier tokens."""
 CHUNK = 256
-"""Queries that attend together."""
+"""Queries that attend together where every one sees all keys."""
+CAUSAL_CHUNK, CAUSAL_CHUNKS = 64, 32
+"""The fewest queries that attend together where each sees the keys before it, and the most parts of a long text: small parts
+compute little of what the mask hides, many take long to compile."""
 
 
 def causal_attention(
@@ -27,8 +30,9 @@ def causal_attention(
     against the keys up to its end, so that what the mask would hide is hardly computed. A backward pass computes the weights
     again: kept, they would take more memory than all else.
     """
-    chunks = range(0, query.shape[1], CHUNK)
-    parts = [_causal(query[:, at : at + CHUNK], key[:, : at + CHUNK], value[:, : at + CHUNK], at, window) for at in chunks]
+    chunk = max(CAUSAL_CHUNK, -(-query.shape[1] // CAUSAL_CHUNKS))
+    chunks = range(0, query.shape[1], chunk)
+    parts = [_causal(query[:, at : at + chunk], key[:, : at + chunk], value[:, : at + chunk], at, window) for at in chunks]
     return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
@@ -98,7 +102,9 @@ def _attend(query: Array, key: Array, value: Array, seen: Bool[Array, "batch len
     key = key.transpose(0, 2, 3, 1).reshape(batch * groups, size, known)
     value = value.transpose(0, 2, 1, 3).reshape(batch * groups, known, size)
     scores = jnp.matmul(query, key, preferred_element_type=jnp.float32).reshape(batch, groups, shared, length, known)
-    scores = jnp.where(seen[:, None, None], scores, -jnp.inf).reshape(batch * groups, shared * length, known)
+    # Made once and added: a choice between scores and -inf takes XLA's CPU backend longer than the products do.
+    scores = scores + jax.lax.optimization_barrier(jnp.where(seen, 0.0, -jnp.inf))[:, None, None]
+    scores = scores.reshape(batch * groups, shared * length, known)
     # Weights do not depend on what is taken off, so no gradient has to go through it.
     weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
     mixed = jnp.matmul(weights.astype(value.dtype), value, preferred_element_type=jnp.float32)

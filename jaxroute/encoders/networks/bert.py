@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, Key
 from jaxroute.encoders.networks.attention import whole_attention
 from jaxroute.encoders.networks.correction import correction
 from jaxroute.encoders.networks.pooling import POOLINGS, pool
-from jaxroute.encoders.networks.products import product
+from jaxroute.encoders.networks.products import attended, product
 from jaxroute.encoders.networks.remat import for_backward
 from jaxroute.encoders.packing import Packing
 
@@ -137,6 +137,8 @@ class Bert(nnx.Module):
 class BertLayer(nnx.Module):
     """All layers' weights, stacked on axis 0 as (layers, inputs, outputs); called, inside the scan, with one slice."""
 
+    output: nnx.Param
+
     def __init__(self, config: BertConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.config = config
         count, hidden, middle = config.layers, config.hidden_size, config.intermediate_size
@@ -156,9 +158,9 @@ class BertLayer(nnx.Module):
         adapters: Mapping[str, Mapping[str, Array]] | None = None,
         dropout: tuple[float, Key[Array, ""]] | None = None,
     ) -> Float[Array, "batch length hidden"]:
-        heads = (self._heads(name, hidden, adapters, dropout) for name in ("query", "key", "value"))
-        attended = attend(*heads).reshape(hidden.shape)
-        hidden = self._norm("attention_norm", hidden + self._affine("output", attended))
+        query, key, value = (self._heads(name, hidden, adapters, dropout) for name in ("query", "key", "value"))
+        mixed = attended(attend, (query, key, value), self.output[...].dtype).reshape(hidden.shape)
+        hidden = self._norm("attention_norm", hidden + self._affine("output", mixed))
         middle = ACTIVATIONS[self.config.activation](self._affine("up", hidden))
         return self._norm("mlp_norm", hidden + self._affine("down", middle))
 

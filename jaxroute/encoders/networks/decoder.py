@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, Key
 from jaxroute.encoders.networks.attention import causal_attention
 from jaxroute.encoders.networks.correction import correction
 from jaxroute.encoders.networks.pooling import CAUSAL_POOLINGS, POOLINGS, pool
-from jaxroute.encoders.networks.products import product
+from jaxroute.encoders.networks.products import attended, product
 from jaxroute.encoders.networks.remat import for_backward
 from jaxroute.encoders.networks.rotary import Rope, rotary_tables, rotate
 from jaxroute.encoders.packing import Packing
@@ -183,9 +183,9 @@ class Layer(nnx.Module):
         query = rotate(self._heads("query", normed, adapters, dropout), rotation)
         key = rotate(self._heads("key", normed, adapters, dropout), rotation)
         value = self._heads("value", normed, adapters, dropout)
-        attended = attend(query, key, value)
-        attended = product(attended.reshape(*hidden.shape[:2], -1), self.output[...])
-        hidden = hidden + (attended + self.output_bias[...] if self.config.output_bias else attended)
+        mixed = attended(attend, (query, key, value), self.output[...].dtype)
+        mixed = product(mixed.reshape(*hidden.shape[:2], -1), self.output[...])
+        hidden = hidden + (mixed + self.output_bias[...] if self.config.output_bias else mixed)
         normed = rms_norm(hidden, self.mlp_norm[...], epsilon)
         middle = jax.nn.silu(product(normed, self.gate[...])) * product(normed, self.up[...])
         return hidden + product(middle, self.down[...])
