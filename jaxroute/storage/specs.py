@@ -11,9 +11,10 @@ import traceback
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields
+from importlib.machinery import SourceFileLoader
 from io import StringIO
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, TypeVar, get_type_hints
 
 from jaxroute.errors import JaxrouteError, listed, shortened
@@ -105,7 +106,8 @@ class Shelf:
         if not Path(name).is_file():
             raise self.error(f"{self.kind}={name!r}: there is no such file")
         # Its own prefix, so that a file called random.py hides no other module.
-        described = importlib.util.spec_from_file_location(f"own_{self.kind}_{Path(name).stem}", name)
+        known_as = f"own_{self.kind}_{Path(name).stem}"
+        described = importlib.util.spec_from_file_location(known_as, name, loader=_AsItIs(known_as, name))
         assert described is not None and described.loader is not None
         module = importlib.util.module_from_spec(described)
         # A dataclass whose annotations are texts looks its module up by name.
@@ -115,6 +117,14 @@ class Shelf:
         except Exception as error:
             raise self.error(f"{self.kind}={shortened(name)} cannot be imported{_where(error, module)}") from error
         return module
+
+
+class _AsItIs(SourceFileLoader):
+    """Compiles what the file says now, and leaves no bytecode beside it: Python takes that for the file's own as long as its
+    size and the second of its last change are the same, as they may be after a quick edit."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def caption(module: ModuleType) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -45,7 +46,10 @@ def test_another_grader_or_reference_grades_again_without_asking(tmp_path: Path)
         own.write_text('"""Long."""\ndef grade(answer, reference, question):\n    return 0.25\n')
         there.collect(*MODELS, grader=str(own))
         assert (RoutingTable.load(tmp_path / "outcomes.db").quality == 0.25).all()
+        changed = own.stat()
         own.write_text('"""Long."""\ndef grade(answer, reference, question):\n    return 0.75\n')
+        # As after an edit within the same second, which Python's bytecode would not see.
+        os.utime(own, ns=(changed.st_atime_ns, changed.st_mtime_ns))
         there.collect(*MODELS, grader=str(own))
         assert (RoutingTable.load(tmp_path / "outcomes.db").quality == 0.75).all()
         there.collect(*MODELS)
