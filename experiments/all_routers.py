@@ -9,7 +9,7 @@ Seen on an AMD EPYC with AVX-512, without BERT, points over the zero router: the
 every other router, though over RouteLLM's Bradley-Terry ranking (+1.7) the difference of +0.5 (0.0 to 1.1) is a tie. Prompt
 length +1.1, matrix factorisation +1.0, Routoo's recipe with exact prices +1.0 and subject means +0.9 are gains. RouterBench's
 kNN needs many neighbours (5: -5.8, 10: -3.0, 40: -0.2, a tie); its networks (-4.8, -6.2) and SVM (-3.7), Routoo's kNN (-4.8)
-and TensorOpera's 1NN (-10.5) are losses, TensorOpera's MLP (+0.1) is a tie; BERT, in hull AIQ and with version 0.1.0, had -0.7
+and TensorOpera's 1NN (-10.5) are losses, TensorOpera's MLP (+0.2) is a tie; BERT, in hull AIQ and with version 0.1.0, had -0.7
 (-1.4 to 0.1). With hindsight: a cascade whose judge never errs +18.8, at an error rate of 0.1 +7.9, of 0.2 +0.4, of 0.4 -9.3;
 overgenerate +6.1; oracle +19.3.
 """
