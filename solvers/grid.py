@@ -13,6 +13,9 @@ LEVELS = (*range(1, 65), *(10**digits for digits in range(2, 7)))
 """Steps per unit that are tried; K levels of quality have K - 1, dollars in decimals a power of ten."""
 COST_LEVELS = (*LEVELS, *(10**digits for digits in range(7, 13)))
 """The same for costs, which are finer."""
+STEPS = (*range(1, 65), 100, 1_000)
+"""Those of LEVELS that are tried where values are read in parts; the fewest of them that are common to two parts and to a third
+are common to all three in any order."""
 LARGEST_COUNT = 2.0**50
 """Sums of so many steps are far from where float64 no longer counts exactly."""
 FIRST_ROWS = 64
@@ -83,6 +86,33 @@ def find_steps(value: Float[np.ndarray, "rows choices"], steps: int) -> int:
         if all(is_on_grid(rows, tried) for rows in (value[:FIRST_ROWS], value)):
             return tried
     return 0
+
+
+def steps_of(value: Float[np.ndarray, "choices rows"]) -> int:
+    """The fewest steps per unit, of STEPS, of which every value is a whole number; -inf is none. 0 if there are none.
+
+    Every value is looked at by itself, so that parts of them, by `common_steps`, say what all of them say.
+    """
+    for rows in (value[:, :FIRST_ROWS], value):
+        whole = rows == np.rint(rows)
+        others = np.unique(rows[~whole]) if not whole.all() else rows[:0, 0]
+        steps = 1
+        for tried in STEPS[1:]:
+            counted = others * tried
+            on = np.abs(counted - np.rint(counted)) <= 4 * sys.float_info.epsilon * np.abs(counted)
+            steps = common_steps(steps, tried) if on.any() else steps
+            others = others[~on]
+            if not others.size or not steps:
+                break
+        if others.size or not steps:
+            return 0
+    return steps
+
+
+def common_steps(one: int, other: int) -> int:
+    """The fewest steps per unit, of STEPS, that are a multiple of both; 0 if there are none."""
+    both = math.lcm(one, other)
+    return next((steps for steps in STEPS if both and steps % both == 0), 0)
 
 
 def is_on_grid(value: Float[np.ndarray, "rows choices"], steps: int) -> bool:

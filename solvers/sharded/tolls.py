@@ -24,16 +24,17 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from solvers.dual import PROVED, ROUNDING
 from solvers.errors import InfeasibleBudget, InfeasibleProblem, InfeasibleValue, ProblemError, shown
+from solvers.grid import round_down
 from solvers.problem import NO_LIMIT
 from solvers.sharded.blocks import Terms
 from solvers.sharded.brought import Brought, Solved, TooSmall, magnitude
 from solvers.sharded.places import CountSets, Sets, check_places
 from solvers.sharded.shards import Map, Shard
-from solvers.sharded.undecided import Point, See, Seen
+from solvers.sharded.undecided import Extent, Point, See, Seen
 
 TRAVELLING = 2**14
 """Queries that are brought to one place to be solved in part; more of a larger problem."""
@@ -47,10 +48,16 @@ DRAWN = 1e-10
 """The largest value that settles a tie, against the mean of the values."""
 CLOSE = 1e-9
 """A relative gap after which no more looks are taken."""
+WORTH_MORE = 1e-6
+"""A relative gap above which all queries are brought to one place, if they are no more than can be."""
+STEEP = 4.0
+"""So many times the mean value is what the least of the margins of costs is made to count for."""
+LEAST_STEP = 1e-3
+"""A smaller part of a step in which L rises is not worth a look."""
 MOST_ROUNDS = 24
-MOST_REPAIRS = 4
+MOST_REPAIRS = 8
 MOST_CELLS = 2**23
-"""Choices that are brought to one place, 128 MB, if nothing else finds one for every query."""
+"""Choices that are brought to one place, 128 MB, if nothing else finds one for every query, or only far from the bound."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,30 +107,46 @@ class TollRounds:
         self.some = math.ceil(TRAVELLING * max(1.0, math.sqrt(self.queries / LARGE)))
         """Queries that are brought to one place to be solved in part."""
         self.most = WHOLE * self.some
+        self.lowest: _Low | None = None
+        """The lowest point of the last search."""
+        self.extent = Extent()
+        """Of all queries, as far as they were looked at."""
         self.magnitude = 0.0
         """About the sum over all queries of the largest absolute worth, by those that were drawn; gaps are measured by it."""
 
     def found(self) -> Tolled:
         """Raises `InfeasibleCapacity`, `InfeasibleBudget` or `InfeasibleValue` where nothing meets the constraints."""
-        best, bound, doubtful = self._searched(True)
+        best = self._found_in_parts()
+        if self._gap(best) <= WORTH_MORE * abs(best.bound.value) or not self._fits_whole():
+            return best
+        again = self._searched_whole()
+        better = max(best, again, key=self._worth)
+        return replace(better, bound=min(best.bound, again.bound, key=lambda one: one.value))
+
+    def _found_in_parts(self) -> Tolled:
+        """Where not all queries are brought to one place, unless nothing else finds a place for each of them."""
+        best, bound, doubtful = self._searched(doubting=True)
         if best is not None:
             return replace(best, bound=bound)
         certain = self.terms.allow_unanswered or check_places(self._sets(), self.capacity.tolist(), self.queries)
-        least, below, _ = self._of_least_cost()._searched()
+        cheapest = self._of_least_cost()
+        least, below, _ = cheapest._searched()
         if least is not None and -below.value > self.limit:
             raise self._unreachable(least.cost, -below.value)
-        if doubtful:
-            best, bound, _ = self._searched()
+        if least is not None and 0 <= self.limit - least.cost <= CLOSE * abs(least.cost):
+            # What is left of the limit is next to nothing: values settle what the least cost leaves open.
+            best, bound, _ = self._searched(self._steep(cheapest))
+        if doubtful and (best is None or self._gap(replace(best, bound=bound)) > WORTH_MORE * abs(bound.value)):
+            other, lower, _ = self._searched()
+            best = max((one for one in (best, other) if one is not None), key=self._worth, default=None)
+            bound = min(bound, lower, key=lambda one: one.value)
         if best is None and least is not None and least.cost <= self.limit:
             best = least
         if best is not None:
             return replace(best, bound=bound)
-        if self.queries * self.terms.width <= MOST_CELLS:
+        if self._fits_whole():
             # In one place they are solved, or shown to have no solution.
-            self.most = self.queries
-            best, bound, _ = self._searched()
-            assert best is not None
-            return replace(best, bound=bound)
+            return self._searched_whole()
         if least is not None:
             raise self._unreachable(least.cost, -below.value)
         there = "it is proved that there are places for all of them" if certain else "whether there are any is not known"
@@ -132,24 +155,64 @@ class TollRounds:
             "raise some, or allow unanswered queries"
         )
 
-    def _searched(self, doubting: bool = False) -> tuple[Tolled | None, Bound, bool]:
+    def _fits_whole(self) -> bool:
+        """Whether more queries than before can be brought to one place: all of them."""
+        return self.most < self.queries and self.queries * self.terms.width <= MOST_CELLS
+
+    def _searched_whole(self) -> Tolled:
+        """All queries in one place."""
+        self.most = self.queries
+        best, bound, _ = self._searched()
+        assert best is not None
+        return replace(best, bound=bound)
+
+    def _steep(self, cheapest: TollRounds) -> Point | None:
+        """Where least costs count for so much more than values that these decide no more queries than the least costs leave
+        undecided: the tolls of the least cost times a large multiplier."""
+        if cheapest.lowest is None:
+            return None
+        point = cheapest.lowest.point
+        margins = [margin for margin in point.margins if 0 < margin < math.inf]
+        if not margins:
+            return None
+        multiplier = STEEP * self.magnitude / self.queries / min(margins)
+        tolls, margins = (tuple(multiplier * one for one in some) for some in (point.tolls, point.margins))
+        undecided = cheapest.lowest.undecided
+        return Point(multiplier, tolls, margins, 0.0, self._share(undecided))
+
+    def _searched(self, start: Point | None = None, *, doubting: bool = False) -> tuple[Tolled | None, Bound, bool]:
         """The most valuable choices that were found, the least bound, and whether the search was given up at its first look,
         if it is `doubting`, because the queries that were drawn do not meet the constraints."""
         point: Point = Point.everything(self.terms.width, min(1.0, self.some / self.queries))
         if self.queries <= self.most:
             point = replace(point, share=1.0)
+        point = start or point
         best: Tolled | None = None
         bound, expected, repairs = Bound(math.inf, 0.0, point.tolls), -math.inf, 0
+        lowest: _Low | None = None
+        crossed = False
         for _ in range(MOST_ROUNDS):
             seen = self._look(point)
             height = math.inf if point.undecided_all else self._height(point, seen)
-            # Where what was decided was wrong L rises, and more is undecided next.
-            wider = WIDER if height > bound.value + PROVED * self.magnitude else 1.0
+            # Where what was decided was wrong L rises.
+            rises = lowest is not None and height > lowest.height + PROVED * self.magnitude
+            if not point.undecided_all and (lowest is None or height <= lowest.height):
+                lowest = _Low(point, height, self._slope(seen), seen.undecided)
             if height < bound.value:
                 bound = Bound(height, point.multiplier, point.tolls)
             # With all others decided nothing is worth more: so nothing lies below this bound.
             if best is not None and (bound.value - expected <= PROVED * self.magnitude or self._close(best, bound)):
                 break
+            if rises and lowest is not None and not point.undecided_all:
+                here = _Low(point, height, self._slope(seen), seen.undecided)
+                between = None if crossed else lowest.crossing(here)
+                crossed = not crossed
+                if between is None:
+                    between, crossed = _wider(lowest.point, WIDER, self.terms.drawn), False
+                    lowest = replace(lowest, point=between, undecided=WIDER * lowest.undecided)
+                point = replace(between, share=self._share(max(lowest.undecided, here.undecided)))
+                continue
+            crossed = False
             brought = Brought(seen, point, self.terms, self.limit, self.places)
             solved = self._solved(brought)
             if solved is None or not (solved.fits or point.undecided_all):
@@ -161,7 +224,7 @@ class TollRounds:
                 return None, bound, True
             if not seen.whole:
                 point, undecided = brought.next_point(solved)
-                point = _wider(replace(point, share=self._share(wider * undecided)), wider)
+                point = replace(point, share=self._share(undecided))
                 continue
             repairs += 1
             expected = solved.dual.bound
@@ -175,7 +238,8 @@ class TollRounds:
             if certain or repairs == MOST_REPAIRS:
                 break
             point = there
-        return best, bound, False
+        self.lowest = lowest
+        return best, self._on_grid(bound), False
 
     def _solved(self, brought: Brought) -> Solved | None:
         try:
@@ -201,6 +265,8 @@ class TollRounds:
         found.few = found.few.least(self.most)
         if found.queries != self.queries:
             raise ProblemError(f"{found.queries:,} of {self.queries:,} queries were looked at: a shard was lost, or read twice")
+        if found.whole or not point.undecided_all:
+            self.extent = self.extent.merged(found.extent)
         if point.undecided_all and len(found.few):
             mean = magnitude(found.few, self.terms)
             self.magnitude = mean * self.queries
@@ -221,6 +287,11 @@ class TollRounds:
         scale = self.queries * (seen.extent.size + 2 * point.multiplier * seen.extent.cost + float(np.abs(tolls).max()))
         scale += abs(total) + sum(abs(float(part)) for part in parts)
         return math.nextafter(total + ROUNDING * scale, math.inf)
+
+    def _slope(self, seen: Seen) -> Float[np.ndarray, " parameters"]:
+        """How L rises with the multiplier and the tolls: what is left of the limit and of the places."""
+        left = 0.0 if self.limit >= NO_LIMIT else float(Fraction(self.limit) - sum(map(Fraction, seen.cost.parts)))
+        return np.array([left, *(self.places - seen.taken).tolist()])
 
     def _made(self, brought: Brought, solved: Solved, point: Point) -> Tolled:
         """The choices of all queries: those at the point, and the small problem's where they differ."""
@@ -252,8 +323,17 @@ class TollRounds:
     def _worth(self, made: Tolled) -> float:
         return -made.cost if self.terms.cheapest else made.value
 
+    def _gap(self, made: Tolled) -> float:
+        return made.bound.value - self._worth(made)
+
+    def _on_grid(self, bound: Bound) -> Bound:
+        """The bound rounded down to what values can add up to, where all of them are on a grid, such as right or wrong."""
+        if self.terms.cheapest:
+            return bound
+        return replace(bound, value=round_down(bound.value, self.extent.steps, self.queries * self.extent.size))
+
     def _close(self, best: Tolled, bound: Bound) -> bool:
-        return bound.value - self._worth(best) <= CLOSE * abs(bound.value)
+        return self._on_grid(bound).value - self._worth(best) <= CLOSE * abs(bound.value)
 
     def _unreachable(self, least: float, proved: float) -> InfeasibleBudget | InfeasibleValue:
         """What was found to cost least, and what costs less than nothing can."""
@@ -261,6 +341,31 @@ class TollRounds:
         if self.terms.minimised:
             return InfeasibleValue(self.given, -least, -proved)
         return InfeasibleBudget(self.given, least, proved)
+
+
+@dataclass(frozen=True, eq=False)
+class _Low:
+    """L at a point, and how it rises there."""
+
+    point: Point
+    height: float
+    slope: Float[np.ndarray, " parameters"]
+    undecided: float
+
+    def crossing(self, other: _Low) -> Point | None:
+        """Between the two where their tangents cross: nothing on the line lies lower (Kelley 1960, "The cutting-plane method
+        for solving convex programs"). None where this one does not fall towards the other."""
+        there = [np.array([one.point.multiplier, *one.point.tolls]) for one in (self, other)]
+        step = there[1] - there[0]
+        falls, rises = float(self.slope @ step), float(other.slope @ step)
+        if not falls < 0 or not rises > falls:
+            return None
+        part = (other.height - rises - self.height) / (falls - rises)
+        if not LEAST_STEP < part < 1:
+            return None
+        multiplier, *tolls = (there[0] + part * step).tolist()
+        margins = tuple(map(max, self.point.margins, other.point.margins))
+        return replace(other.point, multiplier=multiplier, tolls=tuple(tolls), margins=margins)
 
 
 def _wider(point: Point, factor: float, least: float = 0.0) -> Point:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt
 
+from solvers.grid import common_steps, steps_of
 from solvers.sharded.blocks import Block, Terms, blocks, drawn_blocks
 from solvers.sharded.shards import Shard
 from solvers.sharded.summaries import Total
@@ -80,13 +81,18 @@ class Extent:
     """The largest absolute value or worth."""
     cost: float = 0.0
     """The largest absolute cost."""
+    steps: int = 1
+    """Steps per unit of which all values are whole numbers; 0 if there are none."""
 
     def add(self, block: Block) -> None:
+        if self.steps:
+            self.steps = common_steps(self.steps, steps_of(block.value))
         self.size = max(self.size, block.size)
         self.cost = max(self.cost, block.cost_size)
 
     def merged(self, other: Extent) -> Extent:
-        return Extent(max(self.size, other.size), max(self.cost, other.cost))
+        steps = common_steps(self.steps, other.steps)
+        return Extent(max(self.size, other.size), max(self.cost, other.cost), steps)
 
 
 @dataclass(eq=False)
