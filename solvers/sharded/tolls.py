@@ -55,9 +55,11 @@ STEEP = 4.0
 LEAST_STEP = 1e-3
 """A smaller part of a step in which L rises is not worth a look."""
 MOST_ROUNDS = 24
+FEWER_ROUNDS = 12
+"""Where all queries can be brought to one place."""
 MOST_REPAIRS = 8
 MOST_CELLS = 2**23
-"""Choices that are brought to one place, 128 MB, if nothing else finds one for every query, or only far from the bound."""
+"""Choices that are brought to one place, 128 MB, if nothing else is found for all queries, or only far from the bound."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +126,14 @@ class TollRounds:
         return replace(better, bound=min(best.bound, again.bound, key=lambda one: one.value))
 
     def _found_in_parts(self) -> Tolled:
-        """Where not all queries are brought to one place, unless nothing else finds a place for each of them."""
+        """Where not all queries are brought to one place, unless those that were drawn do not meet the constraints."""
         best, bound, doubtful = self._searched(doubting=True)
         if best is not None:
             return replace(best, bound=bound)
         certain = self.terms.allow_unanswered or check_places(self._sets(), self.capacity.tolist(), self.queries)
+        if self._fits_whole():
+            # In one place they are solved, or shown to have no solution.
+            return self._searched_whole()
         cheapest = self._of_least_cost()
         least, below, _ = cheapest._searched()
         if least is not None and -below.value > self.limit:
@@ -144,16 +149,10 @@ class TollRounds:
             best = least
         if best is not None:
             return replace(best, bound=bound)
-        if self._fits_whole():
-            # In one place they are solved, or shown to have no solution.
-            return self._searched_whole()
         if least is not None:
             raise self._unreachable(least.cost, -below.value)
         there = "it is proved that there are places for all of them" if certain else "whether there are any is not known"
-        raise InfeasibleProblem(
-            f"capacity={shown(self.capacity.tolist())}: no places were found for all {self.queries:,} queries, and {there}: "
-            "raise some, or allow unanswered queries"
-        )
+        raise self._without_places(f"no places were found for all {self.queries:,} queries, and {there}")
 
     def _fits_whole(self) -> bool:
         """Whether more queries than before can be brought to one place: all of them."""
@@ -163,8 +162,12 @@ class TollRounds:
         """All queries in one place."""
         self.most = self.queries
         best, bound, _ = self._searched()
-        assert best is not None
+        if best is None:
+            raise self._without_places(f"there are no places for all {self.queries:,} queries")
         return replace(best, bound=bound)
+
+    def _without_places(self, found: str) -> InfeasibleProblem:
+        return InfeasibleProblem(f"capacity={shown(self.capacity.tolist())}: {found}: raise some, or allow unanswered queries")
 
     def _steep(self, cheapest: TollRounds) -> Point | None:
         """Where least costs count for so much more than values that these decide no more queries than the least costs leave
@@ -190,29 +193,30 @@ class TollRounds:
         best: Tolled | None = None
         bound, expected, repairs = Bound(math.inf, 0.0, point.tolls), -math.inf, 0
         lowest: _Low | None = None
+        left: _Low | None = None
+        """The point that was left for one of a small problem that could change what is decided."""
         crossed = False
-        for _ in range(MOST_ROUNDS):
+        for _ in range(FEWER_ROUNDS if self._fits_whole() else MOST_ROUNDS):
             seen = self._look(point)
             height = math.inf if point.undecided_all else self._height(point, seen)
-            # Where what was decided was wrong L rises.
-            rises = lowest is not None and height > lowest.height + PROVED * self.magnitude
+            # Where what was decided was wrong L rises, and more is undecided next.
+            wider = WIDER if height > bound.value + PROVED * self.magnitude else 1.0
+            here = _Low(point, height, self._slope(seen), seen.undecided)
             if not point.undecided_all and (lowest is None or height <= lowest.height):
-                lowest = _Low(point, height, self._slope(seen), seen.undecided)
+                lowest = here
             if height < bound.value:
                 bound = Bound(height, point.multiplier, point.tolls)
             # With all others decided nothing is worth more: so nothing lies below this bound.
             if best is not None and (bound.value - expected <= PROVED * self.magnitude or self._close(best, bound)):
                 break
-            if rises and lowest is not None and not point.undecided_all:
-                here = _Low(point, height, self._slope(seen), seen.undecided)
-                between = None if crossed else lowest.crossing(here)
-                crossed = not crossed
+            if left is not None and height > left.height + PROVED * self.magnitude:
+                between = None if crossed else left.crossing(here)
+                crossed = between is not None
                 if between is None:
-                    between, crossed = _wider(lowest.point, WIDER, self.terms.drawn), False
-                    lowest = replace(lowest, point=between, undecided=WIDER * lowest.undecided)
-                point = replace(between, share=self._share(max(lowest.undecided, here.undecided)))
+                    between, left = _wider(left.point, WIDER, self.terms.drawn), None
+                    here = replace(here, undecided=WIDER * here.undecided)
+                point = replace(between, share=self._share(here.undecided))
                 continue
-            crossed = False
             brought = Brought(seen, point, self.terms, self.limit, self.places)
             solved = self._solved(brought)
             if solved is None or not (solved.fits or point.undecided_all):
@@ -224,7 +228,7 @@ class TollRounds:
                 return None, bound, True
             if not seen.whole:
                 point, undecided = brought.next_point(solved)
-                point = replace(point, share=self._share(undecided))
+                point = _wider(replace(point, share=self._share(wider * undecided)), wider)
                 continue
             repairs += 1
             expected = solved.dual.bound
@@ -237,7 +241,7 @@ class TollRounds:
                 bound = min(bound, Bound(expected, there.multiplier, there.tolls), key=lambda one: one.value)
             if certain or repairs == MOST_REPAIRS:
                 break
-            point = there
+            point, left, crossed = there, here, False
         self.lowest = lowest
         return best, self._on_grid(bound), False
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers import Problem, exact, lagrangian
-from solvers.grid import find_steps, largest_sum, round_down
+from solvers.grid import common_steps, find_steps, largest_sum, round_down, steps_of
 
 CAREFUL = settings(deadline=None, derandomize=True, max_examples=100)
 
@@ -111,3 +111,16 @@ def test_the_limit_of_a_pair_is_a_sum_of_its_costs_to_the_last_digit():
     assert largest_sum(np.array([0.2, 0.6, 20.0]), 10, 7.3) == pytest.approx(7.2)
     assert largest_sum(generator.uniform(size=3), 10, 2.0) == 2.0
     assert largest_sum(np.array([0.5, 0.5]), 10, 7.3) == 7.3
+
+
+def test_parts_of_values_say_together_which_grid_all_are_on():
+    generator = np.random.default_rng(0)
+    for steps in (1, 2, 3, 12, 60, 64, 100, 1_000):
+        value = generator.integers(0, 50, (3, 40)) / steps
+        value[0, 0] = -math.inf
+        value[1, 0] = 1 / steps
+        assert steps_of(value) == steps
+        for first in (1, 7, 39):
+            assert common_steps(steps_of(value[:, :first]), steps_of(value[:, first:])) == steps
+    assert steps_of(generator.random((3, 100))) == 0
+    assert common_steps(3, 100) == common_steps(0, 1) == 0 and common_steps(4, 25) == 100

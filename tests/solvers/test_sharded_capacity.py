@@ -146,6 +146,44 @@ def test_a_minimum_value_over_grades_and_ties_is_the_same_to_the_last_bit_howeve
     assert len({everything(cut(value, cost, count), **options) for count in (1, 64)}) == 1
 
 
+@pytest.mark.parametrize("limit", ["budget", "minimum value"])
+@pytest.mark.parametrize("one_cost", [True, False])
+def test_right_or_wrong_answers_of_crowded_models_are_assigned_as_well_as_in_one_place(
+    limit: str, one_cost: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Thousands of ties: the bound is rounded to what such values add up to, and what no search finds is solved whole."""
+    monkeypatch.setattr(tolls, "TRAVELLING", 120)
+    generator, queries, models = np.random.default_rng(1), 1_600, 5
+    skill = np.linspace(0.5, 0.9, models) * generator.uniform(0.8, 1.2, (queries, models))
+    value = (generator.random((queries, 1)) < skill).astype(float)
+    cost = generator.integers(20, 60, (queries, 1)) * np.array([1, 2, 5, 10, 30]) * 1e-7
+    cost = cost[0] if one_cost else cost
+    capacity = np.full(models, int(1.1 * queries / models))
+    free = lagrangian(Problem(value, cost, capacity=capacity))
+    least = Problem(value, cost, capacity=capacity).least_cost
+    budget = least + 0.3 * (free.cost_usd - least)
+    options: dict[str, Any] = {"budget_usd": budget} if limit == "budget" else {"minimum_value": 0.75 * free.value}
+    near = lagrangian(Problem(value, cost, capacity=capacity, **options))
+    found = solve_shards(cut(value, cost, 3), capacity=capacity, **options)
+    assert found.relative_gap <= 1.5 * near.relative_gap + 1e-9
+    check_honest(found, value, cost, cut(value, cost, 3))
+    assert len({everything(cut(value, cost, count), capacity=capacity, **options) for count in (1, 64)}) == 1
+
+
+@pytest.mark.parametrize("most_cells", [tolls.MOST_CELLS, 0])
+def test_the_least_budget_is_spent_as_well_as_any(most_cells: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tolls, "TRAVELLING", 200)
+    monkeypatch.setattr(tolls, "MOST_CELLS", most_cells)
+    value, cost, _ = batch(1_500, 4, cost_per_query=True)
+    capacity = np.array([450, 450, 400, 350])
+    with pytest.raises(InfeasibleBudget) as raised:
+        solve_shards(cut(value, cost, 3), 1e-9, capacity=capacity)
+    least = raised.value.least_budget_usd
+    found = solve_shards(cut(value, cost, 3), least, capacity=capacity)
+    assert found.cost_usd <= least * (1 + 1e-12) and found.relative_gap < 1e-7
+    assert len({everything(cut(value, cost, count), least, capacity=capacity) for count in (1, 64)}) == 1
+
+
 def test_models_that_are_too_small_together_are_named_at_any_size(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tolls, "TRAVELLING", 100)
     monkeypatch.setattr(tolls, "MOST_CELLS", 0)
