@@ -170,7 +170,7 @@ def test_right_or_wrong_answers_of_crowded_models_are_assigned_as_well_as_in_one
     assert len({everything(cut(value, cost, count), capacity=capacity, **options) for count in (1, 64)}) == 1
 
 
-@pytest.mark.parametrize("most_cells", [tolls.MOST_CELLS, 0])
+@pytest.mark.parametrize("most_cells", [tolls.MOST_CELLS, pytest.param(0, marks=pytest.mark.slow)])
 def test_the_least_budget_is_spent_as_well_as_any(most_cells: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tolls, "TRAVELLING", 200)
     monkeypatch.setattr(tolls, "MOST_CELLS", most_cells)
