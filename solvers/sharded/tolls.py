@@ -49,7 +49,7 @@ DRAWN = 1e-10
 CLOSE = 1e-9
 """A relative gap after which no more looks are taken."""
 WORTH_MORE = 1e-6
-"""A relative gap above which all queries are brought to one place, if they are no more than can be."""
+"""Above this relative gap, or above CLOSE where a search was given up, all queries are brought to one place if they can be."""
 STEEP = 4.0
 """So many times the mean value is what the least of the margins of costs is made to count for."""
 LEAST_STEP = 1e-3
@@ -111,6 +111,8 @@ class TollRounds:
         self.most = WHOLE * self.some
         self.lowest: _Low | None = None
         """The lowest point of the last search."""
+        self.gave_up = False
+        """Whether a search ended for its number of looks alone."""
         self.extent = Extent()
         """Of all queries, as far as they were looked at."""
         self.magnitude = 0.0
@@ -119,7 +121,8 @@ class TollRounds:
     def found(self) -> Tolled:
         """Raises `InfeasibleCapacity`, `InfeasibleBudget` or `InfeasibleValue` where nothing meets the constraints."""
         best = self._found_in_parts()
-        if self._gap(best) <= WORTH_MORE * abs(best.bound.value) or not self._fits_whole():
+        enough = CLOSE if self.gave_up else WORTH_MORE
+        if self._gap(best) <= enough * abs(best.bound.value) or not self._fits_whole():
             return best
         again = self._searched_whole()
         better = max(best, again, key=self._worth)
@@ -242,6 +245,8 @@ class TollRounds:
             if certain or repairs == MOST_REPAIRS:
                 break
             point, left, crossed = there, here, False
+        else:
+            self.gave_up = True
         self.lowest = lowest
         return best, self._on_grid(bound), False
 
