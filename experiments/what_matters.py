@@ -10,7 +10,7 @@ and less that of the predictor as shipped, both with paired bootstrap intervals.
 Seen on 4,182 test questions on an AMD EPYC, without the 7,798 other questions (`--no-others`), hull AIQ in points: the
 predictor as shipped has +2.3 (1.7 to 2.9). What matters most is the selector: with the same estimates greedy by value per
 dollar has -9.8, with alpha 0.1 -7.0; exact assignments are no better than exact prices (tie). Then the head: without a
-correction per model it gains 0.9 less (0.4 to 1.5), and the likeliest level in place of probabilities loses all (-6.9). Then
+correction per model it gains 0.9 less (0.4 to 1.5), and the likeliest level in place of probabilities loses all (-7.0). Then
 questions: 996 tie with all 1,996, 503 gain 1.2 less (0.5 to 1.8), and 251 lose (-0.8). Least matters the encoder, as long as
 it reads the question: MiniLM, layer 10 or the last token tie with layer 20's mean, though the log-loss tells them apart;
 layer 30's mean loses 0.5 (0.1 to 0.8). The subject alone has +1.0. With version 0.1.0, 7,798 others of two models added 0.2

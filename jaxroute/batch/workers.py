@@ -124,7 +124,7 @@ def score_on_workers(
     No more jobs are read than there are workers, and one. What is wrong with a prompt is raised as in this process; raises
     `EngineError` where a job has lost its worker again and again.
     """
-    options, count = _options(ray, engine)
+    options, count = _options(ray, engine, narrow=config.scoring.dtype != "float32")
     worker = ray.remote(concurrency_groups={"progress": 1})(Worker).options(**options)
     workers = [worker.remote(config, checkpoint_sha256) for _ in range(count)]
     pool, shown = ray.util.ActorPool(workers), _Shown(ray, bar, workers)
@@ -310,8 +310,8 @@ def cores_here() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _options(ray: Any, engine: EngineConfig, *, devices: bool = True) -> tuple[dict[str, Any], int]:
-    """Ray's options of a worker, and how many there shall be."""
+def _options(ray: Any, engine: EngineConfig, *, devices: bool = True, narrow: bool = False) -> tuple[dict[str, Any], int]:
+    """Ray's options of a worker, and how many there shall be; `narrow`: it computes in bfloat16."""
     cores, there = engine.cores_per_worker, ray.cluster_resources()
     gpus = int(there.get("GPU", 0)) if devices else 0
     count = engine.workers or gpus or int(there.get("CPU", 0)) // cores
@@ -319,8 +319,10 @@ def _options(ray: Any, engine: EngineConfig, *, devices: bool = True) -> tuple[d
         raise EngineError(f"cores_per_worker={cores}: the cluster has {counted(int(there.get('CPU', 0)), 'core')}")
     flags = os.environ.get("XLA_FLAGS", "")
     threads = {name: str(cores) for name in ("NPROC", "OMP_NUM_THREADS", "RAYON_NUM_THREADS")}
-    # NPROC is the size of XLA's own pool of threads.
-    environment = threads | ({"XLA_FLAGS": f"{flags} --xla_cpu_multi_thread_eigen=false".strip()} if cores == 1 else {})
+    # NPROC is the size of XLA's own pool of threads. Without a pool, products in bfloat16 have other last bits than with one
+    # of any size.
+    alone = {"XLA_FLAGS": f"{flags} --xla_cpu_multi_thread_eigen=false".strip()} if cores == 1 and not narrow else {}
+    environment = threads | alone
     options: dict[str, Any] = {"num_cpus": cores, "runtime_env": {"env_vars": environment}}
     options |= {"max_restarts": -1, "max_task_retries": TRIES}
     return options | ({"num_gpus": 1} if gpus else {}), count
