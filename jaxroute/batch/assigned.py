@@ -54,7 +54,20 @@ class WriteShard:
         table = table.replace_schema_metadata({SUMS: json.dumps(sums)})
         shard.check_unchanged()
         with replacing(self.outputs[shard.path]) as partial:
-            pyarrow.parquet.write_table(table, partial, use_dictionary=["model"])  # pyright: ignore[reportArgumentType]
+            pyarrow.parquet.write_table(table, partial, **_encoding(table))
+
+
+def _encoding(table: pyarrow.Table) -> dict[str, Any]:
+    """How its columns are written: numbers of rows as differences, and floats as they are, since compressing them takes most of
+    the time and saves nothing."""
+    floats = {field.name for field in table.schema if pyarrow.types.is_floating(field.type)}
+    numbers = [field.name for field in table.schema if pyarrow.types.is_int64(field.type)]
+    return {
+        "use_dictionary": ["model"],
+        "compression": {name: "none" if name in floats else "snappy" for name in table.column_names},
+        "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+        "write_statistics": [name for name in table.column_names if name not in floats],
+    }
 
 
 def _sums(path: Path) -> dict[str, Any]:

@@ -276,7 +276,8 @@ def above(block: Block, span: Span) -> tuple[Int[np.ndarray, " rows"], Steps]:
 
 def largest(block: Block) -> Float[np.ndarray, " rows"]:
     """Per query the largest absolute worth of an available choice."""
-    worth = block.worth
-    if not np.isfinite(worth).all():
+    worth, least = block.worth, block.worth.min(axis=0)
+    if np.isneginf(least).any():
         worth = np.where(np.isneginf(worth), 0.0, worth)
-    return np.abs(worth).max(axis=0)
+        least = worth.min(axis=0)
+    return np.maximum(worth.max(axis=0), -least)
