@@ -2,14 +2,16 @@
 
     JAXROUTE_DATA=... uv run --group benchmarks python -m benchmarks.scoring [--small]
 
-256 prompts of MMLU's training part through all 30 layers of SmolLM2 in float32, tokenizing included, in turns in one process:
-ours; torch transformers (sdpa, inference mode, prompts sorted by length, batches padded to their longest, the best of several
-batch sizes); and ours with every prompt padded to the longest, on a part of them, since it is slow.
-8 minutes on 2 cores. Seen, on cores with AVX-512 and little else running: 15.6 prompts per second, 344 GFLOPS; torch 7.5 in
-batches of 4, the best of 1, 4, 8 and 16 (we are 2.15 times as fast); padded to the longest 3.1 (5.00 times). A second start
-took 3.6 s, of which 2.5 were imports. One step of LoRA, rank 16, on 8 x 128 tokens took 2.7 s, torch with PEFT 3.0 (1.15
-times); peak memory of either alone was 2.6 GB, 3.1 with torch. On the same cores shared with other jobs, which this one went
-before: 2.45, 5.26 and 2.54 times, second starts of 4.0 to 5.5 s.
+160 prompts of MMLU's training part through all 30 layers of SmolLM2, tokenizing included, in turns in one process: ours in float32
+and in bfloat16; torch transformers in both (sdpa, inference mode, prompts sorted by length, batches padded to their longest, the
+best of several batch sizes); and ours in float32 with every prompt padded to the longest, on a part of them, since it is slow.
+Then the same with MiniLM, and a step of LoRA.
+
+12 minutes on 2 cores. Seen on an AMD EPYC with avx512_bf16, on which short trials ran at times: SmolLM2 7.4 prompts per second, 168
+gigaflops, 1.27 times torch in batches of 4; padded to the longest 5.5 times slower; in bfloat16 11.2, 1.52 times our float32, 1.93 and
+1.22 times torch in float32 and bfloat16. MiniLM 60.2, 1.05 times torch; in bfloat16 78.6, 1.31 times our float32, 1.38 and 0.84 times
+torch's. On cores with AVX-512 whose name was not recorded, with version 0.1.0: 15.6 prompts per second, 344 gigaflops, 2.15
+times torch; a step of LoRA, rank 16, on 8 x 128 tokens 2.7 s, torch with PEFT 3.0.
 """
 
 from __future__ import annotations
