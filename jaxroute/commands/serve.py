@@ -314,7 +314,10 @@ def _demo(config: Serve, settings: ServeConfig) -> Iterator[ServeConfig]:
         (folder / "models.yaml").write_text(models_yaml(simulation.base_url))
         checkpoint = config.checkpoint
         if checkpoint is None:
-            print("A simulation: ten invented models answer, and a router by the length of prompts chooses among them.")
+            print(
+                "A simulation: ten invented models answer, with text that is made up, and a router by the length of prompts "
+                "chooses among them."
+            )
             checkpoint = folder / "checkpoint"
             table = load_simulated(queries=DEMO_QUERIES, seed=0)
             print(f"Training it on {len(table)} simulated questions first.", flush=True)
