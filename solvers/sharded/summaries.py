@@ -277,7 +277,7 @@ def above(block: Block, span: Span) -> tuple[Int[np.ndarray, " rows"], Steps]:
 def largest(block: Block) -> Float[np.ndarray, " rows"]:
     """Per query the largest absolute worth of an available choice."""
     worth, least = block.worth, block.worth.min(axis=0)
-    if np.isneginf(least).any():
+    if least.min() == -np.inf:
         worth = np.where(np.isneginf(worth), 0.0, worth)
         least = worth.min(axis=0)
     return np.maximum(worth.max(axis=0), -least)
