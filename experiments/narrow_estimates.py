@@ -33,7 +33,7 @@ Result = dict[str, float | str]
 class Config:
     """Estimates in bfloat16 against those in float32."""
 
-    output: Path = Path("runs/experiments.narrow_estimates")
+    output: Path = Path("runs/narrow_estimates")
     """Folder for result.json."""
     encoder: str = "smollm2"
     """`smollm2`, `minilm`, a .gguf file, or a Hugging Face folder."""

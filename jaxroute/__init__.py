@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxroute.exports import exported
 
 if TYPE_CHECKING:
     from jaxroute.batch.streams import estimate_stream
@@ -101,12 +102,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'jaxroute' has no attribute {name!r}")
-    found = getattr(import_module(f"jaxroute.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = exported(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

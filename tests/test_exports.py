@@ -32,9 +32,7 @@ def test_importing_the_package_and_asking_for_help_load_nothing_heavy() -> None:
         "heavy = {'jax', 'numpy', 'pandas', 'matplotlib', 'orbax', 'transformers', 'ortools', 'tyro'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "universe" in done.stdout
+    assert "universe" in _run(program)
 
 
 def test_help_of_commands_whose_options_name_no_network_loads_no_jax() -> None:
@@ -47,5 +45,11 @@ def test_help_of_commands_whose_options_name_no_network_loads_no_jax() -> None:
         "    heavy = {'jax', 'flax', 'optax', 'tokenizers', 'transformers', 'ortools', 'ray', 'scipy'} & set(sys.modules)\n"
         "    assert not heavy, f'{name} loads {heavy}'\n"
     )
+    _run(program)
+
+
+def _run(program: str) -> str:
+    """What a process of its own prints."""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -6,7 +6,6 @@ OUTPUT.db     every answer and every dollar, from the first call on (an `AnswerS
 
 from __future__ import annotations
 
-import asyncio
 import math
 import warnings
 from collections import Counter
@@ -17,8 +16,9 @@ from jaxroute.batch.answering import Answering, row_name
 from jaxroute.batch.hard_budget import NO_MODEL, NOTHING_FITS
 from jaxroute.batch.prepare import Prepared
 from jaxroute.endpoints import AnswerStore, ClientConfig
+from jaxroute.endpoints.interrupts import given_up
 from jaxroute.endpoints.money import naming_budget
-from jaxroute.errors import JaxrouteWarning, LedgerError, counted
+from jaxroute.errors import JaxrouteWarning, counted
 from jaxroute.predictor.checkpoint import description_of
 from jaxroute.storage.digests import file_digest
 
@@ -110,14 +110,8 @@ def run(prepared: Prepared, client_config: ClientConfig | None = None) -> RunRep
             enough = f"--budget-usd {config.budget_usd + store.interrupted_usd:.9g} leaves as much for answers as there was"
             warnings.warn(f"{taken}; {enough}", JaxrouteWarning, stacklevel=2)
         client_config = replace(client_config or ClientConfig(), deadline_seconds=config.options.deadline_seconds)
-        try:
-            with asyncio.Runner() as runner:
-                runner.run(answering.run(client_config))
-        except asyncio.CancelledError:
-            # The second Ctrl-C.
+        if given_up(answering.run(client_config)):
             answering.stopped = True
-        except LedgerError as error:
-            raise LedgerError(f"{error}. What is stored is kept: the same command resumes from it") from error
         if answering.stopped and not answering.controller.finished:
             raise KeyboardInterrupt
         lines = Lines(prepared.prompts.fields, list(prepared.endpoints), prepared.estimates.quality, answering.errors())

@@ -22,9 +22,9 @@ from jaxroute.collect.questions import Question, check_questions, read_questions
 from jaxroute.collect.summary import Summary, summarised
 from jaxroute.data.table import Queries
 from jaxroute.endpoints import Client, ClientConfig, Endpoint, load_models, read_keys
-from jaxroute.endpoints.interrupts import interrupted_by
+from jaxroute.endpoints.interrupts import given_up, interrupted_by
 from jaxroute.endpoints.stored_answers import ASKED_AGAIN
-from jaxroute.errors import CollectError, LedgerError, PlanError, counted, listed, shortened
+from jaxroute.errors import CollectError, PlanError, counted, listed, shortened
 from jaxroute.storage.files import check_file
 
 MOST_CONCURRENCY = 10_000
@@ -99,11 +99,7 @@ def collect(
         request={"output_tokens": config.output_tokens} | {f"request.{name}": one for name, one in config.options.items()},
     ) as collection:
         run = _Run(config, client, found, collection)
-        try:
-            with asyncio.Runner() as runner:
-                runner.run(run.all())
-        except asyncio.CancelledError:
-            # The second Ctrl-C.
+        if given_up(run.all()):
             run.stopped = True
         if run.stopped:
             raise KeyboardInterrupt
@@ -163,10 +159,7 @@ class _Run:
         """Ask and grade, until nothing is left or it is stopped."""
         async with Client(self.found.endpoints, self.client, ledger=self.collection.store.ledger) as client:
             with Progress(self.found.models) as progress:
-                try:
-                    await self._all(client, progress)
-                except LedgerError as error:
-                    raise LedgerError(f"{error}. What is stored is kept: the same command resumes from it") from error
+                await self._all(client, progress)
 
     def summary(self) -> Summary:
         """What there is, and what is missing."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxroute.exports import exported
 
 if TYPE_CHECKING:
     from jaxroute.encoders.encoder import Encoder, check_prompts, load_encoder
@@ -40,9 +41,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'jaxroute.encoders' has no attribute {name!r}")
-    found = getattr(import_module(f"jaxroute.encoders.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = exported(__name__, _HOMES)

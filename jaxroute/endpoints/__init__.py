@@ -11,8 +11,9 @@ format, write a reader of its answers beside `wire.py`. To add another format of
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jaxroute.exports import exported
 
 if TYPE_CHECKING:
     from jaxroute.endpoints.answer_store import AnswerStore
@@ -78,12 +79,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'jaxroute.endpoints' has no attribute {name!r}")
-    found = getattr(import_module(f"jaxroute.endpoints.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+__getattr__ = exported(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

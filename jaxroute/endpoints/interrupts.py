@@ -1,11 +1,29 @@
-"""Ctrl-C while calls are under way: the first one lets them end, since they are paid for already."""
+"""Ctrl-C while calls are under way: the first one lets them end, since they are paid for already; the second gives them up."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from jaxroute.errors import LedgerError
+
+
+def given_up(work: Coroutine[Any, Any, None]) -> bool:
+    """Run what is `interrupted_by` Ctrl-C on an event loop of its own; whether a second Ctrl-C gave it up.
+
+    Raises `LedgerError`, saying that the same command resumes.
+    """
+    try:
+        with asyncio.Runner() as runner:
+            runner.run(work)
+    except asyncio.CancelledError:
+        return True
+    except LedgerError as error:
+        raise LedgerError(f"{error}. What is stored is kept: the same command resumes from it") from error
+    return False
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Models that have asked not to be asked for a while (`Retry-After`): what one worker is told, all of them know.
+"""Models that have asked not to be asked for a while (`Retry-After`): what is known to one worker is known to all.
 
 A pause is the endpoint's, whoever asks. A toll is the price of a worker's own places, a share of the model's, and stays its
 own (`places.py`).

@@ -25,9 +25,9 @@ import numpy as np
 from jaxroute.collect.preparation.texts import NearTexts, shingles, whole, words
 from jaxroute.data.messages import is_text
 from jaxroute.endpoints import AnswerStore, Client, ClientConfig, Endpoint, StoredAnswer, read_keys
-from jaxroute.endpoints.interrupts import interrupted_by
+from jaxroute.endpoints.interrupts import given_up, interrupted_by
 from jaxroute.endpoints.money import naming_budget
-from jaxroute.errors import CollectError, LedgerError, counted, listed, shortened
+from jaxroute.errors import CollectError, counted, listed, shortened
 from jaxroute.storage.digests import text_digest
 
 SYSTEM = (
@@ -178,14 +178,8 @@ def generate(
     with opened as store:
         asking = Client({model: endpoints[model]}, client, ledger=store.ledger)
         writing = _Writing(seeds, model, config, store, asking, progress, say)
-        try:
-            with asyncio.Runner() as runner:
-                runner.run(writing.run())
-        except asyncio.CancelledError:
-            # The second Ctrl-C.
+        if given_up(writing.run()):
             writing.interrupted = True
-        except LedgerError as error:
-            raise LedgerError(f"{error}. What is stored is kept: the same command resumes from it") from error
         if writing.interrupted and not writing.found.stopped:
             raise KeyboardInterrupt
         return writing.found
