@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import re
 import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from http.client import HTTPException
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.error import HTTPError, URLError
 
 import pytest
 
@@ -38,13 +29,9 @@ from jaxroute.serve.service import _written
 from jaxroute.serve.shared import Shared, Worker
 from jaxroute.serve.shared_price import SharedPrice
 from jaxroute.serve.state import ServeConfig, read_state
-from jaxroute.serve.worker_process import Place
 from jaxroute.serve.workers import Workers, _Running
 from jaxroute.simulation import SimulationConfig, serving_in_thread, simulated_endpoints
-
-LINE = "from jaxroute.cli import run; run()"
-QUESTION = "What is 12 plus 30?"
-CHAT = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 50}
+from tests.serve.served import QUESTION, answered, ask, rated, scraped, served, until, workers_of
 
 
 class Clock:
@@ -129,23 +116,6 @@ def test_workers_share_out_the_places_of_a_model(tmp_path: Path) -> None:
     assert [Worker(number, 3, tmp_path).share(8) for number in range(3)] == [3, 3, 2]
 
 
-def test_a_worker_that_does_not_answer_yet_ends_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[int] = []
-    monkeypatch.setattr("os._exit", ended.append)
-    with socket.socket() as bound:
-        for answers in (True, False):
-            parents, own = multiprocessing.Pipe()
-            place = Place(Worker(0, 2, tmp_path), bound, own, threading.Event())
-            watching = threading.Thread(target=place.end_with_parent)
-            watching.start()
-            if answers:
-                place.ready("hello")
-                assert parents.recv() == (True, "hello")
-            parents.close()
-            watching.join(5)
-            assert not watching.is_alive() and ended == [1] * (not answers)
-
-
 def test_a_worker_that_cannot_start_is_started_more_and_more_seldom() -> None:
     workers = Workers(2, Listening(port=0), print, None)
 
@@ -165,128 +135,37 @@ def test_a_worker_that_cannot_start_is_started_more_and_more_seldom() -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_that_has_just_been_born_ends_with_its_parent(tmp_path: Path) -> None:
-    """Its parent is killed while it has not imported anything yet."""
-    started = time.monotonic()
-    # The parent's start takes longer than a worker's: it is killed as soon as it has a child.
-    with serving_in_thread(SimulationConfig()) as simulation:
-        (tmp_path / "models.yaml").write_text(models_yaml(simulation.base_url))
-        command = [sys.executable, "-c", LINE, "serve", "--models", "models.yaml", "--workers", "2", "--port", "0"]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment) as parent:
-            _until(lambda: bool(_workers(parent)))
-            [worker] = _workers(parent)
-            # As long as its interpreter starts, what it is to do is not read yet.
-            imports = time.monotonic() - started
-            parent.kill()
-            killed = time.monotonic()
-            _until(lambda: not Path(f"/proc/{worker}").exists() or b"Z" in _stat(worker))
-        # An import of all that a worker needs takes as long as the parent's own; it waits for none.
-        assert time.monotonic() - killed < max(0.5, imports / 4)
-
-
-@pytest.mark.slow
-def test_workers_whose_parent_is_killed_answer_what_they_have_begun(tmp_path: Path) -> None:
-    with serving_in_thread(SimulationConfig(time_scale=2.0)) as simulation:
-        (tmp_path / "models.yaml").write_text(models_yaml(simulation.base_url))
-        with _served(tmp_path, 1.0, "--stop-seconds", "30") as (process, address):
-            workers, bodies = _workers(process), list[bytes]()
-            threads = [threading.Thread(target=lambda: bodies.append(_streamed(address))) for _ in range(6)]
-            for thread in threads:
-                thread.start()
-            with Ledger(tmp_path / "ledger.db") as ledger:
-                _until(lambda: len(ledger.open()) == 6, 20)
-            process.kill()
-            process.wait()
-            for thread in threads:
-                thread.join()
-            _until(lambda: not any(Path(f"/proc/{one}").exists() for one in workers), 10)
-        assert [body.endswith(b"data: [DONE]\n\n") for body in bodies] == [True] * 6
-        with Ledger(tmp_path / "ledger.db") as ledger:
-            totals = ledger.totals()
-            assert totals.reserved_usd == 0
-            assert totals.settled_usd == pytest.approx(simulation.counts.answered_pico / 1e12, abs=1e-12)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_to_all_processes_ends_gently(tmp_path: Path, which: signal.Signals) -> None:
-    """As a terminal sends Ctrl-C and a service manager SIGTERM: to the parent and to its workers at once."""
-    with serving_in_thread(SimulationConfig(time_scale=2.0)) as simulation:
-        (tmp_path / "models.yaml").write_text(models_yaml(simulation.base_url))
-        with _served(tmp_path, 1.0) as (process, address):
-            bodies = list[bytes]()
-            threads = [threading.Thread(target=lambda: bodies.append(_streamed(address))) for _ in range(6)]
-            for thread in threads:
-                thread.start()
-            with Ledger(tmp_path / "ledger.db") as ledger:
-                _until(lambda: len(ledger.open()) == 6, 20)
-            os.killpg(process.pid, which)
-            assert process.wait(30) == 0
-            for thread in threads:
-                thread.join()
-        assert [body.endswith(b"data: [DONE]\n\n") for body in bodies] == [True] * 6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_second_signal_ends_at_once_and_worst_cases_count(tmp_path: Path, workers: int) -> None:
-    with serving_in_thread(SimulationConfig(time_scale=20.0)) as simulation:
-        (tmp_path / "models.yaml").write_text(models_yaml(simulation.base_url))
-        with _served(tmp_path, 1.0, workers=workers) as (process, address):
-            threads = [threading.Thread(target=_ignoring, args=(address,)) for _ in range(6)]
-            for thread in threads:
-                thread.start()
-            with Ledger(tmp_path / "ledger.db") as ledger:
-                _until(lambda: ledger.totals().reservations == 6, 20)
-                held = ledger.totals().reserved_usd
-            process.send_signal(signal.SIGINT)
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(2)
-            asked, children = time.monotonic(), _workers(process)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 130 and time.monotonic() - asked < 4
-            for thread in threads:
-                thread.join()
-            assert not any(Path(f"/proc/{one}").exists() for one in children)
-        with Ledger(tmp_path / "ledger.db") as ledger:
-            ledger.settle_abandoned()
-            totals = ledger.totals()
-            assert totals.reserved_usd == 0 and totals.settled_usd == pytest.approx(held) and held > 0
-
-
-@pytest.mark.slow
 def test_two_workers_under_load_kill_and_end(tmp_path: Path) -> None:
     with serving_in_thread(SimulationConfig(time_scale=0.05)) as simulation:
         (tmp_path / "models.yaml").write_text(models_yaml(simulation.base_url))
         router = find_router("prompt_length").fit(load_simulated(queries=300, seed=0), prices=simulated_prices())
         router.save(tmp_path / "checkpoint")
         budget = 0.05
-        with _served(tmp_path, budget) as (process, address):
-            assert len(_workers(process)) == 2
+        with served(tmp_path, budget) as (process, address):
+            assert len(workers_of(process)) == 2
             seen: Counter[str] = Counter()
-            answers = [_answered(address) for _ in range(10)]
+            answers = [answered(address) for _ in range(10)]
             stop = threading.Event()
-            threads = [threading.Thread(target=_ask, args=(address, seen, stop, number)) for number in range(8)]
+            threads = [threading.Thread(target=ask, args=(address, seen, stop, number)) for number in range(8)]
             for thread in threads:
                 thread.start()
             time.sleep(3)
-            multipliers = [_scraped(address, "jaxroute_multiplier") for _ in range(6)]
+            multipliers = [scraped(address, "jaxroute_multiplier") for _ in range(6)]
             # Both answer the scrapes, and the price moves while they do.
             assert 0 < max(multipliers) < 1.02 * min(multipliers)
-            assert _scraped(address, "jaxroute_workers") == 2
-            assert _scraped(address, "jaxroute_requests_total") > 20
-            before, counted = _workers(process), _scraped(address, "jaxroute_requests_total")
+            assert scraped(address, "jaxroute_workers") == 2
+            assert scraped(address, "jaxroute_requests_total") > 20
+            before, counted = workers_of(process), scraped(address, "jaxroute_requests_total")
             os.kill(before[0], signal.SIGKILL)
-            _until(lambda: len(_workers(process)) == 2 and _workers(process) != before)
+            until(lambda: len(workers_of(process)) == 2 and workers_of(process) != before)
             # The one that takes its place settles what it has left behind.
             with Ledger(tmp_path / "ledger.db") as ledger:
-                _until(lambda: not ledger.abandoned())
+                until(lambda: not ledger.abandoned())
             time.sleep(1)
-            assert _scraped(address, "jaxroute_requests_total") >= counted
+            assert scraped(address, "jaxroute_requests_total") >= counted
             killed = seen["lost"]
             # Whoever has answered, and whoever is asked.
-            assert all(_rated(address, number) for number in answers for _ in range(2))
+            assert all(rated(address, number) for number in answers for _ in range(2))
             # What the killed one had begun is lost, and nothing else.
             assert killed <= 8
             process.send_signal(signal.SIGTERM)
@@ -308,95 +187,3 @@ def test_two_workers_under_load_kill_and_end(tmp_path: Path) -> None:
             )
         assert rows == whole >= seen["answered"] + len(answers)
         assert write_outcomes(tmp_path / "record.db", tmp_path / "outcomes.jsonl") == 1
-
-
-def _ask(address: str, seen: Counter[str], stop: threading.Event, number: int) -> None:
-    while not stop.is_set():
-        content = {**CHAT, "model": "auto" if number % 2 else "sim-small", "stream": number % 3 == 0}
-        request = urllib.request.Request(f"{address}/chat/completions", json.dumps(content).encode())
-        request.add_header("content-type", "application/json")
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                body = response.read()
-            whole = body.endswith(b"[DONE]\n\n") if content["stream"] else json.loads(body)["choices"]
-            seen["answered" if whole else "lost"] += 1
-        except HTTPError as error:
-            seen["refused" if error.code == 402 else str(error.code)] += 1
-        except URLError as error:
-            # Whoever comes after the end finds nobody who listens; that is no lost request.
-            if isinstance(error.reason, ConnectionRefusedError):
-                seen["ended"] += 1
-                return
-            seen["lost"] += 1
-        except (OSError, ValueError, HTTPException):
-            seen["lost"] += 1
-
-
-def _streamed(address: str) -> bytes:
-    content = json.dumps({**CHAT, "model": "sim-nano", "stream": True, "max_tokens": 200}).encode()
-    with urllib.request.urlopen(urllib.request.Request(f"{address}/chat/completions", content), timeout=60) as response:
-        return response.read()
-
-
-def _ignoring(address: str) -> None:
-    with suppress(OSError, HTTPException):
-        _streamed(address)
-
-
-def _stat(process: int) -> bytes:
-    with suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
-    return b"Z"
-
-
-def _answered(address: str) -> str:
-    """The number of an answer."""
-    request = urllib.request.Request(f"{address}/chat/completions", json.dumps({**CHAT, "model": "sim-nano"}).encode())
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return response.headers["x-jaxroute-id"]
-
-
-def _rated(address: str, number: str) -> bool:
-    """Whether its quality is recorded."""
-    request = urllib.request.Request(f"{address}/feedback", json.dumps({"id": number, "quality": 0.5}).encode())
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return json.loads(response.read())["recorded"]
-
-
-def _scraped(address: str, name: str) -> float:
-    with urllib.request.urlopen(address.removesuffix("/v1") + "/metrics") as response:
-        text = response.read().decode()
-    return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
-
-
-def _workers(process: subprocess.Popen) -> list[int]:
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(one) for one in children if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
-
-
-def _until(done, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-@contextmanager
-def _served(folder: Path, budget_usd: float, *further: str, workers: int = 2) -> Iterator[tuple[subprocess.Popen, str]]:
-    options = ["--models", "models.yaml", "--budget-usd", str(budget_usd), "--per", "month", "--ledger", "ledger.db"]
-    options += ["--workers", str(workers), "--port", "0", "--no-access-log", "--record", "full", "--record-file", "record.db"]
-    if (folder / "checkpoint").exists():
-        options += ["--checkpoint", "checkpoint", "--expected-requests", "5000"]
-    options += further
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-c", LINE, "serve", *options]
-    places = {"cwd": folder, "env": environment, "start_new_session": True}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **places) as process:
-        assert process.stdout is not None
-        try:
-            found = re.search(r"http://[^\s:]+:\d+/v1", process.stdout.readline())
-            assert found
-            yield process, found.group()
-        finally:
-            if process.poll() is None:
-                process.terminate()
