@@ -82,7 +82,7 @@ class Steps:
         return Steps(*(np.concatenate(arrays, axis=-1) for arrays in zip(*(vars(one).values() for one in (empty, *parts)))))
 
 
-def ties(query: Int[np.ndarray, " queries"]) -> UInt[np.ndarray, " queries"]:
+def ties(query: Int[np.ndarray, "*queries"]) -> UInt[np.ndarray, "*queries"]:
     """A number for every query, different for all of them, in no order: the finaliser of SplitMix64 (Steele, Lea & Flood 2014,
     "Fast splittable pseudorandom number generators")."""
     drawn = query.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
